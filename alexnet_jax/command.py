@@ -1,0 +1,141 @@
+"""The door that every command shares: flags in, messages out."""
+
+import os
+import re
+import runpy
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from alexnet_jax.config import FIELDS
+from alexnet_jax.errors import UserError, nearest
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file; behind a colon, the dataset.", lock_config=True
+)
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+TYPE_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    tuple: "numbers in brackets, like (1,2)",
+}
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Runs a command; what goes wrong by the user's hand is said in one message."""
+
+    def guarded(argv: list[str]) -> None:
+        if len(argv) > 1:
+            raise UserError(f"Not understood: {' '.join(argv[1:])}. Flags begin with --.")
+        logging.set_verbosity(logging.WARNING)  # JAX tells of each backend it lacks
+        _use_compilation_cache()
+        main(argv)
+
+    try:
+        app.run(guarded, flags_parser=_parse_flags)
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted. The records so far are kept. The same command goes on: "
+            "finished trials are not repeated, the one under way starts again.",
+            file=sys.stderr,
+        )
+        sys.exit(INTERRUPTED)
+
+
+def config_and_overrides() -> tuple[ConfigDict, dict[str, Any]]:
+    """The config of --config with its overrides applied, and these by dotted name."""
+    return CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"])
+
+
+def cache_folder() -> Path:
+    """The user's own: a compilation cache that others can write runs their code."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "alexnet_jax" / "compiled"
+
+
+def _use_compilation_cache() -> None:
+    """Compiled programs are kept for the next run, unless JAX was told where to."""
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder()))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """absl's flags, with plain words for a config or a field that will not do."""
+    if not any(argument.startswith(("--help", "-help", "-?")) for argument in argv):
+        _check_config(argv)
+        _check_fields(argv)
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        found = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
+        if found:
+            name, value = found.groups()
+            kind = TYPE_NAMES[type(FIELDS[name].default)]
+            raise UserError(f"--config.{name}={value}: it takes {kind}.") from error
+        raise UserError(str(error)) from error
+
+
+def _check_config(argv: list[str]) -> None:
+    """Loads the config file once by itself, so that its errors are told apart."""
+    given = _flag_value(argv, "config")
+    if given is None:
+        raise UserError(f"Which experiment? Give --config=FILE[:dataset].{_known_configs()}")
+    path, *dataset = given.split(":", 1)
+    if not Path(path).is_file():
+        hint = nearest(path, map(str, Path(path).parent.glob("*.py")))
+        raise UserError(f"No such config file: {path}.{hint}{_known_configs()}")
+    try:
+        config = runpy.run_path(path)["get_config"](*dataset)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(_raised_in(path, error)) from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{path}: get_config() returns no ConfigDict. Start from base().")
+
+
+def _raised_in(path: str, error: Exception) -> str:
+    """Type, message and line of what a config file raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    name = Path(path).name
+    lines = [f.lineno for f in frames if Path(f.filename).name == name]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    where = f"{path}, line {line}" if line else path
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{where}: {type(error).__name__}: {text}"
+
+
+def _check_fields(argv: list[str]) -> None:
+    for argument in argv:
+        found = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+        if found and found[1] not in FIELDS:
+            name = found[1]
+            raise UserError(f"No such field: config.{name}.{nearest(name, FIELDS)}")
+
+
+def _flag_value(argv: list[str], name: str) -> str | None:
+    """The last value of --name=VALUE or --name VALUE."""
+    value = None
+    for argument, following in zip(argv, [*argv[1:], None], strict=True):
+        if argument in (f"--{name}", f"-{name}"):
+            value = following
+        elif argument.startswith((f"--{name}=", f"-{name}=")):
+            value = argument.partition("=")[2]
+    return value
+
+
+def _known_configs() -> str:
+    found = sorted(map(str, Path("configs").glob("*.py")))
+    return f"\nHere are: {', '.join(found)}" if found else ""

@@ -1,0 +1,7 @@
+"""Bytes on disk -> batches: the only place that imports TensorFlow, and never JAX."""
+
+import os
+
+# Before TensorFlow is first imported: its start-up notices say nothing to a user.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

@@ -1,0 +1,68 @@
+"""The training set's mean image and its principal components of colour (s. 2, 4.1)."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """Of the rescaled training images, in grey levels of 0..255.
+
+    Attributes:
+      mean_image: the mean of each pixel.
+      eigenvalues: variances along the principal components of RGB over all pixels of
+        all images, largest first.
+      eigenvectors: the components, as columns; the largest entry of each is positive.
+    """
+
+    mean_image: Float64[np.ndarray, "h w 3"]
+    eigenvalues: Float64[np.ndarray, "3"]
+    eigenvectors: Float64[np.ndarray, "3 3"]
+
+    def crop_mean(self, size: int) -> Float32[np.ndarray, "s s 3"]:
+        """The central part of the mean image, subtracted from every crop.
+
+        As in the 2012 code, whatever the crop's place or reflection.
+        """
+        offset = (len(self.mean_image) - size) // 2
+        return self.mean_image[offset : offset + size, offset : offset + size].astype(
+            np.float32
+        )
+
+    @property
+    def scaled_components(self) -> Float32[np.ndarray, "3 3"]:
+        """Each component times the standard deviation along it, as columns."""
+        return (self.eigenvectors * np.sqrt(self.eigenvalues)).astype(np.float32)
+
+
+def compute(batches: Iterable[UInt8[np.ndarray, "n h w 3"]]) -> Statistics:
+    """Statistics of the images of all batches together, in float64.
+
+    Raises:
+      ValueError: if there are none.
+    """
+    count = 0
+    for images in batches:
+        if count == 0:
+            total = np.zeros(images.shape[1:])
+            products = np.zeros((3, 3), np.int64)
+        # Sums of integers below 256**2: exact, and no cancellation to fear.
+        total += images.sum(axis=0, dtype=np.int64)
+        pixels = images.reshape(-1, 3).astype(np.float64)
+        products += (pixels.T @ pixels).astype(np.int64)
+        count += len(images)
+    if count == 0:
+        raise ValueError("No images to compute statistics of.")
+    mean_image = total / count
+    mean = mean_image.mean(axis=(0, 1))
+    num_pixels = count * mean_image.shape[0] * mean_image.shape[1]
+    covariance = (products - num_pixels * np.outer(mean, mean)) / max(1, num_pixels - 1)
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+    eigenvalues, eigenvectors = eigenvalues[::-1], eigenvectors[:, ::-1]
+    largest = np.abs(eigenvectors).argmax(axis=0)
+    eigenvectors = eigenvectors * np.sign(eigenvectors[largest, np.arange(3)])
+    # Grey images have two components of no variance, which rounding can put below 0.
+    return Statistics(mean_image, np.maximum(eigenvalues, 0.0), eigenvectors)

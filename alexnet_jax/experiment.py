@@ -1,0 +1,263 @@
+"""An experiment from its configuration to its report: every trial, each once."""
+
+import contextlib
+import datetime
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from alexnet_jax import config as configuration
+from alexnet_jax.config import Trial, trial_config, trials
+from alexnet_jax.data import pipeline, source
+from alexnet_jax.errors import UserError
+from alexnet_jax.report import page
+from alexnet_jax.training import loop
+from alexnet_jax.training.parallel import Devices
+from alexnet_jax.training.record import Progress, Record, write_json
+
+PACKAGES = (
+    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-cpu", "tensorflow",
+    "tensorflow-datasets", "ml_collections", "numpy", "scikit-learn",
+)  # fmt: skip
+
+
+def run(config: ConfigDict, overrides: Mapping[str, Any], workdir: str) -> Path:
+    """Runs what is left to run of an experiment; returns its folder, report included.
+
+    Args:
+      config: of a config file, with `overrides` applied.
+      overrides: dotted names and values given on the command line.
+      workdir: the run folder; "" is runs/<experiment>-<dataset>.
+
+    Raises:
+      UserError: if the configuration, the data or the folder will not do. Nothing has
+        been written then.
+    """
+    config = configuration.finish(config, overrides)
+    folder = run_folder(config, workdir)
+    devices = Devices()
+    for trial in trials({**config, "seeds": 1}):
+        devices.check_batch_size(trial_config(config, trial).training.batch_size)
+    check_writable(folder)
+    datasets = Datasets(config)
+    for trial in trials({**config, "seeds": 1}):  # refuses what leaves a layer no pixels
+        of_trial = trial_config(config, trial)
+        loop.Trainer.of(of_trial, datasets.of(of_trial), devices)
+
+    open_folder(folder, config, datasets, devices)
+    left = [trial for trial in trials(config) if not finished(folder, trial)]
+    run_trials(left, folder, config, datasets, devices)
+    page.write(folder)
+    return folder
+
+
+def run_folder(config: ConfigDict, workdir: str) -> Path:
+    name = config.data.dataset.rpartition("=")[2].rstrip("/").rpartition("/")[2]
+    default = Path("runs") / f"{config.experiment}-{name}"
+    return Path(workdir or default).expanduser().absolute()
+
+
+class Datasets:
+    """The data of every trial, each source opened and each size prepared once."""
+
+    def __init__(self, config: ConfigDict) -> None:
+        self._open = functools.cache(source.open_source)
+        self._prepared: dict[tuple[str, str, int], pipeline.Data] = {}
+        for trial in trials({**config, "seeds": 1}):
+            self.of(trial_config(config, trial))
+
+    def of(self, config: ConfigDict) -> pipeline.Data:
+        """The data of a trial's configuration."""
+        wanted = config.data
+        key = (wanted.dataset, wanted.tfds_dir, wanted.rescale_size)
+        if key not in self._prepared:
+            opened = self._open(wanted.dataset, tfds_dir=wanted.tfds_dir)
+            self._prepared[key] = pipeline.prepare(opened, rescale_size=key[2])
+        return self._prepared[key]
+
+    def all(self) -> list[pipeline.Data]:
+        return list(self._prepared.values())
+
+
+def run_trials(
+    left: list[Trial],
+    folder: Path,
+    config: ConfigDict,
+    datasets: Datasets,
+    devices: Devices,
+) -> None:
+    """Trains the trials one after the other, recording each in its own folder."""
+    configs = [trial_config(config, trial) for trial in left]
+    plans = [
+        loop.Plan.of(of_trial, datasets.of(of_trial).train.num_examples)
+        for of_trial in configs
+    ]
+    total = sum(plan.num_images for plan in plans)
+    with Progress(total) as progress:
+        for number, trial in enumerate(left):
+            progress.begin(f"trial {number + 1}/{len(left)} {trial.name}")
+            with Record(
+                folder / trial.folder, tensorboard=config.training.tensorboard
+            ) as record:
+                status, row = loop.train(
+                    configs[number],
+                    seed=trial.seed,
+                    data=datasets.of(configs[number]),
+                    devices=devices,
+                    record=record,
+                    progress=progress,
+                )
+                record.close_trial(status, step=row["step"], epoch=row["epoch"])
+            if status == "diverged":
+                progress.total_is(
+                    progress.done + sum(plan.num_images for plan in plans[number + 1 :])
+                )
+                progress.say(
+                    f"{trial.name} diverged: its loss is not finite at step "
+                    f"{row['step']}. Marked so in its records; the others go on."
+                )
+
+
+def finished(folder: Path, trial: Trial) -> bool:
+    """Whether the trial has run to its end, be it a diverged one."""
+    return (folder / trial.folder / "trial.json").exists()
+
+
+# --- The run folder ---------------------------------------------------------------
+
+
+def check_writable(folder: Path) -> None:
+    """Raises UserError unless `folder` can be made and written to; leaves no trace."""
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    try:
+        if not existing.is_dir():
+            raise NotADirectoryError(f"{existing} is a file")
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"Cannot write the run folder {folder}: {error.strerror or error}. "
+            "Choose another by --workdir=DIR."
+        ) from error
+
+
+def open_folder(
+    folder: Path, config: ConfigDict, datasets: Datasets, devices: Devices
+) -> None:
+    """Makes the run folder, or checks that it holds this very experiment.
+
+    Raises:
+      UserError: if it holds another, naming the fields that differ.
+    """
+    path = folder / "experiment.json"
+    here = as_json(provenance(devices))
+    experiment = as_json(
+        {
+            "config": config.to_dict(),
+            "data": [describe(data) for data in datasets.all()],
+            **here,
+            "continued": [],
+        }
+    )
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise UserError(
+                f"{folder} holds something else than a run: no experiment.json. Choose "
+                "another folder by --workdir=DIR."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, experiment)
+        return
+    before = read_experiment(path)
+    old, new = (
+        configuration.flatten(one["config"]) | {"data fingerprint": fingerprints(one)}
+        for one in (before, experiment)
+    )
+    differing = [
+        f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} now"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    if differing:
+        raise UserError(
+            f"{folder} holds another experiment; these differ:\n"
+            + "\n".join(differing)
+            + "\nChoose another folder by --workdir=DIR, or remove this one."
+        )
+    if any(before[name] != here[name] for name in ("git", "versions", "devices")):
+        before["continued"].append(here)
+        write_json(path, before)
+
+
+def read_experiment(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}. Choose another --workdir.") from error
+
+
+def fingerprints(experiment: Mapping[str, Any]) -> list[str]:
+    return [data["fingerprint"] for data in experiment["data"]]
+
+
+def describe(data: pipeline.Data) -> dict[str, Any]:
+    """What experiment.json says of a data set."""
+    return {
+        "name": data.source.name,
+        "fingerprint": data.source.fingerprint,
+        "num_classes": len(data.source.class_names),
+        "train_examples": data.train.num_examples,
+        "validation_split": data.validation.split.name,
+        "validation_examples": data.validation.num_examples,
+        "rescale_size": data.train.size,
+    }
+
+
+def provenance(devices: Devices) -> dict[str, Any]:
+    """What else a result depends on: code, versions, machine."""
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "git": git_state(),
+        "versions": {"python": platform.python_version()} | versions(),
+        "devices": [device.device_kind for device in devices.devices],
+        "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
+    }
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def git_state() -> dict[str, Any]:
+    """Commit and dirty flag of this code's checkout; nulls where it is in none."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        commit = git("rev-parse", "HEAD").strip()
+        dirty = bool(git("status", "--porcelain", "--untracked-files=no").strip())
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+    return {"commit": commit, "dirty": dirty}
+
+
+def as_json(value: Any) -> Any:
+    """`value` as it will be read back: tuples become lists."""
+    return json.loads(json.dumps(value))

@@ -1,0 +1,249 @@
+"""One trial from its first weights to its last record."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from alexnet_jax.data.pipeline import Batch, Data, evaluation_batches, train_batches
+from alexnet_jax.model.network import Network, Params, build
+from alexnet_jax.training import step as steps
+from alexnet_jax.training.optimizer import learning_rate_at
+from alexnet_jax.training.parallel import Devices
+from alexnet_jax.training.record import Progress, Record
+
+
+def train(
+    config: ConfigDict,
+    *,
+    seed: int,
+    data: Data,
+    devices: Devices,
+    record: Record,
+    progress: Progress,
+) -> tuple[str, dict[str, Any]]:
+    """Trains one network as `config`, a trial's, says.
+
+    Returns how it ended, "finished" or, where the loss was no longer finite,
+    "diverged"; and its last row.
+    """
+    trainer = Trainer.of(config, data, devices)
+    plan = Plan.of(config, data.train.num_examples)
+    state = devices.place_state(steps.initial_state(trainer.network, seed))
+    mean_image = devices.place_state(data.statistics.crop_mean(config.data.crop_size))
+    evaluator = Evaluator(trainer, data, config, mean_image, devices, plan)
+    meter = Meter(plan)
+
+    record.write(evaluator.row(state.params, 0))
+    batches = devices.placed(augmented_batches(config, data, seed, plan))
+    for step, batch in enumerate(batches, start=1):
+        learning_rate = plan.learning_rate(step)
+        numbers = steps.Numbers(
+            np.float32(learning_rate),
+            np.float32(config.optimizer.momentum),
+            np.float32(config.optimizer.weight_decay),
+            np.uint32(seed),
+        )
+        state, counts = trainer.train_step(state, batch, numbers, mean_image)
+        meter.add(counts)
+        progress.advance(plan.batch_size)
+
+        if plan.due(step, config.training.record_every_epochs):
+            row = meter.row(step)
+            record.write(row)
+            if row.get("diverged"):
+                return "diverged", row
+        if plan.due(step, config.training.evaluate_every_epochs):
+            record.write(evaluator.row(state.params, step))
+            meter.restart_clock()
+    return "finished", row
+
+
+def augmented_batches(
+    config: ConfigDict, data: Data, seed: int, plan: "Plan"
+) -> Iterator[Batch]:
+    """The training batches of a trial, from its first step to its last."""
+    return train_batches(
+        data.train,
+        seed=seed,
+        start_step=0,
+        num_steps=plan.num_steps,
+        batch_size=config.training.batch_size,
+        crop_size=config.data.crop_size,
+        random_crop=config.data.random_crop,
+        random_flip=config.data.random_flip,
+        lighting_deviation=config.data.lighting_deviation,
+        components=data.statistics.scaled_components,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """A network with its steps, compiled at their first call."""
+
+    network: Network
+    train_step: steps.TrainStep
+    eval_step: steps.EvalStep
+
+    @staticmethod
+    def of(config: ConfigDict, data: Data, devices: Devices) -> "Trainer":
+        """One for all trials whose networks agree: they share its compilation."""
+        num_classes = len(data.source.class_names)
+        model = FrozenConfigDict(config.model)
+        return _trainer(model, config.data.crop_size, num_classes, devices)
+
+
+@functools.cache
+def _trainer(
+    model: FrozenConfigDict, image_size: int, num_classes: int, devices: Devices
+) -> Trainer:
+    network = build(model, image_size=image_size, num_classes=num_classes)
+    return Trainer(
+        network,
+        devices.spread_train(steps.make_train_step(network)),
+        devices.spread_eval(steps.make_eval_step(network)),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Steps and epochs of a trial: an epoch is num_examples images, not whole steps."""
+
+    num_examples: int
+    batch_size: int
+    num_steps: int
+    optimizer: ConfigDict
+
+    @staticmethod
+    def of(config: ConfigDict, num_examples: int) -> "Plan":
+        images = config.training.num_epochs * num_examples
+        num_steps = max(1, math.ceil(images / config.training.batch_size))
+        return Plan(
+            num_examples, config.training.batch_size, num_steps, config.optimizer
+        )
+
+    @property
+    def num_images(self) -> int:
+        return self.num_steps * self.batch_size
+
+    def epoch(self, step: int) -> float:
+        """Epochs after `step` steps."""
+        return step * self.batch_size / self.num_examples
+
+    def due(self, step: int, every_epochs: float) -> bool:
+        """Whether `step` completes another `every_epochs`, or is the last."""
+        periods = self.epoch(step) // every_epochs
+        return periods > self.epoch(step - 1) // every_epochs or step == self.num_steps
+
+    def learning_rate(self, step: int) -> float:
+        """Of step number `step`, counted from 1."""
+        return learning_rate_at(
+            self.epoch(step - 1),
+            learning_rate=self.optimizer.learning_rate,
+            drop_epochs=self.optimizer.drop_epochs,
+            drop_factor=self.optimizer.drop_factor,
+        )
+
+    def row(
+        self, kind: str, step: int, total: steps.Counts | None, rate: float | None
+    ) -> dict[str, Any]:
+        """One line of metrics.jsonl: errors as fractions, loss in nats, both means.
+
+        `step` and `epoch` are how much training had been done; the learning rate is the
+        one of that step.
+        """
+
+        def mean(name: str) -> float | None:
+            return None if total is None else float(getattr(total, name)) / int(total.examples)
+
+        return {
+            "kind": kind,
+            "step": step,
+            "epoch": self.epoch(step),
+            "loss": mean("loss"),
+            "top1_error": mean("top1_errors"),
+            "top5_error": mean("top5_errors"),
+            "learning_rate": self.learning_rate(max(1, step)),
+            "images_per_second": rate,
+        }
+
+
+class Meter:
+    """Means and speed over the steps since the last row.
+
+    The counts stay on the devices until a row is due, so that steps are dispatched
+    without waiting. The first step, which compiles, and evaluations are not timed.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.counts: list[steps.Counts] = []
+        self.clock: float | None = None
+        self.timed_images = 0
+
+    def add(self, counts: steps.Counts) -> None:
+        self.counts.append(counts)
+        self.timed_images += self.plan.batch_size
+        if self.clock is None:
+            jax.block_until_ready(counts)
+            self.restart_clock()
+
+    def restart_clock(self) -> None:
+        self.clock, self.timed_images = time.perf_counter(), 0
+
+    def row(self, step: int) -> dict[str, Any]:
+        """The train row of the steps up to `step`: means over the steps since the last.
+
+        The first of them whose loss is not finite makes it the trial's last row, marked
+        "diverged": true, without means.
+        """
+        counts = jax.device_get(self.counts)  # waits for the last step
+        assert self.clock is not None
+        seconds = time.perf_counter() - self.clock
+        rate = self.timed_images / seconds if self.timed_images else None
+        self.counts = []
+        self.restart_clock()
+
+        first = step - len(counts) + 1
+        for number, one in enumerate(counts, start=first):
+            if not np.isfinite(one.loss):
+                return self.plan.row("train", number, None, rate) | {"diverged": True}
+        total = steps.Counts(*(sum(column) for column in zip(*counts, strict=True)))
+        return self.plan.row("train", step, total, rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """Measures a network's errors on the validation split, each example once."""
+
+    trainer: Trainer
+    data: Data
+    config: ConfigDict
+    mean_image: jax.Array
+    devices: Devices
+    plan: Plan
+
+    def row(self, params: Params, step: int) -> dict[str, Any]:
+        """The eval row of the parameters after `step` steps."""
+        started = time.perf_counter()
+        batches = evaluation_batches(
+            self.data.validation,
+            batch_size=self.plan.batch_size,
+            crop_size=self.config.data.crop_size,
+        )
+        counts = [
+            self.trainer.eval_step(params, batch, self.mean_image)
+            for batch in self.devices.placed(batches)
+        ]
+        columns = zip(*jax.device_get(counts), strict=True)
+        total = steps.Counts(*(sum(column) for column in columns))
+        assert total.examples == self.data.validation.num_examples
+        rate = int(total.examples) / (time.perf_counter() - started)
+        row = self.plan.row("eval", step, total, rate)
+        return row | {"split": self.data.validation.split.name}

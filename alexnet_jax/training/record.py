@@ -1,0 +1,132 @@
+"""What a trial leaves while it runs: metrics.jsonl, TensorBoard, a progress bar."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from alexnet_jax.errors import UserError
+
+PLAIN_SECONDS = 10.0
+
+
+class Record:
+    """Writes a trial's rows to metrics.jsonl, one JSON object a line, as they come.
+
+    Opening it starts the trial's records anew. With `tensorboard`, scalars go to event
+    files beside it too.
+    """
+
+    def __init__(self, folder: Path, *, tensorboard: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "trial.json").unlink(missing_ok=True)
+        self.folder = folder
+        self.file: TextIO = (folder / "metrics.jsonl").open("w")
+        self.board = _tensorboard(folder) if tensorboard else None
+
+    def __enter__(self) -> "Record":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        if self.board is not None:
+            self.board.close()
+
+    def write(self, row: dict[str, Any]) -> None:
+        self.file.write(json.dumps(row, allow_nan=False) + "\n")
+        self.file.flush()
+        if self.board is not None:
+            for name, value in row.items():
+                if isinstance(value, float):
+                    self.board.add_scalar(f"{row['kind']}/{name}", value, row["step"])
+
+    def close_trial(self, status: str, **facts: Any) -> None:
+        """Marks the trial as over: "finished" or "diverged". Without it, it is not."""
+        write_json(self.folder / "trial.json", {"status": status, **facts})
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` whole or not at all."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    os.replace(draft, path)
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise UserError(
+            "config.training.tensorboard needs an extra: "
+            "pip install -c constraints.txt -e '.[tensorboard]'"
+        ) from error
+    return SummaryWriter(str(folder))
+
+
+class Progress:
+    """Images trained of all trials of an experiment: a bar, or plain lines.
+
+    Plain lines, one in ten seconds at most, where standard error is no terminal.
+    """
+
+    def __init__(self, total_images: int) -> None:
+        self.total = total_images
+        self.done = 0
+        self.started = self.printed = time.monotonic()
+        self.label = ""
+        self.bar = None
+        if sys.stderr.isatty():
+            self.bar = tqdm(
+                total=total_images, unit=" images", unit_scale=True, dynamic_ncols=True
+            )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def begin(self, label: str) -> None:
+        """Says what is being trained now."""
+        self.label = label
+        if self.bar is not None:
+            self.bar.set_description(label)
+
+    def total_is(self, images: int) -> None:
+        """Corrects the total, where a trial ended early."""
+        self.total = images
+        if self.bar is not None:
+            self.bar.total = images
+            self.bar.refresh()
+
+    def advance(self, images: int) -> None:
+        self.done += images
+        if self.bar is not None:
+            self.bar.update(images)
+            return
+        now = time.monotonic()
+        if now - self.printed >= PLAIN_SECONDS:
+            self.printed = now
+            self._print_line(now - self.started)
+
+    def _print_line(self, seconds: float) -> None:
+        rate = self.done / seconds
+        left = int((self.total - self.done) / rate)
+        print(
+            f"{self.done / self.total:4.0%}  {self.label}  {rate:,.0f} images/s  "
+            f"{left // 60}:{left % 60:02d} left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def say(self, message: str) -> None:
+        """Prints a line without breaking the bar."""
+        if self.bar is not None:
+            self.bar.write(message, file=sys.stderr)
+        else:
+            print(message, file=sys.stderr, flush=True)
