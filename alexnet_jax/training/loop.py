@@ -18,6 +18,9 @@ from alexnet_jax.training.optimizer import learning_rate_at
 from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.record import Progress, Record
 
+# Images a step of evaluation, about: no result depends on it.
+EVALUATION_BATCH = 128
+
 
 def train(
     config: ConfigDict,
@@ -234,7 +237,7 @@ class Evaluator:
         started = time.perf_counter()
         batches = evaluation_batches(
             self.data.validation,
-            batch_size=self.plan.batch_size,
+            batch_size=self.devices.rounded_up(EVALUATION_BATCH),
             crop_size=self.config.data.crop_size,
         )
         counts = [

@@ -1,7 +1,7 @@
 """Spreads a per-device step over this machine's devices by `jax.pmap`.
 
-In 2012 two GPUs held half of the network each; today each device holds all of it and
-takes its share of the batch (section 3.2 and footnote aside, data parallelism).
+In 2012 two GPUs held half of the network each (section 3.2). Here each device holds
+all of it and takes its share of the batch: data parallelism.
 """
 
 from collections import deque
@@ -35,6 +35,10 @@ class Devices:
                 f"config.training.batch_size={batch_size} cannot be divided among "
                 f"{count} devices: take {' or '.join(nearest)}."
             )
+
+    def rounded_up(self, batch_size: int) -> int:
+        """The smallest multiple of the number of devices that is not below."""
+        return -(-batch_size // len(self.devices)) * len(self.devices)
 
     def place_state(self, tree: Any) -> Any:
         """A copy of the tree on every device.
