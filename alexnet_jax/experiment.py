@@ -7,7 +7,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +21,8 @@ from alexnet_jax import config as configuration
 from alexnet_jax.config import Trial, trial_config, trials
 from alexnet_jax.data import pipeline, source
 from alexnet_jax.errors import UserError
-from alexnet_jax.report import page
+from alexnet_jax.report import page, verdict
+from alexnet_jax.report.records import read_experiment
 from alexnet_jax.training import loop
 from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.record import Progress, Record, write_json
@@ -30,8 +33,8 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def run(config: ConfigDict, overrides: Mapping[str, Any], workdir: str) -> Path:
-    """Runs what is left to run of an experiment; returns its folder, report included.
+def run(config: ConfigDict, overrides: Mapping[str, Any], workdir: str) -> str:
+    """Runs what is left to run of an experiment; returns its answer, to be printed.
 
     Args:
       config: of a config file, with `overrides` applied.
@@ -43,6 +46,7 @@ def run(config: ConfigDict, overrides: Mapping[str, Any], workdir: str) -> Path:
         been written then.
     """
     config = configuration.finish(config, overrides)
+    verdict.check_claim(config)
     folder = run_folder(config, workdir)
     devices = Devices()
     for trial in trials({**config, "seeds": 1}):
@@ -56,8 +60,7 @@ def run(config: ConfigDict, overrides: Mapping[str, Any], workdir: str) -> Path:
     open_folder(folder, config, datasets, devices)
     left = [trial for trial in trials(config) if not finished(folder, trial)]
     run_trials(left, folder, config, datasets, devices)
-    page.write(folder)
-    return folder
+    return page.write(folder)
 
 
 def run_folder(config: ConfigDict, workdir: str) -> Path:
@@ -162,6 +165,7 @@ def open_folder(
     here = as_json(provenance(devices))
     experiment = as_json(
         {
+            "command": "python -m alexnet_jax.main " + shlex.join(sys.argv[1:]),
             "config": config.to_dict(),
             "data": [describe(data) for data in datasets.all()],
             **here,
@@ -177,7 +181,7 @@ def open_folder(
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, experiment)
         return
-    before = read_experiment(path)
+    before = read_experiment(folder)
     old, new = (
         configuration.flatten(one["config"]) | {"data fingerprint": fingerprints(one)}
         for one in (before, experiment)
@@ -196,13 +200,6 @@ def open_folder(
     if any(before[name] != here[name] for name in ("git", "versions", "devices")):
         before["continued"].append(here)
         write_json(path, before)
-
-
-def read_experiment(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}. Choose another --workdir.") from error
 
 
 def fingerprints(experiment: Mapping[str, Any]) -> list[str]:

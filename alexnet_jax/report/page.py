@@ -1,2 +1,139 @@
-"""stub"""
-def write(folder): return str(folder)
+"""The answer of a run folder: summary.json, figure, report.md, and what to print."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.report import figures, verdict
+from alexnet_jax.report.records import read_experiment, read_outcomes
+
+Table = list[list[str]]  # first row: headings
+
+
+def write(folder: Path) -> str:
+    """Writes summary.json, figure.png, figure.svg and report.md; returns what to print.
+
+    Raises:
+      UserError: if the folder's records cannot be read, or do not fit its claim.
+    """
+    experiment = read_experiment(folder)
+    outcomes = read_outcomes(folder, experiment["config"])
+    summary = verdict.summarize(experiment, outcomes)
+    figures.draw(summary, outcomes, folder)
+    text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
+    _replace(folder / "summary.json", text)
+    _replace(folder / "report.md", report(experiment, summary))
+    tables = "\n\n".join(plain(table) for table in _tables(summary))
+    heading = f"{summary['experiment']} on {summary['dataset']}"
+    figure = os.path.relpath(folder / "figure.png")
+    return f"{heading}\n\n{tables}\n\nVerdict: {summary['verdict']}\n\nFigure: {figure}"
+
+
+def report(experiment: dict[str, Any], summary: dict[str, Any]) -> str:
+    """The page: claim, verdict, figure, tables, and what they were measured with."""
+    claim, data = summary["claim"], experiment["data"][0]
+    commit = experiment["git"]["commit"] or "unknown"
+    dirty = " with uncommitted changes" if experiment["git"]["dirty"] else ""
+    versions = ", ".join(f"{k} {v}" for k, v in experiment["versions"].items())
+    devices = experiment["devices"]
+    tables = "\n\n".join(markdown(table) for table in _tables(summary))
+    lines = [
+        f"# {summary['experiment']} on {summary['dataset']}",
+        f"Claim (section {claim['section']}): {claim['text']}.",
+        f"**Verdict.** {summary['verdict']}",
+        "![learning curves](figure.png)",
+        tables,
+        "Each arm's values are those of the tuned value that served it best: reached by "
+        "most seeds, then smallest mean. In brackets, 95% intervals by Student's t over "
+        "seeds; of ratios, over their logarithms. Trials with the same seed share first "
+        "weights, order of examples and augmentation, and are compared pair by pair.",
+        "## Measured with",
+        f"- command: `{experiment['command']}`\n"
+        f"- code: commit {commit}{dirty}\n"
+        f"- data: {data['name']}, {data['train_examples']:,} training and "
+        f"{data['validation_examples']:,} {data['validation_split']} images, fingerprint "
+        f"{data['fingerprint']}\n"
+        f"- devices: {len(devices)} x {devices[0]}; {experiment['platform']}\n"
+        f"- versions: {versions}\n"
+        f"- started {experiment['started']}; continued "
+        f"{len(experiment['continued'])} times with other code or devices",
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _tables(summary: dict[str, Any]) -> list[Table]:
+    tables = [_arms(summary)]
+    if summary["at_equal_tuned_values"]:
+        tables.append(_tuned_values(summary))
+    return tables
+
+
+def _arms(summary: dict[str, Any]) -> Table:
+    """A row an arm, at its best tuned value."""
+    claim = summary["claim"]
+    first = next(iter(summary["arms"].values()))
+    fields = list(first["tuned"])
+    rows = [
+        ["arm", *(_words(field) for field in fields), verdict.describe_metric(claim),
+         "last training error", "top-1 error", "top-5 error"]
+    ]  # fmt: skip
+    for arm, facts in summary["arms"].items():
+        error = claim["metric"] != "epochs_to_train_error"
+        rows.append(
+            [
+                arm,
+                *(f"{facts['tuned'][field]:g}" for field in fields),
+                verdict.show_interval(facts, error=error),
+                _percent(facts["final_train_top1_error"]),
+                _percent(facts["final_top1_error"]),
+                _percent(facts["final_top5_error"]),
+            ]
+        )
+    return rows
+
+
+def _tuned_values(summary: dict[str, Any]) -> Table:
+    """A row a tuned value: both arms there, and their comparison."""
+    claim = summary["claim"]
+    error = claim["metric"] != "epochs_to_train_error"
+    first, second = claim["compare"]
+    rows = [["at equal", second, first, verdict.describe_comparison(claim)]]
+    for setting, comparison in summary["at_equal_tuned_values"].items():
+        row = [setting.replace("_", " ").replace("=", " ")]
+        for arm in (second, first):
+            facts = summary["arms"][arm]["by_tuned"][setting]
+            diverged = f", {facts['diverged']} diverged" if facts["diverged"] else ""
+            row.append(verdict.show_interval(facts, error=error) + diverged)
+        rows.append([*row, verdict.show_comparison(comparison, claim)])
+    return rows
+
+
+def _words(field: str) -> str:
+    return field.rpartition(".")[2].replace("_", " ")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def plain(table: Table) -> str:
+    """Columns lined up for a terminal."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    )
+
+
+def markdown(table: Table) -> str:
+    heading, *rows = table
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes the file whole or not at all."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(text)
+    os.replace(draft, path)

@@ -1,0 +1,151 @@
+"""Figures of a run folder, in the manner of the paper's Figure 1."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("agg")
+
+from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+
+from alexnet_jax.report import verdict  # noqa: E402
+from alexnet_jax.report.records import Outcome  # noqa: E402
+
+# Distinguished by colour and by line, so that print and every eye can tell them apart.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+LINES = ("-", "--", "-.", ":")
+
+
+def draw(summary: dict[str, Any], outcomes: list[Outcome], folder: Path) -> None:
+    """Writes figure.png and figure.svg: the curves, and the tuned values beside."""
+    tuned = len(summary["at_equal_tuned_values"]) > 1 and len(_tuned_field(summary)) == 1
+    widths = [5, 4] if tuned else [1]
+    figure, axes = plt.subplots(
+        1, len(widths), figsize=(9.6 if tuned else 6, 4.2), width_ratios=widths,
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
+    _draw_curves(axes[0, 0], summary, outcomes)
+    if tuned:
+        _draw_tuned(axes[0, 1], summary)
+    figure.suptitle(_title(summary), fontsize=11)
+    for suffix, options in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
+        draft = folder / f"figure.part.{suffix}"
+        figure.savefig(draft, **options)
+        draft.replace(folder / f"figure.{suffix}")
+    plt.close(figure)
+
+
+def _title(summary: dict[str, Any]) -> str:
+    title = f"{summary['experiment']} on {summary['dataset']}"
+    if not verdict.same_dataset(summary["dataset"], summary["claim"]["dataset"]):
+        title += f" (the paper: {summary['claim']['dataset']})"
+    return title
+
+
+def _styles(summary: dict[str, Any]) -> dict[str, dict[str, str]]:
+    return {
+        arm: {"color": COLORS[i % len(COLORS)], "linestyle": LINES[i % len(LINES)]}
+        for i, arm in enumerate(summary["arms"])
+    }
+
+
+def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -> None:
+    """Error against epochs: each arm at its best, mean and range over the seeds."""
+    claim, styles = summary["claim"], _styles(summary)
+    on_train = claim["metric"] == "epochs_to_train_error"
+    kind, metric = ("train", "top1_error") if on_train else ("eval", claim["metric"])
+    for arm, facts in summary["arms"].items():
+        own = [
+            outcome
+            for outcome in outcomes
+            if outcome.trial.arm == arm and outcome.trial.tuned == facts["tuned"]
+        ]
+        epochs, errors = _over_seeds([outcome.curve(kind, metric) for outcome in own])
+        if not len(epochs):
+            continue
+        setting = own[0].trial.tuned_name.replace("learning_rate", "learning rate")
+        label = arm + (f", {setting.replace('=', ' ')}" if setting else "")
+        axes.plot(epochs, errors.mean(axis=0), label=label, linewidth=1.8, **styles[arm])
+        axes.fill_between(
+            epochs, errors.min(axis=0), errors.max(axis=0),
+            color=styles[arm]["color"], alpha=0.18, linewidth=0,
+        )  # fmt: skip
+        if on_train and facts["mean"] is not None:
+            axes.plot(
+                facts["mean"], claim["threshold"], "o", color=styles[arm]["color"],
+                markeredgecolor="white", markersize=9, zorder=3,
+            )  # fmt: skip
+            axes.annotate(
+                f"{facts['mean']:.2f}", (facts["mean"], claim["threshold"]),
+                xytext=(0, -17), textcoords="offset points", ha="center",
+                color=styles[arm]["color"], fontsize=10, fontweight="bold",
+            )  # fmt: skip
+    if on_train:
+        axes.axhline(claim["threshold"], color="0.35", linewidth=0.9)
+    axes.set(
+        xlabel="epochs",
+        ylabel="training error" if on_train else verdict.describe_metric(claim),
+        xlim=(0, None),
+        ylim=(0, 1),
+    )
+    axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+    axes.set_title(f"each arm at its best, mean and range of {summary['seeds']} seeds"
+                   if summary["seeds"] > 1 else "one seed", fontsize=9)  # fmt: skip
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+
+
+def _over_seeds(curves: list[list[tuple[float, float]]]) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs (points,) that all curves have, and their values (seeds, points)."""
+    shared = min((len(curve) for curve in curves), default=0)
+    if shared == 0:
+        return np.zeros(0), np.zeros((0, 0))
+    both = np.array([curve[:shared] for curve in curves])
+    return both[0, :, 0], both[:, :, 1]
+
+
+def _tuned_field(summary: dict[str, Any]) -> list[str]:
+    return list(next(iter(summary["arms"].values()))["tuned"])
+
+
+def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
+    """The metric at every tuned value, a point a seed; those without a value on top."""
+    claim, styles = summary["claim"], _styles(summary)
+    top = 0.0
+    missing: dict[tuple[str, float], int] = defaultdict(int)
+    for arm, facts in summary["arms"].items():
+        means = []
+        for setting, values in facts["by_tuned"].items():
+            x = float(setting.rpartition("=")[2])
+            reached = [value for value in values["per_seed"] if value is not None]
+            missing[arm, x] = values["without_value"]
+            top = max([top, *reached])
+            axes.plot([x] * len(reached), reached, "o", markersize=4, alpha=0.7,
+                      color=styles[arm]["color"])  # fmt: skip
+            if values["mean"] is not None:
+                means.append((x, values["mean"]))
+        if means:
+            axes.plot(*zip(*means, strict=True), label=arm, linewidth=1.5, **styles[arm])
+        else:
+            axes.plot([], [], label=arm, **styles[arm])
+    height = 1.12 * top or 1.0
+    for (arm, x), count in missing.items():
+        if count:
+            shift = 0.94 if arm == next(iter(summary["arms"])) else 1.06
+            axes.annotate(
+                f"{count}", (x * shift, height), ha="center", va="center", fontsize=9,
+                color=styles[arm]["color"],
+            )  # fmt: skip
+    axes.set(
+        xscale="log",
+        xlabel=_tuned_field(summary)[0].rpartition(".")[2].replace("_", " "),
+        ylabel=verdict.describe_metric(claim),
+        ylim=(0, 1.2 * top or 1.0),
+    )
+    axes.set_title("every value tried; digits on top: seeds that never got there", fontsize=9)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)

@@ -1,0 +1,78 @@
+"""Reads a run folder: what was asked, and the curves of its trials."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.config import Trial, trials
+from alexnet_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """One trial as its records tell it.
+
+    Attributes:
+      status: "finished", "diverged", or "unfinished" where it has not run to its end.
+      rows: of metrics.jsonl, in order; a last line cut off in writing is left out.
+    """
+
+    trial: Trial
+    status: str
+    rows: list[dict[str, Any]]
+
+    def curve(self, kind: str, metric: str) -> list[tuple[float, float]]:
+        """(epoch, value) of the "train" or "eval" rows, without the diverged one.
+
+        A train row is a mean over the steps since the last one: it stands at their
+        middle. An eval row stands where it was measured.
+        """
+        points, before = [], 0.0
+        for row in self.rows:
+            if row["kind"] != kind or row[metric] is None:
+                continue
+            epoch = row["epoch"]
+            points.append(((before + epoch) / 2 if kind == "train" else epoch, row[metric]))
+            before = epoch
+        return points
+
+    def final(self, kind: str, metric: str) -> float | None:
+        """The last value, or None where the trial has not run to its end soundly."""
+        points = self.curve(kind, metric)
+        return points[-1][1] if points and self.status == "finished" else None
+
+
+def read_experiment(folder: Path) -> dict[str, Any]:
+    """What `experiment.json` says.
+
+    Raises:
+      UserError: if there is none that can be read.
+    """
+    path = folder / "experiment.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+
+
+def read_outcomes(folder: Path, config: dict[str, Any]) -> list[Outcome]:
+    """All trials of an experiment, in the order in which they are run."""
+    return [_read_outcome(folder, trial) for trial in trials(config)]
+
+
+def _read_outcome(folder: Path, trial: Trial) -> Outcome:
+    status = "unfinished"
+    marker = folder / trial.folder / "trial.json"
+    if marker.exists():
+        status = json.loads(marker.read_text())["status"]
+    path = folder / trial.folder / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise UserError(f"{path}, line {number} is no JSON: {error}.") from error
+    return Outcome(trial, status, rows)

@@ -1,0 +1,371 @@
+"""What the records say of the paper's claim: figures, intervals, and a verdict by rule.
+
+A claim has a metric, of which smaller is better: `epochs_to_train_error` (with a
+threshold), or the error of the last evaluation, `top1_error` or `top5_error`. It may
+compare two arms: epochs as a ratio, errors as a difference, first arm against second.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.report.records import Outcome
+
+CONFIDENCE = 0.95
+METRICS = ("epochs_to_train_error", "top1_error", "top5_error")
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A mean and its 95% interval by Student's t; no interval from one value."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def interval(values: Sequence[float], *, ratio: bool = False) -> Interval:
+    """Mean and 95% interval of `values`; of ratios, the geometric mean, in logarithms."""
+    n = len(values)
+    if n == 0:
+        return Interval(None, None, None, 0)
+    sample = np.log(values) if ratio else np.asarray(values, float)
+    back = math.exp if ratio else float
+    mean = sample.mean()
+    if n == 1:
+        return Interval(back(mean), None, None, 1)
+    reach = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * stats.sem(sample)
+    return Interval(back(mean), back(mean - reach), back(mean + reach), n)
+
+
+def crossing(curve: Sequence[tuple[float, float]], threshold: float) -> float | None:
+    """Where the curve first comes down to `threshold`, on the straight line between
+    its points; None if it never does. From its first point on it counts as there."""
+    for number, (epoch, error) in enumerate(curve):
+        if error <= threshold:
+            if number == 0:
+                return epoch
+            before, error_before = curve[number - 1]
+            share = (error_before - threshold) / (error_before - error)
+            return before + share * (epoch - before)
+    return None
+
+
+def measured(outcome: Outcome, claim: dict[str, Any]) -> float | None:
+    """The claim's metric of one trial; None if it diverged or never got there."""
+    if claim["metric"] == "epochs_to_train_error":
+        return crossing(outcome.curve("train", "top1_error"), claim["threshold"])
+    return outcome.final("eval", claim["metric"])
+
+
+def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, Any]:
+    """The content of summary.json.
+
+    Raises:
+      UserError: if the claim names a metric or an arm that there is not.
+    """
+    config, claim = experiment["config"], experiment["config"]["claim"]
+    check_claim(config)
+    values = {
+        (outcome.trial.arm, outcome.trial.tuned_name, outcome.trial.seed): measured(outcome, claim)
+        for outcome in outcomes
+    }  # fmt: skip
+    seeds = range(config["seeds"])
+    settings = list(dict.fromkeys(outcome.trial.tuned_name for outcome in outcomes))
+    tuned = {outcome.trial.tuned_name: outcome.trial.tuned for outcome in outcomes}
+
+    def per_seed(arm: str, setting: str) -> list[float | None]:
+        return [values[arm, setting, seed] for seed in seeds]
+
+    chosen = {
+        arm: min(settings, key=lambda setting: _rank(per_seed(arm, setting)))
+        for arm in config["arms"]
+    }
+    arms = {
+        arm: {
+            "tuned": tuned[setting],
+            "at_edge": _at_edge(tuned[setting], config["tuned"]),
+            **_arm(per_seed(arm, setting)),
+            **_final_errors(outcomes, arm, setting),
+            "by_tuned": {
+                other: _arm(per_seed(arm, other)) | _ends(outcomes, arm, other)
+                for other in settings
+            },
+        }
+        for arm, setting in chosen.items()
+    }
+    comparison, at_equal = None, {}
+    if claim.get("compare"):
+        first, second = claim["compare"]
+        limit = config["training"]["num_epochs"]
+        ratio = claim["metric"] == "epochs_to_train_error"
+
+        def compared(setting_1: str, setting_2: str) -> dict[str, Any]:
+            pairs = zip(per_seed(first, setting_1), per_seed(second, setting_2), strict=True)
+            return compare(list(pairs), ratio=ratio, limit=limit)
+
+        comparison = compared(chosen[first], chosen[second])
+        if len(settings) > 1:
+            at_equal = {setting: compared(setting, setting) for setting in settings}
+    dataset = experiment["data"][0]["name"]
+    summary = {
+        "experiment": config["experiment"],
+        "dataset": dataset,
+        "claim": claim,
+        "seeds": config["seeds"],
+        "arms": arms,
+        "comparison": comparison,
+        "at_equal_tuned_values": at_equal,
+        "unfinished_trials": sum(outcome.status == "unfinished" for outcome in outcomes),
+        "diverged_trials": sum(outcome.status == "diverged" for outcome in outcomes),
+    }
+    return summary | {"verdict": verdict(summary)}
+
+
+def check_claim(config: dict[str, Any]) -> None:
+    """Raises UserError if a config's claim cannot be answered."""
+    claim = config["claim"]
+    where = f"The claim of '{config['experiment']}'"
+    for key in ("section", "text", "metric", "paper", "dataset"):
+        if key not in claim:
+            raise UserError(f"{where} lacks '{key}'.")
+    if claim["metric"] not in METRICS:
+        raise UserError(
+            f"{where} has the metric '{claim['metric']}': it is one of {', '.join(METRICS)}."
+        )
+    if claim["metric"] == "epochs_to_train_error" and not 0 < claim.get("threshold", 0) < 1:
+        raise UserError(f"{where} needs a 'threshold', a training error between 0 and 1.")
+    for arm in claim.get("compare") or ():
+        if arm not in config["arms"]:
+            raise UserError(f"{where} compares the arm '{arm}', which there is not.")
+
+
+def _rank(per_seed: list[float | None]) -> tuple[float, float]:
+    """Order of settings: first how many seeds failed, then the mean of the others."""
+    reached = [value for value in per_seed if value is not None]
+    return len(per_seed) - len(reached), float(np.mean(reached)) if reached else math.inf
+
+
+def _at_edge(chosen: dict[str, Any], tuned: dict[str, Any]) -> list[str]:
+    """Tuned fields whose chosen value is the smallest or largest of several tried."""
+    return [
+        name
+        for name, value in chosen.items()
+        if len(tuned[name]) > 1 and value in (min(tuned[name]), max(tuned[name]))
+    ]
+
+
+def _arm(per_seed: list[float | None]) -> dict[str, Any]:
+    """Mean and interval over seeds; none where a seed has no value to average."""
+    reached = [value for value in per_seed if value is not None]
+    complete = interval(reached if len(reached) == len(per_seed) else [])
+    return complete.as_dict() | {
+        "n": len(reached),
+        "per_seed": per_seed,
+        "without_value": len(per_seed) - len(reached),
+    }
+
+
+def _ends(outcomes: list[Outcome], arm: str, setting: str) -> dict[str, int]:
+    ends = [
+        outcome.status
+        for outcome in outcomes
+        if (outcome.trial.arm, outcome.trial.tuned_name) == (arm, setting)
+    ]
+    return {"diverged": ends.count("diverged"), "unfinished": ends.count("unfinished")}
+
+
+def _final_errors(outcomes: list[Outcome], arm: str, setting: str) -> dict[str, Any]:
+    """Means over seeds of the last train and eval rows; None if a trial lacks them."""
+    own = [
+        outcome
+        for outcome in outcomes
+        if (outcome.trial.arm, outcome.trial.tuned_name) == (arm, setting)
+    ]
+
+    def mean(kind: str, metric: str) -> float | None:
+        finals = [outcome.final(kind, metric) for outcome in own]
+        sound = [value for value in finals if value is not None]
+        return float(np.mean(sound)) if len(sound) == len(finals) else None
+
+    return {
+        "final_train_top1_error": mean("train", "top1_error"),
+        "final_top1_error": mean("eval", "top1_error"),
+        "final_top5_error": mean("eval", "top5_error"),
+    }
+
+
+def compare(
+    pairs: list[tuple[float | None, float | None]], *, ratio: bool, limit: float
+) -> dict[str, Any]:
+    """First arm against second, paired by seed: ratio or difference with interval.
+
+    A value that was never reached is no number: with one missing there is no mean. But
+    of a ratio it still says something. If only first values are missing, the mean ratio
+    is at least the one with `limit`, the epochs trained, in their place ("at_least");
+    if only second values are, at most the one with `limit` there ("at_most").
+    """
+    complete = [(a, b) for a, b in pairs if a is not None and b is not None]
+    missing_first = sum(a is None for a, _ in pairs)
+    missing_second = sum(b is None for _, b in pairs)
+    at_least = at_most = None
+    result = Interval(None, None, None, len(complete))
+    if len(complete) == len(pairs):
+        result = interval([a / b if ratio else a - b for a, b in complete], ratio=ratio)
+    elif ratio and missing_second == 0:
+        at_least = interval([(limit if a is None else a) / b for a, b in pairs if b], ratio=True)
+    elif ratio and missing_first == 0:
+        at_most = interval([a / (limit if b is None else b) for a, b in pairs if a], ratio=True)
+    return result.as_dict() | {
+        "kind": "ratio" if ratio else "difference",
+        "missing_first": missing_first,
+        "missing_second": missing_second,
+        "at_least": at_least.mean if at_least else None,
+        "at_most": at_most.mean if at_most else None,
+    }
+
+
+def direction(comparison: dict[str, Any], paper: float) -> str:
+    """The rule of the verdict: how a comparison stands to the paper's number.
+
+    "none" is 1 for a ratio and 0 for a difference. Same or opposite needs an interval
+    that excludes it; a bound on a ratio (never an interval) can only point somewhere.
+    """
+    none = 1.0 if comparison["kind"] == "ratio" else 0.0
+    claimed = math.copysign(1.0, paper - none)
+    mean, low, high = comparison["mean"], comparison["low"], comparison["high"]
+    if mean is None:
+        at_least, at_most = comparison["at_least"], comparison["at_most"]
+        if at_least is not None and at_least > none:
+            return "same direction, a bound only" if claimed > 0 else "opposite, a bound only"
+        if at_most is not None and at_most < none:
+            return "same direction, a bound only" if claimed < 0 else "opposite, a bound only"
+        return "not answered"
+    side = math.copysign(1.0, mean - none) if mean != none else 0.0
+    if low is None:
+        return {claimed: "same direction, one seed", 0.0: "no effect seen"}.get(
+            side, "opposite, one seed"
+        )
+    if low <= none <= high:
+        return "same direction, not resolved" if side == claimed else "no effect seen"
+    return "same direction, resolved" if side == claimed else "opposite"
+
+
+SENTENCES = {
+    "same direction, resolved": "As the paper says: the interval excludes no effect.",
+    "same direction, not resolved": "In the paper's direction, but not resolved: the interval includes no effect.",
+    "same direction, one seed": "In the paper's direction, by one seed: no interval.",
+    "same direction, a bound only": "In the paper's direction, by a bound: some trials never got there.",
+    "no effect seen": "No effect seen: the interval includes it, on the side the paper does not claim.",
+    "opposite": "Opposite to the paper: the interval excludes no effect, on the other side.",
+    "opposite, one seed": "Opposite to the paper, by one seed: no interval.",
+    "opposite, a bound only": "Opposite to the paper, by a bound: some trials never got there.",
+    "not answered": "Not answered: too many trials never got there.",
+}  # fmt: skip
+
+
+def verdict(summary: dict[str, Any]) -> str:
+    """The answer in words, chosen by rule from the summary's numbers."""
+    claim, comparison = summary["claim"], summary["comparison"]
+    parts = []
+    if summary["unfinished_trials"]:
+        parts.append(f"{summary['unfinished_trials']} trials have not run to their end.")
+    if comparison is None:
+        for arm, facts in summary["arms"].items():
+            shown = show_interval(facts, error=claim["metric"] != "epochs_to_train_error")
+            parts.append(f"{arm}: {describe_metric(claim)} {shown}.")
+        parts.append(f"The paper: {show_value(claim['paper'], claim)}.")
+    else:
+        standing = direction(comparison, claim["paper"])
+        parts.append(SENTENCES[standing])
+        parts.append(f"{describe_comparison(claim)}: {show_comparison(comparison, claim)}.")
+        parts.append(_beside_paper(comparison, claim))
+        edges = [arm for arm in claim["compare"] if summary["arms"][arm]["at_edge"]]
+        if edges:
+            parts.append(f"The best value of {' and '.join(edges)} is at the edge of those tried.")
+    if not same_dataset(summary["dataset"], claim["dataset"]):
+        parts.append(
+            f"Measured on {summary['dataset']}, not on the paper's {claim['dataset']}: it "
+            "neither confirms nor refutes the paper."
+        )
+    return " ".join(parts)
+
+
+def _beside_paper(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
+    paper = show_value(claim["paper"], claim)
+    if comparison["low"] is None:
+        return f"The paper: {paper}."
+    inside = comparison["low"] <= claim["paper"] <= comparison["high"]
+    return f"The paper: {paper}, {'inside' if inside else 'outside'} that interval."
+
+
+def same_dataset(measured_on: str, paper: str) -> bool:
+    """TFDS writes name/config:version."""
+    return measured_on.partition(":")[0].partition("/")[0] == paper
+
+
+def describe_metric(claim: dict[str, Any]) -> str:
+    if claim["metric"] == "epochs_to_train_error":
+        return f"epochs to {claim['threshold']:.0%} training error"
+    return {"top1_error": "top-1 error", "top5_error": "top-5 error"}[claim["metric"]]
+
+
+def describe_comparison(claim: dict[str, Any]) -> str:
+    first, second = claim["compare"]
+    sign = "/" if claim["metric"] == "epochs_to_train_error" else "-"
+    return f"{describe_metric(claim)}, {first} {sign} {second}"
+
+
+def show_value(value: float, claim: dict[str, Any]) -> str:
+    if claim["metric"] == "epochs_to_train_error":
+        return f"{value:.3g}"
+    points = f"{100 * value:.1f}"
+    return f"{points} points" if claim.get("compare") else f"{points}%"
+
+
+def show_interval(facts: dict[str, Any], *, error: bool) -> str:
+    """"1.4 [1.2, 1.6]", in percent if an error; what is missing, where it is."""
+    missing, seeds = facts["without_value"], len(facts["per_seed"])
+    if facts["mean"] is None:
+        return f"not reached by {missing} of {seeds} seeds"
+    show = (lambda x: f"{100 * x:.1f}%") if error else (lambda x: f"{x:.2f}")
+    if facts["low"] is None:
+        return f"{show(facts['mean'])} (one seed)"
+    return f"{show(facts['mean'])} [{show(facts['low'])}, {show(facts['high'])}]"
+
+
+def show_comparison(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
+    def show(value: float) -> str:
+        return show_value(value, claim)
+
+    if comparison["mean"] is not None:
+        if comparison["low"] is None:
+            return f"{show(comparison['mean'])} (one seed, no interval)"
+        return (
+            f"{show(comparison['mean'])}, 95% interval {show(comparison['low'])} to "
+            f"{show(comparison['high'])} from {comparison['n']} paired seeds"
+        )
+    first, second = claim["compare"]
+    if comparison["at_least"] is not None:
+        return (
+            f"at least {show(comparison['at_least'])} "
+            f"({first} not there in {comparison['missing_first']} seeds)"
+        )
+    if comparison["at_most"] is not None:
+        return (
+            f"at most {show(comparison['at_most'])} "
+            f"({second} not there in {comparison['missing_second']} seeds)"
+        )
+    return (
+        f"no answer ({first} not there in {comparison['missing_first']} seeds, "
+        f"{second} in {comparison['missing_second']})"
+    )
