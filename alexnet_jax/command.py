@@ -35,7 +35,9 @@ def run(main: Callable[[list[str]], None]) -> None:
 
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1:
-            raise UserError(f"Not understood: {' '.join(argv[1:])}. Flags begin with --.")
+            raise UserError(
+                f"Not understood: {' '.join(argv[1:])}. Flags begin with --."
+            )
         logging.set_verbosity(logging.WARNING)  # JAX tells of each backend it lacks
         _use_compilation_cache()
         main(argv)
@@ -91,7 +93,9 @@ def _check_config(argv: list[str]) -> None:
     """Loads the config file once by itself, so that its errors are told apart."""
     given = _flag_value(argv, "config")
     if given is None:
-        raise UserError(f"Which experiment? Give --config=FILE[:dataset].{_known_configs()}")
+        raise UserError(
+            f"Which experiment? Give --config=FILE[:dataset].{_known_configs()}"
+        )
     path, *dataset = given.split(":", 1)
     if not Path(path).is_file():
         hint = nearest(path, map(str, Path(path).parent.glob("*.py")))
@@ -103,7 +107,9 @@ def _check_config(argv: list[str]) -> None:
     except Exception as error:
         raise UserError(_raised_in(path, error)) from error
     if not isinstance(config, ConfigDict):
-        raise UserError(f"{path}: get_config() returns no ConfigDict. Start from base().")
+        raise UserError(
+            f"{path}: get_config() returns no ConfigDict. Start from base()."
+        )
 
 
 def _raised_in(path: str, error: Exception) -> str:
@@ -111,7 +117,9 @@ def _raised_in(path: str, error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     name = Path(path).name
     lines = [f.lineno for f in frames if Path(f.filename).name == name]
-    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    line = (
+        error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    )
     where = f"{path}, line {line}" if line else path
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return f"{where}: {type(error).__name__}: {text}"

@@ -28,9 +28,18 @@ from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.record import Progress, Record, write_json
 
 PACKAGES = (
-    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-cpu", "tensorflow",
-    "tensorflow-datasets", "ml_collections", "numpy", "scikit-learn",
-)  # fmt: skip
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "tensorflow-cpu",
+    "tensorflow",
+    "tensorflow-datasets",
+    "ml_collections",
+    "numpy",
+    "scikit-learn",
+)
 
 
 def run(config: ConfigDict, overrides: Mapping[str, Any], workdir: str) -> str:
@@ -53,7 +62,9 @@ def run(config: ConfigDict, overrides: Mapping[str, Any], workdir: str) -> str:
         devices.check_batch_size(trial_config(config, trial).training.batch_size)
     check_writable(folder)
     datasets = Datasets(config)
-    for trial in trials({**config, "seeds": 1}):  # refuses what leaves a layer no pixels
+    for trial in trials(
+        {**config, "seeds": 1}
+    ):  # refuses what leaves a layer no pixels
         of_trial = trial_config(config, trial)
         loop.Trainer.of(of_trial, datasets.of(of_trial), devices)
 
@@ -244,7 +255,9 @@ def git_state() -> dict[str, Any]:
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(here), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True
+        ).stdout
 
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)

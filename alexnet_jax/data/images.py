@@ -4,11 +4,13 @@ Integers in and out: images stay uint8 until they are on the device. Randomness 
 from `seed`, two int64 that the caller makes of (seed, epoch, example, purpose).
 """
 
-import tensorflow as tf
-from jaxtyping import Float32, Int64, UInt8
+from typing import TypeAlias
 
-Image = UInt8[tf.Tensor, "h w 3"]
-Seed = Int64[tf.Tensor, "2"]
+import tensorflow as tf
+
+# jaxtyping cannot check tensors of a tf.data graph, whose sizes are not known yet.
+Image: TypeAlias = tf.Tensor  # uint8 (height, width, 3)
+Seed: TypeAlias = tf.Tensor  # int64 (2,)
 
 
 def decode(encoded: tf.Tensor) -> Image:
@@ -32,7 +34,9 @@ def rescale(image: Image, size: int) -> Image:
     """
     height, width = tf.shape(image)[0], tf.shape(image)[1]
     shorter = tf.minimum(height, width)
-    scaled = [tf.maximum(size, _divide(side * size, shorter)) for side in (height, width)]
+    scaled = [
+        tf.maximum(size, _divide(side * size, shorter)) for side in (height, width)
+    ]
     resized = tf.image.resize(image, scaled, method="bilinear", antialias=True)
     top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
     cut = resized[top : top + size, left : left + size]
@@ -57,9 +61,7 @@ def random_crop(image: Image, size: int, seed: Seed) -> Image:
     1089 for 224 of 256: the paper says 32 x 32, its code does 33 x 33.
     """
     places = image.shape[0] - size + 1
-    offset = tf.random.stateless_uniform(
-        (2,), seed, 0, places, tf.int32, alg="philox"
-    )
+    offset = tf.random.stateless_uniform((2,), seed, 0, places, tf.int32, alg="philox")
     return tf.ensure_shape(
         tf.slice(image, [offset[0], offset[1], 0], [size, size, 3]), (size, size, 3)
     )
@@ -71,7 +73,7 @@ def random_flip(image: Image, seed: Seed) -> Image:
     return tf.cond(mirror == 1, lambda: tf.reverse(image, [1]), lambda: image)
 
 
-def lighting(components: tf.Tensor, deviation: float, seed: Seed) -> Float32[tf.Tensor, "3"]:
+def lighting(components: tf.Tensor, deviation: float, seed: Seed) -> tf.Tensor:
     """One random shift of an image's colour, (R, G, B) in grey levels (section 4.1).
 
     components @ alpha with alpha ~ N(0, deviation**2) three times; the columns of
@@ -79,5 +81,7 @@ def lighting(components: tf.Tensor, deviation: float, seed: Seed) -> Float32[tf.
     scaled by its standard deviation. The paper's text multiplies by the eigenvalue,
     the variance, which on 0..255 would shift by over a thousand; its code does this.
     """
-    alpha = tf.random.stateless_normal((3,), seed, 0.0, deviation, tf.float32, alg="philox")
+    alpha = tf.random.stateless_normal(
+        (3,), seed, 0.0, deviation, tf.float32, alg="philox"
+    )
     return tf.linalg.matvec(components, alpha)

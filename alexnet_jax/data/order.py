@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Int64
 
 
-def epoch_order(seed: int, epoch: int, num_examples: int) -> Int64[np.ndarray, "n"]:
+def epoch_order(seed: int, epoch: int, num_examples: int) -> Int64[np.ndarray, " n"]:
     """The order of one epoch: a permutation of 0 .. num_examples - 1.
 
     Sorts the examples by a hash of (seed, epoch, example). The hash is our own

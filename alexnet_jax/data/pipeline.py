@@ -8,7 +8,7 @@ once; the others are read again each time. Both give the same batches.
 import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import tensorflow as tf
@@ -35,11 +35,11 @@ class Batch(TypedDict):
     """Examples of one step; `weight` is 0 for those that only fill up the last batch."""
 
     image: UInt8[np.ndarray, "n h w 3"]
-    label: Int32[np.ndarray, "n"]
+    label: Int32[np.ndarray, " n"]
     lighting: Float32[np.ndarray, "n 3"]
-    example: Int32[np.ndarray, "n"]
-    epoch: Int32[np.ndarray, "n"]
-    weight: Float32[np.ndarray, "n"]
+    example: Int32[np.ndarray, " n"]
+    epoch: Int32[np.ndarray, " n"]
+    weight: Float32[np.ndarray, " n"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class Rescaled:
         image = images.rescale(images.decode(encoded), self.size)
         return image, tf.ensure_shape(label, ())
 
-    def _read(self, index: np.ndarray) -> tuple[bytes, np.int32]:
+    def _read(self, index: np.int64) -> tuple[bytes, np.int32]:
         encoded, label = self.split.read(int(index))
         return encoded, np.int32(label)
 
@@ -90,7 +90,8 @@ def prepare(source: Source, *, rescale_size: int) -> Data:
     train = _rescaled(source.train, rescale_size, in_memory)
     validation = _rescaled(source.validation, rescale_size, in_memory)
     computed = statistics.compute(
-        batch["image"] for batch in evaluation_batches(train, batch_size=256, crop_size=rescale_size)
+        batch["image"]
+        for batch in evaluation_batches(train, batch_size=256, crop_size=rescale_size)
     )
     return Data(source, train, validation, computed)
 
@@ -104,7 +105,9 @@ def _rescaled(split: Split, size: int, in_memory: bool) -> Rescaled:
     labels = np.concatenate([batch["label"] for batch in batches])
     with tf.device("CPU"):
         count = split.num_examples
-        return Rescaled(split, size, tf.constant(pixels[:count]), tf.constant(labels[:count]))
+        return Rescaled(
+            split, size, tf.constant(pixels[:count]), tf.constant(labels[:count])
+        )
 
 
 def train_batches(
@@ -131,17 +134,21 @@ def train_batches(
     first, last = start_step * batch_size, num_steps * batch_size
     components = tf.constant(components)
 
+    @tf.autograph.experimental.do_not_convert
     def epoch_indices(epoch: tf.Tensor) -> tf.data.Dataset:
         indices = tf.numpy_function(
             lambda epoch: order.epoch_order(seed, int(epoch), count)[
                 max(0, first - int(epoch) * count) : last - int(epoch) * count
             ],
-            [epoch], tf.int64, stateful=False,
-        )  # fmt: skip
+            [epoch],
+            tf.int64,
+            stateful=False,
+        )
         indices = tf.ensure_shape(indices, (None,))
         epochs = tf.fill(tf.shape(indices), epoch)
         return tf.data.Dataset.from_tensor_slices((epochs, indices))
 
+    @tf.autograph.experimental.do_not_convert
     def load(epoch: tf.Tensor, index: tf.Tensor) -> dict[str, tf.Tensor]:
         def draw(purpose: int) -> tf.Tensor:
             return tf.stack([(seed << 32) + epoch, index * PURPOSES + purpose])
@@ -177,6 +184,7 @@ def evaluation_batches(
 def _evaluation_dataset(
     data: Rescaled, batch_size: int, crop_size: int
 ) -> tf.data.Dataset:
+    @tf.autograph.experimental.do_not_convert
     def load(index: tf.Tensor) -> dict[str, tf.Tensor]:
         image, label = data.load(index)
         offset = tf.zeros(tf.concat([tf.shape(index), [3]], axis=0))
@@ -218,10 +226,11 @@ def _filled_up(batch: Batch, batch_size: int) -> Batch:
     missing = batch_size - len(batch["label"])
     if missing == 0:
         return batch
-    return {
-        name: np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
-        for name, values in batch.items()
-    }
+
+    def fill(values: Any) -> np.ndarray:
+        return np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
+
+    return cast(Batch, {name: fill(values) for name, values in batch.items()})
 
 
 def _numpy(dataset: tf.data.Dataset) -> Iterator[Batch]:

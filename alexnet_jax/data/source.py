@@ -91,7 +91,9 @@ def open_digits() -> Source:
 
     fingerprint = _hash([greys.tobytes(), digits.target.astype("<i8").tobytes()])
     classes = tuple(str(name) for name in digits.target_names)
-    return Source("digits", classes, split("train", train), split("test", held_out), fingerprint)
+    return Source(
+        "digits", classes, split("train", train), split("test", held_out), fingerprint
+    )
 
 
 # --- folders ----------------------------------------------------------------------
@@ -121,29 +123,40 @@ def open_folder(path: Path) -> Source:
         )
     if held:
         unknown = sorted(
-            p.name for p in (path / held).iterdir() if p.is_dir() and p.name not in classes
+            p.name
+            for p in (path / held).iterdir()
+            if p.is_dir() and p.name not in classes
         )
         if unknown:
-            raise UserError(f"{path / held} has classes that {root} lacks: {', '.join(unknown)}.")
+            raise UserError(
+                f"{path / held} has classes that {root} lacks: {', '.join(unknown)}."
+            )
         held_files = _labelled_files(path / held, classes)
     else:
         held = "test"
         train, rest = _hold_out(len(files), every=HOLD_OUT_EVERY)
         files, held_files = [files[i] for i in train], [files[i] for i in rest]
     if not held_files:
-        raise UserError(f"No pictures to measure errors on in {path}: give at least ten.")
+        raise UserError(
+            f"No pictures to measure errors on in {path}: give at least ten."
+        )
 
     def split(name: str, files: list[tuple[Path, int]]) -> Split:
-        return Split(name, len(files), lambda i: (files[i][0].read_bytes(), files[i][1]))
+        return Split(
+            name, len(files), lambda i: (files[i][0].read_bytes(), files[i][1])
+        )
 
     parts = [
         f"{file.relative_to(path)}\0{file.stat().st_size}".encode()
         for file, _ in files + held_files
     ]
     return Source(
-        f"folder={path.name}", tuple(classes), split("train", files),
-        split(held, held_files), _hash(parts),
-    )  # fmt: skip
+        f"folder={path.name}",
+        tuple(classes),
+        split("train", files),
+        split(held, held_files),
+        _hash(parts),
+    )
 
 
 def _labelled_files(root: Path, classes: list[str]) -> list[tuple[Path, int]]:
@@ -178,10 +191,14 @@ def open_tfds(name: str, *, tfds_dir: str) -> Source:
         )
     image_key, label_key = _feature_keys(tfds, name, info)
     if "train" not in info.splits:
-        raise UserError(f"TFDS set '{name}' has no split 'train', only {sorted(info.splits)}.")
+        raise UserError(
+            f"TFDS set '{name}' has no split 'train', only {sorted(info.splits)}."
+        )
     held = next((s for s in ("validation", "test") if s in info.splits), None)
 
-    files = {s: [str(f) for f in info.splits[s].filepaths] for s in ("train", held) if s}
+    files = {
+        s: [str(f) for f in info.splits[s].filepaths] for s in ("train", held) if s
+    }
     records = {s: _TFRecords(paths) for s, paths in files.items()}
 
     def split(split_name: str, part: "_TFRecords", indices: list[int] | None) -> Split:
@@ -191,7 +208,10 @@ def open_tfds(name: str, *, tfds_dir: str) -> Source:
         return Split(split_name, len(part) if indices is None else len(indices), read)
 
     if held:
-        train, validation = split("train", records["train"], None), split(held, records[held], None)
+        train, validation = (
+            split("train", records["train"], None),
+            split(held, records[held], None),
+        )
     else:
         kept, rest = _hold_out(len(records["train"]), every=HOLD_OUT_EVERY)
         train = split("train", records["train"], kept)
@@ -232,7 +252,9 @@ def _download(builder, name: str, data_dir: str | None) -> None:
     try:
         builder.download_and_prepare()
     except Exception as error:  # TFDS and the network raise whatever they like
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        first_line = (
+            str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        )
         where = f" --data_dir={data_dir}" if data_dir else ""
         raise UserError(
             f"TFDS set '{name}' is not there and could not be fetched: {first_line}\n"
@@ -281,7 +303,9 @@ class _TFRecords:
         number, offset, length = self.where[index]
         data = os.pread(self._file(int(number)), int(length), int(offset))
         example = tf.train.Example.FromString(data).features.feature
-        return example[image_key].bytes_list.value[0], example[label_key].int64_list.value[0]
+        return example[image_key].bytes_list.value[0], example[
+            label_key
+        ].int64_list.value[0]
 
     def _file(self, number: int) -> int:
         """An open file descriptor; one a thread and file, kept for the process's life."""
@@ -301,7 +325,9 @@ def _scan_tfrecord(path: str, number: int) -> np.ndarray:
             header = file.read(8)
             length = struct.unpack("<Q", header)[0] if len(header) == 8 else size
             if position + 16 + length > size:
-                raise UserError(f"{path} is cut off: record at byte {position} is not whole.")
+                raise UserError(
+                    f"{path} is cut off: record at byte {position} is not whole."
+                )
             where.append((number, position + 12, length))
             position += 16 + length
             file.seek(position)

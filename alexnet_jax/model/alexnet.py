@@ -1,5 +1,7 @@
 """AlexNet: five convolutions and three dense layers in two towers (section 3.5)."""
 
+from typing import Any
+
 import jax
 from flax import nnx
 from jaxtyping import Array, Float, Key
@@ -41,7 +43,7 @@ class AlexNet(nnx.Module):
         self.activation = activation
         self.pool = {"window": pool_window, "stride": pool_stride}
         self.normalization = normalization
-        self.norm = {
+        self.norm: dict[str, Any] = {
             "depth": norm_depth,
             "k": norm_k,
             "alpha": norm_alpha,
@@ -66,15 +68,25 @@ class AlexNet(nnx.Module):
         # 224 -> 55 by three rows of zeros at the bottom and right only: the 2012 code
         # let the last window overhang the edge, and read zeros there.
         self.conv1 = Convolution(
-            3, c1, window=11, stride=4, padding=((0, 3), (0, 3)), towers=1,
+            3,
+            c1,
+            window=11,
+            stride=4,
+            padding=((0, 3), (0, 3)),
+            towers=1,
             **start(0, "conv1"),
-        )  # fmt: skip
+        )
         size = convolved_size("conv1", image_size, window=11, stride=4, padding=(0, 3))
         size = pooled_size(size, pool_window, pool_stride)
         self.conv2 = Convolution(
-            c1, c2, window=5, stride=1, padding=((2, 2), (2, 2)), towers=towers,
+            c1,
+            c2,
+            window=5,
+            stride=1,
+            padding=((2, 2), (2, 2)),
+            towers=towers,
             **start(1, "conv2"),
-        )  # fmt: skip
+        )
         size = pooled_size(size, pool_window, pool_stride)
         same = ((1, 1), (1, 1))
         # conv3 alone among the convolutions reads both towers.
@@ -93,7 +105,7 @@ class AlexNet(nnx.Module):
         self.fc8 = Dense(f7, num_classes, **start(7, "fc8"))
 
     def __call__(
-        self, x: Float[Array, "n h w 3"], dropout_keys: Key[Array, "n"] | None
+        self, x: Float[Array, "n h w 3"], dropout_keys: Key[Array, " n"] | None
     ) -> Float[Array, "n classes"]:
         """Logits; dropout is on where `dropout_keys` (one an example) are given."""
         activate = layers.activation(self.activation)

@@ -6,6 +6,8 @@ followed by 3x3/2 pooling, the first by maximum and the others by mean, and one 
 layer.
 """
 
+from typing import Any
+
 import jax
 from flax import nnx
 from jaxtyping import Array, Float, Key
@@ -42,7 +44,7 @@ class FourLayer(nnx.Module):
         self.activation = activation
         self.pool = {"window": pool_window, "stride": pool_stride}
         self.normalization = normalization
-        self.norm = {
+        self.norm: dict[str, Any] = {
             "depth": norm_depth,
             "k": norm_k,
             "alpha": norm_alpha,
@@ -80,7 +82,7 @@ class FourLayer(nnx.Module):
         )
 
     def __call__(
-        self, x: Float[Array, "n h w 3"], dropout_keys: Key[Array, "n"] | None
+        self, x: Float[Array, "n h w 3"], dropout_keys: Key[Array, " n"] | None
     ) -> Float[Array, "n classes"]:
         """Logits; dropout is on where `dropout_keys` (one an example) are given."""
         activate = layers.activation(self.activation)

@@ -183,7 +183,7 @@ def convolved_size(
 
 
 def dropout(
-    x: Float[Array, "n f"], *, rate: float, keys: Key[Array, "n"] | None, layer: int
+    x: Float[Array, "n f"], *, rate: float, keys: Key[Array, " n"] | None, layer: int
 ) -> Float[Array, "n f"]:
     """Dropout as in 2012 (section 4.2): mask in training, scale in testing.
 

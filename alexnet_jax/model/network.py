@@ -35,7 +35,9 @@ def build(model: Mapping[str, Any], *, image_size: int, num_classes: int) -> Net
 
     def module(key: Key[Array, ""]) -> nnx.Module:
         choices = {
-            name: value for name, value in model.items() if name not in ("name", "towers")
+            name: value
+            for name, value in model.items()
+            if name not in ("name", "towers")
         }
         choices |= {"image_size": image_size, "num_classes": num_classes, "key": key}
         if model["name"] == "four_layer":
@@ -51,7 +53,7 @@ def build(model: Mapping[str, Any], *, image_size: int, num_classes: int) -> Net
     def apply(
         params: Params,
         images: Float[Array, "n h w 3"],
-        dropout_keys: Key[Array, "n"] | None,
+        dropout_keys: Key[Array, " n"] | None,
     ) -> Float[Array, "n classes"]:
         return nnx.merge(graph, nnx.State(params))(images, dropout_keys)
 

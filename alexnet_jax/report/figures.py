@@ -9,11 +9,11 @@ import numpy as np
 
 matplotlib.use("agg")
 
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
-from alexnet_jax.report import verdict  # noqa: E402
-from alexnet_jax.report.records import Outcome  # noqa: E402
+from alexnet_jax.report import verdict
+from alexnet_jax.report.records import Outcome
 
 # Distinguished by colour and by line, so that print and every eye can tell them apart.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -22,17 +22,26 @@ LINES = ("-", "--", "-.", ":")
 
 def draw(summary: dict[str, Any], outcomes: list[Outcome], folder: Path) -> None:
     """Writes figure.png and figure.svg: the curves, and the tuned values beside."""
-    tuned = len(summary["at_equal_tuned_values"]) > 1 and len(_tuned_field(summary)) == 1
+    tuned = (
+        len(summary["at_equal_tuned_values"]) > 1 and len(_tuned_field(summary)) == 1
+    )
     widths = [5, 4] if tuned else [1]
     figure, axes = plt.subplots(
-        1, len(widths), figsize=(9.6 if tuned else 6, 4.2), width_ratios=widths,
-        squeeze=False, layout="constrained",
-    )  # fmt: skip
+        1,
+        len(widths),
+        figsize=(9.6 if tuned else 6, 4.2),
+        width_ratios=widths,
+        squeeze=False,
+        layout="constrained",
+    )
     _draw_curves(axes[0, 0], summary, outcomes)
     if tuned:
         _draw_tuned(axes[0, 1], summary)
     figure.suptitle(_title(summary), fontsize=11)
-    for suffix, options in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
+    for suffix, options in (
+        ("png", {"dpi": 150}),
+        ("svg", {"metadata": {"Date": None}}),
+    ):
         draft = folder / f"figure.part.{suffix}"
         figure.savefig(draft, **options)
         draft.replace(folder / f"figure.{suffix}")
@@ -46,7 +55,7 @@ def _title(summary: dict[str, Any]) -> str:
     return title
 
 
-def _styles(summary: dict[str, Any]) -> dict[str, dict[str, str]]:
+def _styles(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {
         arm: {"color": COLORS[i % len(COLORS)], "linestyle": LINES[i % len(LINES)]}
         for i, arm in enumerate(summary["arms"])
@@ -69,21 +78,37 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
             continue
         setting = own[0].trial.tuned_name.replace("learning_rate", "learning rate")
         label = arm + (f", {setting.replace('=', ' ')}" if setting else "")
-        axes.plot(epochs, errors.mean(axis=0), label=label, linewidth=1.8, **styles[arm])
+        axes.plot(
+            epochs, errors.mean(axis=0), label=label, linewidth=1.8, **styles[arm]
+        )
         axes.fill_between(
-            epochs, errors.min(axis=0), errors.max(axis=0),
-            color=styles[arm]["color"], alpha=0.18, linewidth=0,
-        )  # fmt: skip
+            epochs,
+            errors.min(axis=0),
+            errors.max(axis=0),
+            color=styles[arm]["color"],
+            alpha=0.18,
+            linewidth=0,
+        )
         if on_train and facts["mean"] is not None:
             axes.plot(
-                facts["mean"], claim["threshold"], "o", color=styles[arm]["color"],
-                markeredgecolor="white", markersize=9, zorder=3,
-            )  # fmt: skip
+                facts["mean"],
+                claim["threshold"],
+                "o",
+                color=styles[arm]["color"],
+                markeredgecolor="white",
+                markersize=9,
+                zorder=3,
+            )
             axes.annotate(
-                f"{facts['mean']:.2f}", (facts["mean"], claim["threshold"]),
-                xytext=(0, -17), textcoords="offset points", ha="center",
-                color=styles[arm]["color"], fontsize=10, fontweight="bold",
-            )  # fmt: skip
+                f"{facts['mean']:.2f}",
+                (facts["mean"], claim["threshold"]),
+                xytext=(6, 8),
+                textcoords="offset points",
+                fontweight="bold",
+                color=styles[arm]["color"],
+                fontsize=10,
+                bbox={"boxstyle": "round,pad=0.15", "color": "white", "alpha": 0.75},
+            )
     if on_train:
         axes.axhline(claim["threshold"], color="0.35", linewidth=0.9)
     axes.set(
@@ -93,13 +118,19 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
         ylim=(0, 1),
     )
     axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
-    axes.set_title(f"each arm at its best, mean and range of {summary['seeds']} seeds"
-                   if summary["seeds"] > 1 else "one seed", fontsize=9)  # fmt: skip
+    axes.set_title(
+        f"each arm at its best, mean and range of {summary['seeds']} seeds"
+        if summary["seeds"] > 1
+        else "one seed",
+        fontsize=9,
+    )
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
 
 
-def _over_seeds(curves: list[list[tuple[float, float]]]) -> tuple[np.ndarray, np.ndarray]:
+def _over_seeds(
+    curves: list[list[tuple[float, float]]],
+) -> tuple[np.ndarray, np.ndarray]:
     """Epochs (points,) that all curves have, and their values (seeds, points)."""
     shared = min((len(curve) for curve in curves), default=0)
     if shared == 0:
@@ -113,7 +144,7 @@ def _tuned_field(summary: dict[str, Any]) -> list[str]:
 
 
 def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
-    """The metric at every tuned value, a point a seed; those without a value on top."""
+    """The metric at every tuned value, a point a seed; on top how many have none."""
     claim, styles = summary["claim"], _styles(summary)
     top = 0.0
     missing: dict[tuple[str, float], int] = defaultdict(int)
@@ -124,28 +155,39 @@ def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
             reached = [value for value in values["per_seed"] if value is not None]
             missing[arm, x] = values["without_value"]
             top = max([top, *reached])
-            axes.plot([x] * len(reached), reached, "o", markersize=4, alpha=0.7,
-                      color=styles[arm]["color"])  # fmt: skip
+            axes.plot(
+                [x] * len(reached),
+                reached,
+                "o",
+                markersize=4,
+                alpha=0.7,
+                color=styles[arm]["color"],
+            )
             if values["mean"] is not None:
                 means.append((x, values["mean"]))
         if means:
-            axes.plot(*zip(*means, strict=True), label=arm, linewidth=1.5, **styles[arm])
+            axes.plot(
+                *zip(*means, strict=True), label=arm, linewidth=1.5, **styles[arm]
+            )
         else:
             axes.plot([], [], label=arm, **styles[arm])
-    height = 1.12 * top or 1.0
+    rows = {arm: 1 + 0.09 * (number + 1) for number, arm in enumerate(summary["arms"])}
     for (arm, x), count in missing.items():
         if count:
-            shift = 0.94 if arm == next(iter(summary["arms"])) else 1.06
             axes.annotate(
-                f"{count}", (x * shift, height), ha="center", va="center", fontsize=9,
+                f"{count}×",
+                (x, (top or 1.0) * rows[arm]),
+                ha="center",
+                va="center",
+                fontsize=9,
                 color=styles[arm]["color"],
-            )  # fmt: skip
+            )
     axes.set(
         xscale="log",
         xlabel=_tuned_field(summary)[0].rpartition(".")[2].replace("_", " "),
         ylabel=verdict.describe_metric(claim),
-        ylim=(0, 1.2 * top or 1.0),
+        ylim=(0, (top or 1.0) * (max(rows.values()) + 0.09)),
     )
-    axes.set_title("every value tried; digits on top: seeds that never got there", fontsize=9)
+    axes.set_title("every value tried (n×: n seeds never got there)", fontsize=9)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)

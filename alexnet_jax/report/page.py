@@ -75,9 +75,15 @@ def _arms(summary: dict[str, Any]) -> Table:
     first = next(iter(summary["arms"].values()))
     fields = list(first["tuned"])
     rows = [
-        ["arm", *(_words(field) for field in fields), verdict.describe_metric(claim),
-         "last training error", "top-1 error", "top-5 error"]
-    ]  # fmt: skip
+        [
+            "arm",
+            *(_words(field) for field in fields),
+            verdict.describe_metric(claim),
+            "last training error",
+            "top-1 error",
+            "top-5 error",
+        ]
+    ]
     for arm, facts in summary["arms"].items():
         error = claim["metric"] != "epochs_to_train_error"
         rows.append(
@@ -121,7 +127,9 @@ def plain(table: Table) -> str:
     """Columns lined up for a terminal."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
         for row in table
     )
 

@@ -33,7 +33,9 @@ class Outcome:
             if row["kind"] != kind or row[metric] is None:
                 continue
             epoch = row["epoch"]
-            points.append(((before + epoch) / 2 if kind == "train" else epoch, row[metric]))
+            points.append(
+                ((before + epoch) / 2 if kind == "train" else epoch, row[metric])
+            )
             before = epoch
         return points
 
@@ -74,5 +76,7 @@ def _read_outcome(folder: Path, trial: Trial) -> Outcome:
             rows.append(json.loads(line))
         except ValueError as error:
             if number < len(lines):
-                raise UserError(f"{path}, line {number} is no JSON: {error}.") from error
+                raise UserError(
+                    f"{path}, line {number} is no JSON: {error}."
+                ) from error
     return Outcome(trial, status, rows)

@@ -76,9 +76,11 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
     config, claim = experiment["config"], experiment["config"]["claim"]
     check_claim(config)
     values = {
-        (outcome.trial.arm, outcome.trial.tuned_name, outcome.trial.seed): measured(outcome, claim)
+        (outcome.trial.arm, outcome.trial.tuned_name, outcome.trial.seed): measured(
+            outcome, claim
+        )
         for outcome in outcomes
-    }  # fmt: skip
+    }
     seeds = range(config["seeds"])
     settings = list(dict.fromkeys(outcome.trial.tuned_name for outcome in outcomes))
     tuned = {outcome.trial.tuned_name: outcome.trial.tuned for outcome in outcomes}
@@ -110,7 +112,9 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
         ratio = claim["metric"] == "epochs_to_train_error"
 
         def compared(setting_1: str, setting_2: str) -> dict[str, Any]:
-            pairs = zip(per_seed(first, setting_1), per_seed(second, setting_2), strict=True)
+            pairs = zip(
+                per_seed(first, setting_1), per_seed(second, setting_2), strict=True
+            )
             return compare(list(pairs), ratio=ratio, limit=limit)
 
         comparison = compared(chosen[first], chosen[second])
@@ -125,7 +129,9 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
         "arms": arms,
         "comparison": comparison,
         "at_equal_tuned_values": at_equal,
-        "unfinished_trials": sum(outcome.status == "unfinished" for outcome in outcomes),
+        "unfinished_trials": sum(
+            outcome.status == "unfinished" for outcome in outcomes
+        ),
         "diverged_trials": sum(outcome.status == "diverged" for outcome in outcomes),
     }
     return summary | {"verdict": verdict(summary)}
@@ -142,8 +148,13 @@ def check_claim(config: dict[str, Any]) -> None:
         raise UserError(
             f"{where} has the metric '{claim['metric']}': it is one of {', '.join(METRICS)}."
         )
-    if claim["metric"] == "epochs_to_train_error" and not 0 < claim.get("threshold", 0) < 1:
-        raise UserError(f"{where} needs a 'threshold', a training error between 0 and 1.")
+    if (
+        claim["metric"] == "epochs_to_train_error"
+        and not 0 < claim.get("threshold", 0) < 1
+    ):
+        raise UserError(
+            f"{where} needs a 'threshold', a training error between 0 and 1."
+        )
     for arm in claim.get("compare") or ():
         if arm not in config["arms"]:
             raise UserError(f"{where} compares the arm '{arm}', which there is not.")
@@ -152,7 +163,9 @@ def check_claim(config: dict[str, Any]) -> None:
 def _rank(per_seed: list[float | None]) -> tuple[float, float]:
     """Order of settings: first how many seeds failed, then the mean of the others."""
     reached = [value for value in per_seed if value is not None]
-    return len(per_seed) - len(reached), float(np.mean(reached)) if reached else math.inf
+    return len(per_seed) - len(reached), float(
+        np.mean(reached)
+    ) if reached else math.inf
 
 
 def _at_edge(chosen: dict[str, Any], tuned: dict[str, Any]) -> list[str]:
@@ -222,9 +235,13 @@ def compare(
     if len(complete) == len(pairs):
         result = interval([a / b if ratio else a - b for a, b in complete], ratio=ratio)
     elif ratio and missing_second == 0:
-        at_least = interval([(limit if a is None else a) / b for a, b in pairs if b], ratio=True)
+        at_least = interval(
+            [(limit if a is None else a) / b for a, b in pairs if b], ratio=True
+        )
     elif ratio and missing_first == 0:
-        at_most = interval([a / (limit if b is None else b) for a, b in pairs if a], ratio=True)
+        at_most = interval(
+            [a / (limit if b is None else b) for a, b in pairs if a], ratio=True
+        )
     return result.as_dict() | {
         "kind": "ratio" if ratio else "difference",
         "missing_first": missing_first,
@@ -246,9 +263,17 @@ def direction(comparison: dict[str, Any], paper: float) -> str:
     if mean is None:
         at_least, at_most = comparison["at_least"], comparison["at_most"]
         if at_least is not None and at_least > none:
-            return "same direction, a bound only" if claimed > 0 else "opposite, a bound only"
+            return (
+                "same direction, a bound only"
+                if claimed > 0
+                else "opposite, a bound only"
+            )
         if at_most is not None and at_most < none:
-            return "same direction, a bound only" if claimed < 0 else "opposite, a bound only"
+            return (
+                "same direction, a bound only"
+                if claimed < 0
+                else "opposite, a bound only"
+            )
         return "not answered"
     side = math.copysign(1.0, mean - none) if mean != none else 0.0
     if low is None:
@@ -262,15 +287,26 @@ def direction(comparison: dict[str, Any], paper: float) -> str:
 
 SENTENCES = {
     "same direction, resolved": "As the paper says: the interval excludes no effect.",
-    "same direction, not resolved": "In the paper's direction, but not resolved: the interval includes no effect.",
-    "same direction, one seed": "In the paper's direction, by one seed: no interval.",
-    "same direction, a bound only": "In the paper's direction, by a bound: some trials never got there.",
-    "no effect seen": "No effect seen: the interval includes it, on the side the paper does not claim.",
-    "opposite": "Opposite to the paper: the interval excludes no effect, on the other side.",
+    "same direction, not resolved": (
+        "In the paper's direction, but not resolved: the interval includes no effect."
+    ),
+    "same direction, one seed": ("In the paper's direction, by one seed: no interval."),
+    "same direction, a bound only": (
+        "In the paper's direction, by a bound: some trials never got there."
+    ),
+    "no effect seen": (
+        "No effect seen: the interval includes none, and its mean is not on the paper's "
+        "side."
+    ),
+    "opposite": (
+        "Opposite to the paper: the interval excludes no effect, on the other side."
+    ),
     "opposite, one seed": "Opposite to the paper, by one seed: no interval.",
-    "opposite, a bound only": "Opposite to the paper, by a bound: some trials never got there.",
+    "opposite, a bound only": (
+        "Opposite to the paper, by a bound: some trials never got there."
+    ),
     "not answered": "Not answered: too many trials never got there.",
-}  # fmt: skip
+}
 
 
 def verdict(summary: dict[str, Any]) -> str:
@@ -278,20 +314,29 @@ def verdict(summary: dict[str, Any]) -> str:
     claim, comparison = summary["claim"], summary["comparison"]
     parts = []
     if summary["unfinished_trials"]:
-        parts.append(f"{summary['unfinished_trials']} trials have not run to their end.")
+        parts.append(
+            f"{summary['unfinished_trials']} trials have not run to their end."
+        )
     if comparison is None:
         for arm, facts in summary["arms"].items():
-            shown = show_interval(facts, error=claim["metric"] != "epochs_to_train_error")
+            shown = show_interval(
+                facts, error=claim["metric"] != "epochs_to_train_error"
+            )
             parts.append(f"{arm}: {describe_metric(claim)} {shown}.")
         parts.append(f"The paper: {show_value(claim['paper'], claim)}.")
     else:
         standing = direction(comparison, claim["paper"])
         parts.append(SENTENCES[standing])
-        parts.append(f"{describe_comparison(claim)}: {show_comparison(comparison, claim)}.")
+        compared = describe_comparison(claim)
+        parts.append(
+            f"{compared[0].upper()}{compared[1:]}: {show_comparison(comparison, claim)}."
+        )
         parts.append(_beside_paper(comparison, claim))
         edges = [arm for arm in claim["compare"] if summary["arms"][arm]["at_edge"]]
         if edges:
-            parts.append(f"The best value of {' and '.join(edges)} is at the edge of those tried.")
+            parts.append(
+                f"The best value of {' and '.join(edges)} is at the edge of those tried."
+            )
     if not same_dataset(summary["dataset"], claim["dataset"]):
         parts.append(
             f"Measured on {summary['dataset']}, not on the paper's {claim['dataset']}: it "
@@ -333,7 +378,7 @@ def show_value(value: float, claim: dict[str, Any]) -> str:
 
 
 def show_interval(facts: dict[str, Any], *, error: bool) -> str:
-    """"1.4 [1.2, 1.6]", in percent if an error; what is missing, where it is."""
+    """ "1.4 [1.2, 1.6]", in percent if an error; what is missing, where it is."""
     missing, seeds = facts["without_value"], len(facts["per_seed"])
     if facts["mean"] is None:
         return f"not reached by {missing} of {seeds} seeds"
@@ -358,14 +403,18 @@ def show_comparison(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
     if comparison["at_least"] is not None:
         return (
             f"at least {show(comparison['at_least'])} "
-            f"({first} not there in {comparison['missing_first']} seeds)"
+            f"({first} not there in {_seeds(comparison['missing_first'])})"
         )
     if comparison["at_most"] is not None:
         return (
             f"at most {show(comparison['at_most'])} "
-            f"({second} not there in {comparison['missing_second']} seeds)"
+            f"({second} not there in {_seeds(comparison['missing_second'])})"
         )
     return (
-        f"no answer ({first} not there in {comparison['missing_first']} seeds, "
+        f"no answer ({first} not there in {_seeds(comparison['missing_first'])}, "
         f"{second} in {comparison['missing_second']})"
     )
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed" if count == 1 else f"{count} seeds"

@@ -163,7 +163,11 @@ class Plan:
         """
 
         def mean(name: str) -> float | None:
-            return None if total is None else float(getattr(total, name)) / int(total.examples)
+            return (
+                None
+                if total is None
+                else float(getattr(total, name)) / int(total.examples)
+            )
 
         return {
             "kind": kind,

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
-Scalar = float | jax.Array
+Scalar = float | np.floating | jax.Array
 
 
 def update_rule(

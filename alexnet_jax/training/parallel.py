@@ -48,7 +48,7 @@ class Devices:
         """
         return jax.device_put(jax.tree.map(np.asarray, tree), self.replicated)
 
-    def place_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    def place_batch(self, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
         """Arrays (n, ...) as (devices, n / devices, ...), each device its share."""
         count = len(self.devices)
         shares = {
@@ -58,7 +58,7 @@ class Devices:
         return jax.device_put(shares, self.sharded)
 
     def placed(
-        self, batches: Iterable[Mapping[str, np.ndarray]]
+        self, batches: Iterable[Mapping[str, Any]]
     ) -> Iterator[dict[str, jax.Array]]:
         """The batches on the devices, two under way ahead of the one in use."""
         ahead: deque[dict[str, jax.Array]] = deque()

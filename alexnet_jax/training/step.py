@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from alexnet_jax.model.network import Network, Params
-from alexnet_jax.training.optimizer import update_rule
+from alexnet_jax.training.optimizer import Scalar, update_rule
 
 AXIS = "batch"
 
@@ -35,10 +36,10 @@ class TrainState:
 class Numbers(NamedTuple):
     """What trials vary: traced, so that one compilation serves them all."""
 
-    learning_rate: Float[Array, ""]
-    momentum: Float[Array, ""]
-    weight_decay: Float[Array, ""]
-    seed: Int[Array, ""]
+    learning_rate: Scalar
+    momentum: Scalar
+    weight_decay: Scalar
+    seed: Int[Array, ""] | np.uint32
 
 
 class Counts(NamedTuple):
@@ -123,8 +124,10 @@ def network_input(
 
 
 def dropout_keys(
-    seed: Int[Array, ""], epochs: Int[Array, "n"], examples: Int[Array, "n"]
-) -> Key[Array, "n"]:
+    seed: Int[Array, ""] | np.uint32,
+    epochs: Int[Array, " n"],
+    examples: Int[Array, " n"],
+) -> Key[Array, " n"]:
     """One key an example, of (seed, epoch, example): whatever the number of devices."""
     root = jax.random.key(seed)
 
@@ -136,8 +139,8 @@ def dropout_keys(
 
 def count(
     logits: Float[Array, "n classes"],
-    labels: Int[Array, "n"],
-    weights: Float[Array, "n"],
+    labels: Int[Array, " n"],
+    weights: Float[Array, " n"],
 ) -> Counts:
     """Cross-entropy (nats) and errors, summed over the examples of weight 1.
 

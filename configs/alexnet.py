@@ -1,0 +1,37 @@
+"""Section 6: AlexNet as in 2012, 18.2% top-5 error on ImageNet's validation set.
+
+The eight layers in two towers, trained as the paper trained them: SGD with momentum for
+90 epochs, random crops, reflections and colour shifts, dropout in the dense layers.
+
+Run:    python -m alexnet_jax.main --config=configs/alexnet.py                 (digits, narrow)
+        python -m alexnet_jax.main --config=configs/alexnet.py:imagenet2012    (the paper's data)
+        python -m alexnet_jax.main --config=configs/alexnet.py:folder=PATH     (your own pictures)
+Expect: top-5 error of one network on ImageNet: 18.2% in the paper with ten views; here
+        one central view, 19.6% for the 2012 code. Not run here: it needs ImageNet and a GPU.
+"""
+
+from alexnet_jax.config import base
+
+
+def get_config(dataset="digits"):
+    config = base(dataset)
+    config.experiment = "alexnet"
+    config.claim = {
+        "section": "6, Table 2",
+        "text": "One network makes 18.2% top-5 errors on ImageNet (ten views)",
+        "metric": "top5_error",
+        "paper": 0.182,
+        "dataset": "imagenet2012",
+    }
+    if dataset == "digits":
+        # The smallest picture that leaves pool5 a pixel and a quarter of the width. A
+        # mirrored digit is another sign; 1,438 images want small steps and few epochs.
+        config.data.rescale_size = 72
+        config.data.crop_size = 64
+        config.data.random_flip = False
+        config.model.width = 0.125
+        config.training.batch_size = 32
+        config.training.num_epochs = 20.0
+        config.training.record_every_epochs = 0.5
+        config.optimizer.drop_epochs = (15.0,)
+    return config

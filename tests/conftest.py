@@ -1,0 +1,18 @@
+"""Eight virtual CPU devices, shapes checked, and one compilation cache for all tests."""
+
+import os
+from pathlib import Path
+
+# Before JAX and TensorFlow are imported.
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "true")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
+    Path(__file__).parent.parent / ".pytest_cache" / "compiled"
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+os.environ["MPLBACKEND"] = "agg"
+
+from jaxtyping import install_import_hook
+
+install_import_hook("alexnet_jax", "beartype.beartype")
