@@ -3,8 +3,12 @@
 import dataclasses
 import hashlib
 import os
+import socket
 import struct
+import sys
 import threading
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -244,24 +248,51 @@ def _is_prepared(builder) -> bool:
 
 def _download(builder, name: str, data_dir: str | None) -> None:
     """What the user asked for by naming a set that is not there."""
+    folder = Path(builder.data_path.parent.parent)
     print(
-        f"{name} is not in {builder.data_path.parent.parent}: fetching it "
-        f"({builder.info.download_size} to download).",
+        f"{name} is not in {folder}: fetching it.",
+        file=sys.stderr,
         flush=True,
     )
     try:
+        _check_reachable(builder, folder / "downloads")
         builder.download_and_prepare()
     except Exception as error:  # TFDS and the network raise whatever they like
-        first_line = (
-            str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        )
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         where = f" --data_dir={data_dir}" if data_dir else ""
+        by_hand = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+        how = (
+            f"Part of it is fetched by hand: {' '.join(by_hand.split())}\nThen:"
+            if by_hand
+            else "Fetch it where there is a network:"
+        )
         raise UserError(
-            f"TFDS set '{name}' is not there and could not be fetched: {first_line}\n"
-            f"Fetch it where there is a network:  tfds build {name}{where}\n"
+            f"TFDS set '{name}' is not in {folder} and could not be fetched: {reason}\n"
+            f"{how}  tfds build {name}{where}\n"
             "and name the folder by --config.data.tfds_dir=DIR. The default dataset, "
             "digits, ships with scikit-learn and needs nothing."
         ) from error
+
+
+def _check_reachable(builder, downloads: Path) -> None:
+    """Raises OSError where no host of the set's files has an address.
+
+    TFDS would try again for minutes. Behind a proxy, names are the proxy's business;
+    and where files were put by hand or downloaded before, TFDS may need no network.
+    """
+    if any(path.is_file() and ".tmp." not in path.name for path in downloads.rglob("*")):
+        return
+    hosts = {urllib.parse.urlsplit(url).hostname for url in builder.url_infos or {}}
+    if not hosts or urllib.request.getproxies():
+        return
+    failure = None
+    for host in hosts:
+        try:
+            socket.getaddrinfo(host, 443)
+            return
+        except OSError as error:
+            failure = OSError(f"no network, or no such host: {host} ({error.strerror})")
+    raise failure or OSError("no network")
 
 
 def _feature_keys(tfds, name: str, info) -> tuple[str, str]:
