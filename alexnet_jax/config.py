@@ -214,7 +214,7 @@ class Trial:
         return " ".join(self.folder.split("/"))
 
 
-def trials(config: Mapping[str, Any]) -> list[Trial]:
+def trials(config: Mapping[str, Any] | ConfigDict) -> list[Trial]:
     """Arms x tuned values x seeds, in the order in which they are run.
 
     Seeds come last, so that an experiment cut short has whole pairs missing, not arms.
@@ -241,7 +241,7 @@ def trial_config(config: ConfigDict, trial: Trial) -> ConfigDict:
     return result.lock()
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one of dotted names."""
     flat: dict[str, Any] = {}
     for key, value in values.items():

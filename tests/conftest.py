@@ -15,4 +15,4 @@ os.environ["MPLBACKEND"] = "agg"
 
 from jaxtyping import install_import_hook
 
-install_import_hook("alexnet_jax", "beartype.beartype")
+install_import_hook("alexnet_jax", "checking.checked")

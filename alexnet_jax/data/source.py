@@ -280,7 +280,9 @@ def _check_reachable(builder, downloads: Path) -> None:
     TFDS would try again for minutes. Behind a proxy, names are the proxy's business;
     and where files were put by hand or downloaded before, TFDS may need no network.
     """
-    if any(path.is_file() and ".tmp." not in path.name for path in downloads.rglob("*")):
+    if any(
+        path.is_file() and ".tmp." not in path.name for path in downloads.rglob("*")
+    ):
         return
     hosts = {urllib.parse.urlsplit(url).hostname for url in builder.url_infos or {}}
     if not hosts or urllib.request.getproxies():

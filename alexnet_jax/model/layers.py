@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Key
 from alexnet_jax.errors import UserError
 
 Images = Float[Array, "n h w c"]
+Mapped = Float[Array, "n i j d"]  # other sizes, perhaps other channels
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -47,7 +48,7 @@ class Convolution(nnx.Module):
         self.padding = padding
         self.towers = towers
 
-    def __call__(self, x: Images) -> Images:
+    def __call__(self, x: Images) -> Mapped:
         # Two convolutions, not feature_group_count=2: XLA on CPU runs the grouped
         # form 6 to 8 times slower.
         inputs = jnp.split(x, self.towers, axis=-1)
@@ -140,13 +141,13 @@ def pooled_size(size: int, window: int, stride: int) -> int:
     return 1 + math.ceil(max(0, size - window) / stride)
 
 
-def max_pool(x: Images, *, window: int, stride: int) -> Images:
+def max_pool(x: Images, *, window: int, stride: int) -> Mapped:
     """Maximum over window x window, every `stride` pixels (section 3.4)."""
     padding = _overhang(x.shape, window, stride)
     return nnx.max_pool(x, (window, window), (stride, stride), padding)
 
 
-def average_pool(x: Images, *, window: int, stride: int) -> Images:
+def average_pool(x: Images, *, window: int, stride: int) -> Mapped:
     """Mean over the pixels of each window that lie inside the image."""
     padding = _overhang(x.shape, window, stride)
     return nnx.avg_pool(

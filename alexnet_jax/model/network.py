@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 from jaxtyping import Array, Float, Key
+from ml_collections import ConfigDict
 
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.four_layer import FourLayer
@@ -26,7 +27,9 @@ class Network:
     apply: Callable[[Params, jax.Array, jax.Array | None], jax.Array]
 
 
-def build(model: Mapping[str, Any], *, image_size: int, num_classes: int) -> Network:
+def build(
+    model: Mapping[str, Any] | ConfigDict, *, image_size: int, num_classes: int
+) -> Network:
     """The network of a configuration's section `model`.
 
     Raises:

@@ -7,10 +7,11 @@ compare two arms: epochs as a ratio, errors as a difference, first arm against s
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 from scipy import stats
 
 from alexnet_jax.errors import UserError
@@ -137,7 +138,7 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
     return summary | {"verdict": verdict(summary)}
 
 
-def check_claim(config: dict[str, Any]) -> None:
+def check_claim(config: Mapping[str, Any] | ConfigDict) -> None:
     """Raises UserError if a config's claim cannot be answered."""
     claim = config["claim"]
     where = f"The claim of '{config['experiment']}'"

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
 
 from alexnet_jax.model.network import Network, Params
 from alexnet_jax.training.optimizer import Scalar, update_rule
@@ -28,7 +28,7 @@ Batch = dict[str, jax.Array]
 class TrainState:
     """Everything that a step changes: the same on every device."""
 
-    step: Int[Array, ""]
+    step: Any  # int32, no axes; as a pytree it may hold shapes or shardings in its place
     params: Params
     velocity: Any
 
@@ -39,7 +39,7 @@ class Numbers(NamedTuple):
     learning_rate: Scalar
     momentum: Scalar
     weight_decay: Scalar
-    seed: Int[Array, ""] | np.uint32
+    seed: UInt32[Array, ""] | np.uint32
 
 
 class Counts(NamedTuple):
@@ -124,7 +124,7 @@ def network_input(
 
 
 def dropout_keys(
-    seed: Int[Array, ""] | np.uint32,
+    seed: UInt32[Array, ""] | np.uint32,
     epochs: Int[Array, " n"],
     examples: Int[Array, " n"],
 ) -> Key[Array, " n"]:

@@ -1,0 +1,65 @@
+"""Reading a run folder."""
+
+import json
+
+import pytest
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.report import records
+
+CONFIG = {"arms": {"a": {}}, "tuned": {}, "seeds": 1}
+
+
+def write(folder, lines, status=None):
+    trial = folder / "a" / "seed0"
+    trial.mkdir(parents=True)
+    (trial / "metrics.jsonl").write_text(lines)
+    if status:
+        (trial / "trial.json").write_text(json.dumps({"status": status}))
+
+
+def row(kind, epoch, error, **more):
+    return json.dumps({"kind": kind, "epoch": epoch, "top1_error": error} | more) + "\n"
+
+
+def test_train_rows_stand_in_the_middle_of_what_they_average(tmp_path):
+    write(
+        tmp_path,
+        row("train", 1.0, 0.9) + row("eval", 1.0, 0.7) + row("train", 3.0, 0.5),
+    )
+    (outcome,) = records.read_outcomes(tmp_path, CONFIG)
+    assert outcome.curve("train", "top1_error") == [(0.5, 0.9), (2.0, 0.5)]
+    assert outcome.curve("eval", "top1_error") == [(1.0, 0.7)]
+
+
+def test_a_last_line_cut_off_in_writing_is_left_out(tmp_path):
+    write(tmp_path, row("train", 1.0, 0.9) + '{"kind": "tra')
+    (outcome,) = records.read_outcomes(tmp_path, CONFIG)
+    assert len(outcome.rows) == 1
+    assert outcome.status == "unfinished"
+    assert outcome.final("train", "top1_error") is None
+
+
+def test_a_broken_line_in_the_middle_is_named(tmp_path):
+    write(tmp_path, '{"kind": "tra\n' + row("train", 1.0, 0.9))
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 1"):
+        records.read_outcomes(tmp_path, CONFIG)
+
+
+def test_a_diverged_trial_has_a_curve_and_no_final_error(tmp_path):
+    lines = row("train", 1.0, 0.9) + row("train", 2.0, None, diverged=True)
+    write(tmp_path, lines, status="diverged")
+    (outcome,) = records.read_outcomes(tmp_path, CONFIG)
+    assert outcome.status == "diverged"
+    assert outcome.curve("train", "top1_error") == [(0.5, 0.9)]
+    assert outcome.final("train", "top1_error") is None
+
+
+def test_a_trial_not_begun_is_unfinished(tmp_path):
+    (outcome,) = records.read_outcomes(tmp_path, CONFIG)
+    assert (outcome.status, outcome.rows) == ("unfinished", [])
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"experiment\.json"):
+        records.read_experiment(tmp_path)

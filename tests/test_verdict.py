@@ -1,0 +1,228 @@
+"""Intervals against scipy, crossings, and the rule that chooses the verdict."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from alexnet_jax.config import Trial
+from alexnet_jax.errors import UserError
+from alexnet_jax.report import verdict
+from alexnet_jax.report.records import Outcome
+
+
+def test_interval_is_students_t():
+    values = [1.0, 2.0, 4.0, 4.5]
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    ours = verdict.interval(values)
+    assert ours.mean == pytest.approx(np.mean(values))
+    assert (ours.low, ours.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_ratios_are_averaged_in_logarithms():
+    """2 and 1/2 cancel; the interval of ratios is symmetric in logarithms."""
+    ours = verdict.interval([2.0, 0.5], ratio=True)
+    assert ours.mean == pytest.approx(1.0)
+    assert ours.low * ours.high == pytest.approx(1.0)
+
+
+def test_one_value_has_no_interval_and_none_no_mean():
+    assert verdict.interval([3.0]) == verdict.Interval(3.0, None, None, 1)
+    assert verdict.interval([]) == verdict.Interval(None, None, None, 0)
+
+
+def test_a_crossing_lies_on_the_line_between_two_points():
+    curve = [(1.0, 0.9), (2.0, 0.5), (4.0, 0.1)]
+    assert verdict.crossing(curve, 0.25) == pytest.approx(2 + 2 * 0.25 / 0.4)
+    assert verdict.crossing(curve, 0.05) is None
+    assert verdict.crossing(curve, 0.95) == 1.0
+    assert verdict.crossing([], 0.5) is None
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.floats(0.01, 0.99))
+def test_before_the_crossing_no_point_is_below(errors, threshold):
+    curve = [(float(i), error) for i, error in enumerate(errors)]
+    crossed = verdict.crossing(curve, threshold)
+    if crossed is None:
+        assert min(errors) > threshold
+    else:
+        assert all(error > threshold for epoch, error in curve if epoch < crossed)
+        assert min(errors) <= threshold
+
+
+def compare(pairs, *, ratio=True):
+    return verdict.compare(pairs, ratio=ratio, limit=10.0)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "paper", "standing"),
+    [
+        ([(6.0, 1.0), (6.6, 1.0), (5.5, 1.0)], 6.0, "same direction, resolved"),
+        ([(6.0, 1.0), (0.9, 1.0), (1.1, 1.0)], 6.0, "same direction, not resolved"),
+        ([(1.0, 1.0), (0.7, 1.0), (1.3, 1.0)], 6.0, "no effect seen"),
+        ([(0.5, 1.0), (0.52, 1.0), (0.48, 1.0)], 6.0, "opposite"),
+        ([(0.5, 1.0), (0.52, 1.0), (0.48, 1.0)], 0.3, "same direction, resolved"),
+        ([(3.0, 1.0)], 6.0, "same direction, one seed"),
+        ([(0.3, 1.0)], 6.0, "opposite, one seed"),
+        ([(None, 1.0), (6.0, 1.0)], 6.0, "same direction, a bound only"),
+        ([(1.0, None), (1.0, 2.0)], 6.0, "opposite, a bound only"),
+        ([(None, 11.0), (9.0, 10.0)], 6.0, "not answered"),
+        ([(None, None), (6.0, 1.0)], 6.0, "not answered"),
+    ],
+)
+def test_the_rule_for_ratios(pairs, paper, standing):
+    assert verdict.direction(compare(pairs), paper) == standing
+
+
+@pytest.mark.parametrize(
+    ("pairs", "standing"),
+    [
+        ([(0.42, 0.40), (0.43, 0.41), (0.41, 0.388)], "same direction, resolved"),
+        ([(0.40, 0.42), (0.41, 0.43), (0.388, 0.41)], "opposite"),
+        ([(0.40, 0.40), (0.40, 0.40)], "no effect seen"),
+        ([(None, 0.4), (0.5, 0.4)], "not answered"),
+    ],
+)
+def test_the_rule_for_differences(pairs, standing):
+    comparison = compare(pairs, ratio=False)
+    assert verdict.direction(comparison, 0.014) == standing
+
+
+def test_every_standing_has_its_sentence():
+    for name in verdict.SENTENCES:
+        assert verdict.SENTENCES[name].endswith(".")
+
+
+def test_a_missing_value_never_enters_a_mean():
+    """Of 10 epochs trained: the ratio is a bound, at least sqrt(10 * 6)."""
+    comparison = compare([(None, 1.0), (6.0, 1.0)])
+    assert comparison["mean"] is None
+    assert comparison["low"] is None
+    assert comparison["missing_first"] == 1
+    assert comparison["at_least"] == pytest.approx(math.sqrt(60))
+    assert comparison["n"] == 1
+
+
+CLAIM = {
+    "section": "3.1",
+    "text": "six times faster",
+    "metric": "epochs_to_train_error",
+    "threshold": 0.25,
+    "compare": ["tanh", "ReLU"],
+    "paper": 6.0,
+    "dataset": "cifar10",
+}
+
+
+def experiment(seeds=2, claim=CLAIM, dataset="digits", rates=(0.1, 0.2, 0.4)):
+    return {
+        "config": {
+            "experiment": "relu_vs_tanh",
+            "arms": {"ReLU": {}, "tanh": {}},
+            "tuned": {"optimizer.learning_rate": list(rates)},
+            "seeds": seeds,
+            "claim": claim,
+            "training": {"num_epochs": 10.0},
+        },
+        "data": [{"name": dataset}],
+    }
+
+
+def outcome(arm, rate, seed, reached, status="finished"):
+    """A curve that comes down to 25% at `reached` epochs; None: it never does."""
+    if reached is None:
+        errors = [(0.0, 0.9), (10.0, 0.8)]
+    else:  # train rows stand in the middle of their interval
+        errors = [(reached, 0.9), (reached, 0.25)]
+    rows = [
+        {"kind": "train", "step": i, "epoch": epoch, "top1_error": error}
+        for i, (epoch, error) in enumerate(errors)
+    ]
+    rows.append(
+        {"kind": "eval", "step": 9, "epoch": 10.0, "top1_error": 0.2, "top5_error": 0.1}
+    )
+    return Outcome(Trial(arm, {"optimizer.learning_rate": rate}, seed), status, rows)
+
+
+def outcomes(reached):
+    """`reached`: (arm, rate) -> epochs of each seed."""
+    return [
+        outcome(arm, rate, seed, epochs)
+        for (arm, rate), values in reached.items()
+        for seed, epochs in enumerate(values)
+    ]
+
+
+def test_each_arm_is_compared_at_its_own_best_value():
+    reached = {
+        ("ReLU", 0.1): [3.0, 3.0],
+        ("ReLU", 0.2): [1.0, 1.1],
+        ("ReLU", 0.4): [None, 0.1],  # fastest in one seed, never there in the other
+        ("tanh", 0.1): [9.0, 9.0],
+        ("tanh", 0.2): [7.0, 7.0],
+        ("tanh", 0.4): [4.0, 4.4],
+    }
+    summary = verdict.summarize(experiment(), outcomes(reached))
+    assert summary["arms"]["ReLU"]["tuned"] == {"optimizer.learning_rate": 0.2}
+    assert summary["arms"]["ReLU"]["per_seed"] == pytest.approx([1.0, 1.1])
+    assert summary["arms"]["ReLU"]["at_edge"] == []
+    assert summary["arms"]["tanh"]["at_edge"] == ["optimizer.learning_rate"]
+    assert summary["comparison"]["mean"] == pytest.approx(4.0)
+    at_equal = summary["at_equal_tuned_values"]["learning_rate=0.1"]
+    assert at_equal["mean"] == pytest.approx(3.0)
+    assert summary["verdict"].startswith("As the paper says")
+    assert "edge" in summary["verdict"]
+    assert "not on the paper's cifar10" in summary["verdict"]
+
+
+def test_keys_of_the_summary():
+    reached = {
+        (arm, r): [1.0, 2.0] for arm in ("ReLU", "tanh") for r in (0.1, 0.2, 0.4)
+    }
+    summary = verdict.summarize(experiment(), outcomes(reached))
+    assert {"experiment", "dataset", "claim", "arms", "comparison", "verdict"} <= set(
+        summary
+    )
+    assert {"mean", "low", "high", "per_seed", "tuned"} <= set(summary["arms"]["ReLU"])
+    assert {"mean", "low", "high", "n"} <= set(summary["comparison"])
+    assert summary["arms"]["tanh"]["final_top1_error"] == pytest.approx(0.2)
+
+
+def test_on_the_papers_own_data_no_caveat_is_made():
+    reached = {
+        (arm, r): [1.0, 2.0] for arm in ("ReLU", "tanh") for r in (0.1, 0.2, 0.4)
+    }
+    at_home = experiment(dataset="cifar10:3.0.2")
+    summary = verdict.summarize(at_home, outcomes(reached))
+    assert "neither confirms" not in summary["verdict"]
+
+
+def test_unfinished_trials_are_said():
+    some = outcomes({("ReLU", 0.1): [1.0], ("tanh", 0.1): [2.0]})
+    some.append(
+        Outcome(Trial("ReLU", {"optimizer.learning_rate": 0.1}, 1), "unfinished", [])
+    )
+    some.append(outcome("tanh", 0.1, 1, 3.0))
+    summary = verdict.summarize(experiment(rates=(0.1,)), some)
+    assert summary["verdict"].startswith("1 trials have not run to their end.")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"metric": "accuracy"}, "top5_error"),
+        ({"threshold": 1.5}, "threshold"),
+        ({"compare": ["tanh", "Relu"]}, "'Relu'"),
+    ],
+)
+def test_a_claim_that_cannot_be_answered_is_refused(change, words):
+    with pytest.raises(UserError, match=words):
+        verdict.check_claim(experiment(claim=CLAIM | change)["config"])
+
+
+def test_a_claim_without_its_parts_is_refused():
+    with pytest.raises(UserError, match="lacks 'section'"):
+        verdict.check_claim(experiment(claim={})["config"])
