@@ -10,6 +10,7 @@ import itertools
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -286,6 +287,13 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
         except (TypeError, ValueError) as error:
             raise UserError(f"Trial '{trial.name}': {error}") from error
     return config.lock()
+
+
+def run_folder(config: ConfigDict, workdir: str) -> Path:
+    """The absolute path of `workdir`; if empty, of runs/<experiment>-<dataset>."""
+    dataset = config.data.dataset.rpartition("=")[2]
+    default = Path("runs") / f"{config.experiment}-{Path(dataset).name}"
+    return Path(workdir or default).expanduser().absolute()
 
 
 def _ablated(config: ConfigDict, name: str) -> str:

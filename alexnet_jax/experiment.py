@@ -42,21 +42,18 @@ PACKAGES = (
 )
 
 
-def run(config: ConfigDict, overrides: Mapping[str, Any], workdir: str) -> str:
+def run(config: ConfigDict, folder: Path) -> str:
     """Runs what is left to run of an experiment; returns its answer, to be printed.
 
     Args:
-      config: of a config file, with `overrides` applied.
-      overrides: dotted names and values given on the command line.
-      workdir: the run folder; "" is runs/<experiment>-<dataset>.
+      config: as `config.finish` returns it.
+      folder: the run folder; made where it is not there.
 
     Raises:
       UserError: if the configuration, the data or the folder will not do. Nothing has
         been written then.
     """
-    config = configuration.finish(config, overrides)
     verdict.check_claim(config)
-    folder = run_folder(config, workdir)
     devices = Devices()
     for trial in trials({**config, "seeds": 1}):
         devices.check_batch_size(trial_config(config, trial).training.batch_size)
@@ -69,15 +66,13 @@ def run(config: ConfigDict, overrides: Mapping[str, Any], workdir: str) -> str:
         loop.Trainer.of(of_trial, datasets.of(of_trial), devices)
 
     open_folder(folder, config, datasets, devices)
-    left = [trial for trial in trials(config) if not finished(folder, trial)]
+    everything = trials(config)
+    left = [trial for trial in everything if not finished(folder, trial)]
+    if len(left) < len(everything):
+        done = len(everything) - len(left)
+        print(f"{done} trials are there already.", file=sys.stderr, flush=True)
     run_trials(left, folder, config, datasets, devices)
     return page.write(folder)
-
-
-def run_folder(config: ConfigDict, workdir: str) -> Path:
-    name = config.data.dataset.rpartition("=")[2].rstrip("/").rpartition("/")[2]
-    default = Path("runs") / f"{config.experiment}-{name}"
-    return Path(workdir or default).expanduser().absolute()
 
 
 class Datasets:

@@ -7,9 +7,12 @@ DATASET is digits (the default), a TFDS name, tfds=NAME or folder=PATH. Trials t
 run folder already holds are not repeated: the same command goes on where it stopped.
 """
 
+import sys
+
 from absl import flags
 
 from alexnet_jax import command
+from alexnet_jax import config as configuration
 
 WORKDIR = flags.DEFINE_string(
     "workdir", "", "Run folder. Default: runs/<experiment>-<dataset>"
@@ -17,10 +20,17 @@ WORKDIR = flags.DEFINE_string(
 
 
 def main(_: list[str]) -> None:
-    from alexnet_jax import experiment  # takes seconds: not before the flags are right
+    config = configuration.finish(*command.config_and_overrides())
+    folder = configuration.run_folder(config, WORKDIR.value)
+    trials = len(configuration.trials(config))
+    print(
+        f"{config.experiment} on {config.data.dataset}: {trials} trials, into {folder}",
+        file=sys.stderr,
+        flush=True,
+    )
+    from alexnet_jax import experiment  # JAX and TensorFlow take ten seconds to import
 
-    config, overrides = command.config_and_overrides()
-    print(experiment.run(config, overrides, WORKDIR.value))
+    print(experiment.run(config, folder))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from alexnet_jax import experiment
-from alexnet_jax.config import base, trials
+from alexnet_jax.config import base, finish, trials
 from alexnet_jax.errors import UserError
 
 
@@ -33,12 +33,12 @@ def config():
         "paper": 6.0,
         "dataset": "cifar10",
     }
-    return config.lock()
+    return finish(config, {})
 
 
 @pytest.fixture
 def folder(config, tmp_path):
-    experiment.run(config, {}, str(tmp_path / "run"))
+    experiment.run(config, tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -84,7 +84,7 @@ def test_finished_trials_are_not_repeated(folder, config, monkeypatch):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(experiment.loop, "train", fail)
-    assert "Figure:" in experiment.run(config, {}, str(folder))
+    assert "Figure:" in experiment.run(config, folder)
 
 
 def test_an_unfinished_trial_is_run_again_and_gives_the_same_rows(folder, config):
@@ -93,7 +93,7 @@ def test_an_unfinished_trial_is_run_again_and_gives_the_same_rows(folder, config
     (folder / trial.folder / "trial.json").unlink()
     metrics = folder / trial.folder / "metrics.jsonl"
     metrics.write_text(metrics.read_text().splitlines()[0] + '\n{"kind": "tr')
-    experiment.run(config, {}, str(folder))
+    experiment.run(config, folder)
     assert without_speed(rows(folder, trial)) == without_speed(before)
 
 
@@ -103,7 +103,7 @@ def test_a_folder_of_another_configuration_is_refused_naming_the_fields(folder, 
     other.model.width = 0.2
     before = (folder / "experiment.json").read_text()
     with pytest.raises(UserError) as refused:
-        experiment.run(other, {}, str(folder))
+        experiment.run(other, folder)
     assert "training.batch_size: 32 there, 64 now" in str(refused.value)
     assert "model.width: 0.1 there, 0.2 now" in str(refused.value)
     assert "optimizer" not in str(refused.value)
@@ -116,7 +116,7 @@ def test_a_folder_of_other_data_is_refused(folder, config):
     held["data"][0]["fingerprint"] = "other"
     path.write_text(json.dumps(held))
     with pytest.raises(UserError, match="data fingerprint"):
-        experiment.run(config, {}, str(folder))
+        experiment.run(config, folder)
 
 
 def test_going_on_with_other_code_is_written_down(folder, config):
@@ -124,7 +124,7 @@ def test_going_on_with_other_code_is_written_down(folder, config):
     held = json.loads(path.read_text())
     held["git"]["commit"] = "another"
     path.write_text(json.dumps(held))
-    experiment.run(config, {}, str(folder))
+    experiment.run(config, folder)
     held = json.loads(path.read_text())
     assert held["git"]["commit"] == "another"
     assert len(held["continued"]) == 1
@@ -133,20 +133,20 @@ def test_going_on_with_other_code_is_written_down(folder, config):
 def test_a_folder_that_holds_something_else_is_left_alone(config, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match="something else"):
-        experiment.run(config, {}, str(tmp_path))
+        experiment.run(config, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_broken_experiment_json_is_said(config, tmp_path):
     (tmp_path / "experiment.json").write_text("{")
     with pytest.raises(UserError, match=r"experiment\.json cannot be read"):
-        experiment.run(config, {}, str(tmp_path))
+        experiment.run(config, tmp_path)
 
 
 def test_a_folder_below_a_file_is_refused_and_nothing_is_made(config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--workdir"):
-        experiment.run(config, {}, str(tmp_path / "file" / "run"))
+        experiment.run(config, tmp_path / "file" / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -166,7 +166,7 @@ def test_what_will_not_do_is_refused_before_anything_is_written(
         section, field = name.split(".")
         config[section][field] = value
     with pytest.raises(UserError, match=words):
-        experiment.run(config, {}, str(tmp_path / "run"))
+        experiment.run(config, tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
 
@@ -177,19 +177,5 @@ def test_too_small_an_image_is_refused_before_anything_is_written(tmp_path):
         "section": "6", "text": "t", "metric": "top5_error", "paper": 0.2, "dataset": "x",
     }  # fmt: skip
     with pytest.raises(UserError, match="conv1 leaves no pixel"):
-        experiment.run(config, {"data.crop_size": 7}, str(tmp_path / "run"))
+        experiment.run(finish(config, {}), tmp_path / "run")
     assert not list(tmp_path.iterdir())
-
-
-def test_the_default_folder_names_experiment_and_data(config):
-    assert experiment.run_folder(config, "").parts[-2:] == ("runs", "tiny-digits")
-    config = config.copy_and_resolve_references()
-    config.data.dataset = "folder=/somewhere/my pictures/"
-    assert experiment.run_folder(config, "").name == "tiny-my pictures"
-
-
-def test_relative_and_home_folders_are_made_absolute(config, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert experiment.run_folder(config, "a/b") == tmp_path / "a" / "b"
-    assert experiment.run_folder(config, "~/c") == tmp_path / "c"

@@ -84,7 +84,14 @@ class Data:
 
 
 def prepare(source: Source, *, rescale_size: int) -> Data:
-    """Rescales what fits into memory and computes the training set's statistics."""
+    """Rescales what fits into memory and computes the training set's statistics.
+
+    Raises:
+      UserError: if a split is empty, or an image cannot be read.
+    """
+    for split in (source.train, source.validation):
+        if split.num_examples == 0:
+            raise UserError(f"The split '{split.name}' of {source.name} is empty.")
     total = source.train.num_examples + source.validation.num_examples
     in_memory = total * rescale_size**2 * 3 <= MEMORY_BYTES
     train = _rescaled(source.train, rescale_size, in_memory)

@@ -28,7 +28,9 @@ Batch = dict[str, jax.Array]
 class TrainState:
     """Everything that a step changes: the same on every device."""
 
-    step: Any  # int32, no axes; as a pytree it may hold shapes or shardings in its place
+    step: (
+        Any  # int32, no axes; as a pytree it may hold shapes or shardings in its place
+    )
     params: Params
     velocity: Any
 
