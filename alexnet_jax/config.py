@@ -272,15 +272,24 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
             config.tuned = {**config.tuned, name: (get_field(config, name),)}
     for arm, arm_overrides in config.arms.items():
         _check_arm(config, arm, arm_overrides)
+    for one, other in itertools.combinations(config.arms, 2):
+        if _with(config, config.arms[one]) == _with(config, config.arms[other]):
+            raise UserError(
+                f"Arms '{one}' and '{other}' are equal: nothing to compare."
+            )
     for name, values in config.tuned.items():
         if name not in FIELDS:
             raise UserError(
                 f"config.tuned names no field: '{name}'.{nearest(name, FIELDS)}"
             )
+        if not isinstance(values, (tuple, list)):
+            raise UserError(f"config.tuned['{name}'] takes values in brackets: (1,2).")
         if not values:
             raise UserError(
                 f"config.tuned['{name}'] is empty: give at least one value."
             )
+        if len(set(values)) < len(values):
+            raise UserError(f"config.tuned['{name}'] holds a value twice: {values}.")
     for trial in trials({**config, "seeds": 1}):
         try:
             _check_values(trial_config(config, trial))
@@ -321,13 +330,6 @@ def _check_arm(config: ConfigDict, arm: str, overrides: Mapping[str, Any]) -> No
             )
         if name in config.tuned:
             raise UserError(f"Arm '{arm}' sets '{name}', which config.tuned sets too.")
-    for other, others in config.arms.items():
-        if other != arm and flatten(_with(config, others)) == flatten(
-            _with(config, overrides)
-        ):
-            raise UserError(
-                f"Arms '{arm}' and '{other}' are equal: nothing to compare."
-            )
 
 
 def _with(config: ConfigDict, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -340,10 +342,13 @@ def _check_values(config: ConfigDict) -> None:
         value = get_field(config, name)
         if isinstance(field.default, tuple):
             for element in value:
+                if not isinstance(element, (int, float)):
+                    raise UserError(f"config.{name} holds '{element}', no number.")
                 _check_value(name, field, element)
         else:
             _check_value(name, field, value)
     model, data = config.model, config.data
+    _checked_dataset(data.dataset)
     for name in ("weight_deviations", "biases"):
         needed = NUM_LAYERS[model.name]
         if len(model[name]) != needed:

@@ -133,10 +133,9 @@ def experiment(seeds=2, claim=CLAIM, dataset="digits", rates=(0.1, 0.2, 0.4)):
 
 def outcome(arm, rate, seed, reached, status="finished"):
     """A curve that comes down to 25% at `reached` epochs; None: it never does."""
-    if reached is None:
-        errors = [(0.0, 0.9), (10.0, 0.8)]
-    else:  # train rows stand in the middle of their interval
-        errors = [(reached, 0.9), (reached, 0.25)]
+    # Train rows stand in the middle of their interval.
+    never = [(0.0, 0.9), (10.0, 0.8)]
+    errors = never if reached is None else [(reached, 0.9), (reached, 0.25)]
     rows = [
         {"kind": "train", "step": i, "epoch": epoch, "top1_error": error}
         for i, (epoch, error) in enumerate(errors)

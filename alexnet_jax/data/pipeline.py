@@ -7,6 +7,7 @@ once; the others are read again each time. Both give the same batches.
 
 import dataclasses
 import functools
+import re
 from collections.abc import Iterator
 from typing import Any, TypedDict, cast
 
@@ -97,7 +98,7 @@ def prepare(source: Source, *, rescale_size: int) -> Data:
     train = _rescaled(source.train, rescale_size, in_memory)
     validation = _rescaled(source.validation, rescale_size, in_memory)
     computed = statistics.compute(
-        batch["image"]
+        batch["image"][batch["weight"] > 0]
         for batch in evaluation_batches(train, batch_size=256, crop_size=rescale_size)
     )
     return Data(source, train, validation, computed)
@@ -249,4 +250,6 @@ def _numpy(dataset: tf.data.Dataset) -> Iterator[Batch]:
     try:
         yield from batches.as_numpy_iterator()
     except tf.errors.OpError as error:
-        raise UserError(f"An image could not be read: {error.message}") from error
+        reason = error.message.split("\nTraceback")[0]  # of a Python function
+        reason = re.sub(r"\s*(\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*)", "", reason)
+        raise UserError(f"An image could not be read: {reason.strip()}") from error

@@ -6,7 +6,6 @@ import os
 import socket
 import struct
 import sys
-import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable
@@ -303,8 +302,9 @@ def _feature_keys(tfds, name: str, info) -> tuple[str, str]:
     keys = info.supervised_keys or ("image", "label")
     if (
         len(keys) == 2
-        and isinstance(features.get(keys[0]), tfds.features.Image)
-        and isinstance(features.get(keys[1]), tfds.features.ClassLabel)
+        and set(keys) <= set(features)
+        and isinstance(features[keys[0]], tfds.features.Image)
+        and isinstance(features[keys[1]], tfds.features.ClassLabel)
     ):
         return keys
     raise UserError(
@@ -325,7 +325,6 @@ class _TFRecords:
             [np.zeros((0, 3), np.int64)]
             + [_scan_tfrecord(path, number) for number, path in enumerate(self.paths)]
         )
-        self._local = threading.local()
 
     def __len__(self) -> int:
         return len(self.where)
@@ -334,18 +333,13 @@ class _TFRecords:
         import tensorflow as tf
 
         number, offset, length = self.where[index]
-        data = os.pread(self._file(int(number)), int(length), int(offset))
+        # Opened anew each time: ImageNet has more shards than a process may open.
+        with open(self.paths[number], "rb", buffering=0) as file:
+            data = os.pread(file.fileno(), int(length), int(offset))
         example = tf.train.Example.FromString(data).features.feature
         return example[image_key].bytes_list.value[0], example[
             label_key
         ].int64_list.value[0]
-
-    def _file(self, number: int) -> int:
-        """An open file descriptor; one a thread and file, kept for the process's life."""
-        files = self._local.__dict__.setdefault("files", {})
-        if number not in files:
-            files[number] = os.open(self.paths[number], os.O_RDONLY)
-        return files[number]
 
 
 def _scan_tfrecord(path: str, number: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, Float64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Statistics:
         return (self.eigenvectors * np.sqrt(self.eigenvalues)).astype(np.float32)
 
 
-def compute(batches: Iterable[UInt8[np.ndarray, "n h w 3"]]) -> Statistics:
-    """Statistics of the images of all batches together, in float64.
+def compute(batches: Iterable[np.ndarray]) -> Statistics:
+    """Statistics of the images of all batches, uint8 (n, h, w, 3), in float64.
 
     Raises:
       ValueError: if there are none.

@@ -5,6 +5,7 @@ import functools
 import math
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 import jax
@@ -36,6 +37,11 @@ def train(
     Returns how it ended, "finished" or, where the loss was no longer finite,
     "diverged"; and its last row.
     """
+
+    def write(row: dict[str, Any]) -> bool:
+        record.write(row)
+        return not row.get("diverged", False)
+
     trainer = Trainer.of(config, data, devices)
     plan = Plan.of(config, data.train.num_examples)
     state = devices.place_state(steps.initial_state(trainer.network, seed))
@@ -43,7 +49,7 @@ def train(
     evaluator = Evaluator(trainer, data, config, mean_image, devices, plan)
     meter = Meter(plan)
 
-    record.write(evaluator.row(state.params, 0))
+    write(evaluator.row(state.params, 0))
     batches = devices.placed(augmented_batches(config, data, seed, plan))
     for step, batch in enumerate(batches, start=1):
         learning_rate = plan.learning_rate(step)
@@ -59,11 +65,12 @@ def train(
 
         if plan.due(step, config.training.record_every_epochs):
             row = meter.row(step)
-            record.write(row)
-            if row.get("diverged"):
+            if not write(row):
                 return "diverged", row
         if plan.due(step, config.training.evaluate_every_epochs):
-            record.write(evaluator.row(state.params, step))
+            row = evaluator.row(state.params, step)
+            if not write(row):
+                return "diverged", row
             meter.restart_clock()
     return "finished", row
 
@@ -114,6 +121,11 @@ def _trainer(
     )
 
 
+def _exact(decimal: float) -> Fraction:
+    """The number that was written: 0.1 as a tenth, not as the float beside it."""
+    return Fraction(repr(decimal))
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """Steps and epochs of a trial: an epoch is num_examples images, not whole steps."""
@@ -125,7 +137,7 @@ class Plan:
 
     @staticmethod
     def of(config: ConfigDict, num_examples: int) -> "Plan":
-        images = config.training.num_epochs * num_examples
+        images = _exact(config.training.num_epochs) * num_examples
         num_steps = max(1, math.ceil(images / config.training.batch_size))
         return Plan(
             num_examples, config.training.batch_size, num_steps, config.optimizer
@@ -141,8 +153,9 @@ class Plan:
 
     def due(self, step: int, every_epochs: float) -> bool:
         """Whether `step` completes another `every_epochs`, or is the last."""
-        periods = self.epoch(step) // every_epochs
-        return periods > self.epoch(step - 1) // every_epochs or step == self.num_steps
+        period = _exact(every_epochs) * self.num_examples  # in images
+        now, before = (n * self.batch_size // period for n in (step, step - 1))
+        return now > before or step == self.num_steps
 
     def learning_rate(self, step: int) -> float:
         """Of step number `step`, counted from 1."""
@@ -159,8 +172,11 @@ class Plan:
         """One line of metrics.jsonl: errors as fractions, loss in nats, both means.
 
         `step` and `epoch` are how much training had been done; the learning rate is the
-        one of that step.
+        one of that step. A loss that is not finite (or a `total` of None) leaves no
+        means, and marks the row "diverged".
         """
+        if total is not None and not np.isfinite(total.loss):
+            total = None
 
         def mean(name: str) -> float | None:
             return (
@@ -169,7 +185,7 @@ class Plan:
                 else float(getattr(total, name)) / int(total.examples)
             )
 
-        return {
+        row = {
             "kind": kind,
             "step": step,
             "epoch": self.epoch(step),
@@ -179,6 +195,7 @@ class Plan:
             "learning_rate": self.learning_rate(max(1, step)),
             "images_per_second": rate,
         }
+        return row | ({"diverged": True} if total is None else {})
 
 
 class Meter:
@@ -220,7 +237,7 @@ class Meter:
         first = step - len(counts) + 1
         for number, one in enumerate(counts, start=first):
             if not np.isfinite(one.loss):
-                return self.plan.row("train", number, None, rate) | {"diverged": True}
+                return self.plan.row("train", number, None, rate)
         total = steps.Counts(*(sum(column) for column in zip(*counts, strict=True)))
         return self.plan.row("train", step, total, rate)
 

@@ -22,11 +22,14 @@ class Record:
     """
 
     def __init__(self, folder: Path, *, tensorboard: bool) -> None:
+        writer = _tensorboard_writer() if tensorboard else None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "trial.json").unlink(missing_ok=True)
+        for events in folder.glob("events.out.tfevents.*"):
+            events.unlink()  # TensorBoard draws all of a folder as one curve
         self.folder = folder
         self.file: TextIO = (folder / "metrics.jsonl").open("w")
-        self.board = _tensorboard(folder) if tensorboard else None
+        self.board = writer(str(folder)) if writer else None
 
     def __enter__(self) -> "Record":
         return self
@@ -56,7 +59,7 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(draft, path)
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard_writer() -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
@@ -64,7 +67,7 @@ def _tensorboard(folder: Path) -> Any:
             "config.training.tensorboard needs an extra: "
             "pip install -c constraints.txt -e '.[tensorboard]'"
         ) from error
-    return SummaryWriter(str(folder))
+    return SummaryWriter
 
 
 class Progress:

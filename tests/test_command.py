@@ -1,0 +1,217 @@
+"""Whatever is wrong on the command line: one message, exit status 2, nothing written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RELU, ALEXNET = "--config=configs/relu_vs_tanh.py", "--config=configs/alexnet.py"
+MAIN = ("-m", "alexnet_jax.main")
+
+# The command up to where it has the configuration checked, which is where an experiment
+# begins; TensorFlow, JAX and ten seconds are spared.
+CHECKED_ONLY = (
+    "-c",
+    """
+import runpy, sys, types
+from alexnet_jax import config
+experiment = types.ModuleType("alexnet_jax.experiment")
+experiment.run = lambda checked, overrides, workdir: config.finish(checked, overrides)
+sys.modules[experiment.__name__] = experiment
+runpy.run_module("alexnet_jax.main", run_name="__main__", alter_sys=True)
+""",
+)
+
+
+@pytest.fixture
+def refuse(tmp_path):
+    """Runs the command; what it says, once it has refused as it should."""
+
+    def run(*arguments, program=MAIN, workdir=tmp_path / "run", **environment):
+        before = sorted(tmp_path.rglob("*"))
+        done = subprocess.run(
+            [sys.executable, *program, f"--workdir={workdir}", *arguments],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        said = [
+            line for line in done.stderr.splitlines() if " trials, into " not in line
+        ]
+        assert said[0].startswith("Error: ")
+        assert done.stdout == ""
+        assert sorted(tmp_path.rglob("*")) == before, "something was left behind"
+        return "\n".join(said).removeprefix("Error: ")
+
+    return run
+
+
+@pytest.fixture
+def write_config(tmp_path):
+    """Writes a config file with this body of get_config()."""
+
+    def write(*lines, header="from alexnet_jax.config import base"):
+        path = tmp_path / "question.py"
+        body = "\n".join(f"    {line}" for line in lines)
+        path.write_text(f"{header}\n\n\ndef get_config(dataset='digits'):\n{body}\n")
+        return path
+
+    return write
+
+
+# --- which config -----------------------------------------------------------------
+
+
+def test_no_config_is_answered_with_those_that_there_are(refuse):
+    message = refuse()
+    assert "Give --config=FILE[:dataset]" in message
+    assert "configs/alexnet.py, " in message
+
+
+@pytest.mark.parametrize("argument", ["--config=", "--config"])
+def test_an_empty_config_is_refused(refuse, argument):
+    assert "onfig" in refuse(argument)
+
+
+@pytest.mark.parametrize("form", ["--config=%s", "-config=%s", "--config %s"])
+def test_a_missing_config_is_answered_with_the_nearest(refuse, form):
+    message = refuse(*(form % "configs/relu_tanh.py:cifar10").split())
+    assert "No such config file: configs/relu_tanh.py" in message
+    assert "Did you mean 'configs/relu_vs_tanh.py'?" in message
+    assert "configs/alexnet.py, " in message
+
+
+def test_what_a_config_raises_is_told_with_its_line(refuse, write_config):
+    path = write_config("config = base(dataset)", "raise ValueError('no such luck')")
+    message = refuse(f"--config={path}")
+    assert f"{path}, line 6: ValueError: no such luck" in message
+
+
+def test_a_user_error_of_a_config_is_told_as_it_is(refuse, write_config):
+    path = write_config(
+        "raise UserError('Bring images.')",
+        header="from alexnet_jax.errors import UserError",
+    )
+    assert refuse(f"--config={path}") == "Bring images.\n"
+
+
+def test_a_syntax_error_is_told_with_its_line(refuse, write_config):
+    path = write_config("config = base(dataset", "return config")
+    message = refuse(f"--config={path}")
+    assert f"{path}, line 5: SyntaxError: " in message
+
+
+def test_a_misspelt_field_in_a_config_is_told_with_its_line(refuse, write_config):
+    path = write_config("config = base(dataset)", "config.model.widht = 0.5")
+    message = refuse(f"--config={path}")
+    assert f"{path}, line 6: " in message
+    assert "widht" in message
+
+
+def test_a_config_that_returns_nothing_is_refused(refuse, write_config):
+    message = refuse(f"--config={write_config('base(dataset)')}")
+    assert "get_config() returns no ConfigDict" in message
+
+
+def test_a_file_without_get_config_is_refused(refuse, tmp_path):
+    (tmp_path / "empty.py").write_text("")
+    assert "get_config" in refuse(f"--config={tmp_path / 'empty.py'}")
+
+
+def test_an_unknown_kind_of_dataset_is_refused(refuse):
+    message = refuse(f"{RELU}:flder=pictures")
+    assert "Unknown kind of dataset 'flder='" in message
+    assert "Did you mean 'folder'?" in message
+
+
+# --- flags ------------------------------------------------------------------------
+
+
+def test_an_argument_that_is_no_flag_is_refused(refuse):
+    message = refuse(RELU, "cifar10")
+    assert "Not understood: cifar10" in message
+
+
+def test_an_unknown_flag_is_refused_with_the_nearest(refuse):
+    message = refuse(RELU, "--wrkdir=elsewhere")
+    assert "wrkdir" in message
+    assert "Did you mean: workdir" in message
+
+
+@pytest.mark.parametrize(
+    ("argument", "nearest"),
+    [
+        ("--config.optimizer.learning_rat=0.1", "optimizer.learning_rate"),
+        ("--config.batch_size=16", "training.batch_size"),
+        ("--config.model.actvation=tanh", "model.activation"),
+        ("--noconfig.data.random_flp", "data.random_flip"),
+        ("--config.sedes=2", "seeds"),
+    ],
+)
+def test_a_misspelt_field_is_refused_with_the_nearest(refuse, argument, nearest):
+    message = refuse(RELU, argument)
+    assert "No such field: config." in message
+    assert f"Did you mean '{nearest}'?" in message
+
+
+@pytest.mark.parametrize(
+    ("argument", "kind"),
+    [
+        ("--config.seeds=three", "a whole number"),
+        ("--config.seeds=1.5", "a whole number"),
+        ("--config.training.num_epochs=many", "a number"),
+        ("--config.training.tensorboard=perhaps", "true or false"),
+        ("--config.model.biases=(1,", "numbers in brackets"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_answered_with_the_right_one(
+    refuse, argument, kind
+):
+    message = refuse(RELU, argument)
+    assert message.startswith(argument)
+    assert f"it takes {kind}" in message
+
+
+# --- values -----------------------------------------------------------------------
+
+
+def test_a_value_out_of_range_is_answered_with_the_range(refuse):
+    message = refuse(RELU, "--config.seeds=0", program=CHECKED_ONLY)
+    assert "config.seeds=0: it must be at least 1 and at most 1000" in message
+
+
+def test_a_wrong_choice_is_answered_with_the_choices(refuse):
+    message = refuse(ALEXNET, "--config.model.activation=gelu", program=CHECKED_ONLY)
+    assert "config.model.activation='gelu': it is one of relu, tanh" in message
+
+
+def test_an_override_of_the_ablated_field_is_refused(refuse):
+    message = refuse(RELU, "--config.model.activation=relu")
+    assert "--config.model.activation cannot be overridden" in message
+    assert "ReLU: relu, tanh: tanh" in message
+
+
+def test_an_unknown_dataset_is_answered_with_the_nearest(refuse):
+    message = refuse(f"{RELU}:digitz")
+    assert "Unknown dataset 'digitz'" in message
+    assert "Did you mean 'digits'?" in message
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(refuse):
+    message = refuse(RELU, "--config.training.batch_size=12", JAX_NUM_CPU_DEVICES="8")
+    assert "config.training.batch_size=12 cannot be divided among 8 devices" in message
+    assert "8 or 16" in message
+
+
+def test_a_run_folder_that_cannot_be_made_is_refused(refuse, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    message = refuse(RELU, workdir=tmp_path / "file" / "run", JAX_NUM_CPU_DEVICES="1")
+    assert f"Cannot write the run folder {tmp_path / 'file' / 'run'}" in message
+    assert "--workdir=DIR" in message

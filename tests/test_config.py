@@ -1,0 +1,410 @@
+"""Every field once; every config file a question; every mistake a message."""
+
+import ast
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from alexnet_jax import config as configuration
+from alexnet_jax.config import FIELDS, base, finish, get_field, set_field, trials
+from alexnet_jax.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+DATASETS = ["digits", "cifar10", "tfds=x", "folder=/x"]
+
+
+def load(path, *dataset):
+    return runpy.run_path(str(path))["get_config"](*dataset)
+
+
+def question(**changes):
+    """A config of two arms, two tuned values and two seeds; "__" stands for a dot."""
+    config = base(network="four_layer")
+    config.experiment = "question"
+    config.arms = {
+        "ReLU": {"model.activation": "relu"},
+        "tanh": {"model.activation": "tanh"},
+    }
+    config.tuned = {"optimizer.learning_rate": (0.01, 0.1)}
+    config.seeds = 2
+    for name, value in changes.items():
+        set_field(config, name.replace("__", "."), value)
+    return config
+
+
+def overridden(config, name, value):
+    """As the command line does it: the value set, and its name handed to finish()."""
+    set_field(config, name, value)
+    return finish(config, {name: value})
+
+
+# --- the base ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", ["alexnet", "four_layer"])
+def test_the_base_is_complete(network):
+    config = base("cifar10", network)
+    assert set(configuration.flatten(config)) == set(FIELDS)
+    assert config.model.name == network
+    assert config.data.dataset == "cifar10"
+    assert not config.arms
+    assert not config.tuned
+    finish(config, {})
+
+
+def test_the_base_of_alexnet_is_the_default_of_every_field():
+    config = base()
+    assert {name: get_field(config, name) for name in FIELDS} == {
+        name: field.default for name, field in FIELDS.items()
+    }
+
+
+def test_the_base_is_locked():
+    config = base()
+    with pytest.raises((AttributeError, KeyError)):
+        config.model.optim_dtype = "float16"
+    with pytest.raises((AttributeError, KeyError)):
+        config.sedes = 3
+
+
+@pytest.mark.parametrize(
+    "dataset", ["flder=/x", "tdfs=mnist", "tfsd=x", "=mnist", "url=http://x"]
+)
+def test_an_unknown_kind_of_dataset_is_refused(dataset):
+    with pytest.raises(UserError, match=r"Unknown kind.*tfds=NAME or folder=PATH"):
+        base(dataset)
+
+
+def test_an_unknown_kind_of_dataset_is_refused_as_an_override_too():
+    with pytest.raises(UserError, match=r"Unknown kind.*flder="):
+        overridden(question(), "data.dataset", "flder=/x")
+
+
+def test_the_nearest_kind_is_named():
+    with pytest.raises(UserError, match="Did you mean 'folder'"):
+        base("flder=/x")
+    with pytest.raises(UserError, match="Did you mean 'tfds'"):
+        base("tdfs=mnist")
+
+
+@pytest.mark.parametrize("dataset", ["", "tfds=", "folder="])
+def test_no_dataset_behind_the_colon_is_refused(dataset):
+    with pytest.raises(UserError, match="No dataset behind the colon"):
+        base(dataset)
+
+
+def test_an_unknown_network_is_refused():
+    with pytest.raises(UserError, match="Unknown network 'vgg': alexnet or four_layer"):
+        base(network="vgg")
+
+
+# --- the files in configs/ --------------------------------------------------------
+
+
+def test_there_are_configs():
+    assert {"alexnet.py", "relu_vs_tanh.py"} <= {path.name for path in CONFIGS}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_a_config_loads_and_is_right(path, dataset):
+    config = load(path, dataset)
+    assert isinstance(config, ConfigDict)
+    assert config.data.dataset == dataset
+    assert config.experiment == path.stem
+    finished = finish(config, {})
+    assert trials(finished)
+    for name in (name for arm in config.arms.values() for name in arm):
+        assert name in FIELDS
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_is_for_digits_by_default(path):
+    assert load(path).to_dict() == load(path, "digits").to_dict()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_says_its_section_its_command_and_what_to_expect(path):
+    text = ast.get_docstring(ast.parse(path.read_text()))
+    assert re.match(r"Sections? \d(\.\d)?\b", text)
+    assert f"python -m alexnet_jax.main --config=configs/{path.name}" in text
+    assert "Expect:" in text
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_arms_differ_in_the_ablated_field_and_in_nothing_else(path, dataset):
+    """All arms set the same fields, each trial has the base's value in all others."""
+    config = finish(load(path, dataset), {})
+    (fields,) = {frozenset(arm) for arm in config.arms.values()}
+    changed = fields | set(config.tuned)
+    flat = configuration.flatten(config)
+    for trial in trials(config):
+        of_trial = configuration.flatten(configuration.trial_config(config, trial))
+        differing = {name for name in FIELDS if of_trial[name] != flat[name]}
+        assert differing <= changed
+        for name, value in (config.arms[trial.arm] | trial.tuned).items():
+            assert of_trial[name] == (
+                list(value) if isinstance(value, tuple) else value
+            )
+    for name in fields:
+        values = {arm[name] for arm in config.arms.values()}
+        assert len(values) == len(config.arms)
+
+
+# --- trials -----------------------------------------------------------------------
+
+
+def test_trials_are_arms_times_tuned_values_times_seeds():
+    config = question(
+        tuned={"optimizer.learning_rate": (0.01, 0.1), "optimizer.momentum": (0.0, 0.9)}
+    )
+    names = [trial.folder for trial in trials(finish(config, {}))]
+    assert names == [
+        f"{arm}/learning_rate={rate},momentum={momentum}/seed{seed}"
+        for arm in ("ReLU", "tanh")
+        for rate in ("0.01", "0.1")
+        for momentum in ("0.0", "0.9")
+        for seed in range(2)
+    ]
+    assert len(set(names)) == 16
+
+
+def test_a_trial_has_its_arm_and_its_tuned_values():
+    config = finish(question(), {})
+    trial = trials(config)[-1]
+    assert (trial.arm, trial.tuned, trial.seed) == (
+        "tanh",
+        {"optimizer.learning_rate": 0.1},
+        1,
+    )
+    assert trial.name == "tanh learning_rate=0.1 seed1"
+    of_trial = configuration.trial_config(config, trial)
+    assert of_trial.model.activation == "tanh"
+    assert of_trial.optimizer.learning_rate == 0.1
+    assert config.optimizer.learning_rate == 0.001  # as it was
+
+
+def test_a_config_without_arms_is_one_trial_by_its_own_name():
+    (trial,) = trials(finish(base(), {}))
+    assert trial.folder == "alexnet/seed0"
+
+
+def test_trials_of_what_a_run_folder_holds_are_the_same():
+    config = finish(question(), {})
+    assert trials(config.to_dict()) == trials(config)
+
+
+# --- overrides --------------------------------------------------------------------
+
+
+def test_an_overridden_tuned_field_is_pinned():
+    config = overridden(question(), "optimizer.learning_rate", 0.05)
+    assert dict(config.tuned) == {"optimizer.learning_rate": (0.05,)}
+    assert {trial.tuned["optimizer.learning_rate"] for trial in trials(config)} == {
+        0.05
+    }
+    assert len(trials(config)) == 4
+
+
+def test_another_override_holds_for_all_trials():
+    config = overridden(question(), "training.batch_size", 40)
+    assert len(trials(config)) == 8
+    for trial in trials(config):
+        assert configuration.trial_config(config, trial).training.batch_size == 40
+
+
+def test_the_config_that_is_finished_stays_as_it_was():
+    config = question()
+    before = config.to_dict()
+    finish(config, {"optimizer.learning_rate": 0.001})
+    assert config.to_dict() == before
+
+
+def test_an_override_of_the_ablated_field_is_refused():
+    with pytest.raises(UserError) as raised:
+        overridden(question(), "model.activation", "relu")
+    message = str(raised.value)
+    assert "--config.model.activation cannot be overridden" in message
+    assert "ReLU: relu, tanh: tanh" in message
+    assert "configs/alexnet.py" in message
+
+
+# --- refusals ---------------------------------------------------------------------
+
+
+def refusal(match, **changes):
+    with pytest.raises(UserError, match=match) as raised:
+        finish(question(**changes), {})
+    return str(raised.value)
+
+
+def test_an_arm_that_sets_no_field_is_refused_with_the_nearest():
+    arms = {"a": {}, "b": {"model.actvation": "relu"}}
+    refusal(r"Arm 'b' sets 'model.actvation'.*'model.activation'", arms=arms)
+
+
+def test_tuned_values_of_no_field_are_refused_with_the_nearest():
+    tuned = {"optimizer.learningrate": (0.1,)}
+    refusal(r"tuned names no field.*'optimizer.learning_rate'", tuned=tuned)
+
+
+def test_no_tuned_values_are_refused():
+    refusal("is empty", tuned={"optimizer.learning_rate": ()})
+
+
+def test_a_tuned_value_outside_of_brackets_is_refused():
+    refusal("optimizer.learning_rate", tuned={"optimizer.learning_rate": 0.1})
+
+
+def test_equal_tuned_values_are_refused():
+    """Two trials would share a folder."""
+    refusal("optimizer.learning_rate", tuned={"optimizer.learning_rate": (0.1, 0.1)})
+
+
+@pytest.mark.parametrize(
+    "arms",
+    [
+        {"one": {}, "other": {}},
+        {"one": {"model.activation": "tanh"}, "other": {"model.activation": "tanh"}},
+        {"base": {}, "relu": {"model.activation": "relu"}},  # the base's own value
+    ],
+)
+def test_equal_arms_are_refused(arms):
+    refusal("Arms .* are equal: nothing to compare", arms=arms)
+
+
+def test_an_arm_that_sets_a_tuned_field_is_refused():
+    arms = {"a": {"optimizer.learning_rate": 0.1}, "b": {"model.activation": "tanh"}}
+    refusal("Arm 'a' sets 'optimizer.learning_rate', which config.tuned", arms=arms)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../a", ".", "a:b", "tanh\n", "tänh"])
+def test_an_arm_name_that_is_no_folder_name_is_refused(name):
+    refusal(
+        "becomes a folder",
+        arms={name: {"model.activation": "tanh"}, "relu": {"model.activation": "relu"}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("training.batch_size", 0, "at least 1"),
+        ("training.num_epochs", 0.0, "above 0"),
+        ("training.num_epochs", float("inf"), "above 0"),
+        ("optimizer.momentum", 1.0, "at least 0 and at most 0.9999"),
+        ("optimizer.momentum", -0.1, "at least 0"),
+        ("optimizer.weight_decay", float("nan"), "at least 0"),
+        ("optimizer.drop_factor", 0.0, "above 0 and at most 1"),
+        ("optimizer.drop_epochs", (10.0, -1.0), "above 0"),
+        ("model.dropout_rate", 1.0, "at most 0.99"),
+        ("model.width", 0.0, "above 0"),
+        ("model.norm_k", 0.0, "above 0"),
+        ("model.weight_deviations", (0.1, 0.1, -0.1, 0.1), "at least 0"),
+        ("model.biases", (0.0, float("nan"), 0.0, 0.0), "finite"),
+        ("data.lighting_deviation", -0.1, "at least 0"),
+        ("seeds", 0, "at least 1 and at most 1000"),
+        ("seeds", 1001, "at most 1000"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_the_range(name, value, allowed):
+    message = refusal(re.escape(allowed), tuned={}, **{name.replace(".", "__"): value})
+    assert f"config.{name}" in message
+
+
+def test_a_value_out_of_range_is_refused_in_an_arm_and_among_tuned_values_too():
+    refusal(
+        r"optimizer.learning_rate=-1", tuned={"optimizer.learning_rate": (0.1, -1.0)}
+    )
+    arms = {"a": {}, "b": {"model.dropout_rate": 1.5}}
+    refusal(r"model.dropout_rate=1.5", arms=arms)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "choices"),
+    [
+        ("model.name", "alexnett", "alexnet, four_layer. Did you mean 'alexnet'?"),
+        ("model.normalization", "batch", "local_response, none"),
+        ("model.activation", "relo", "relu, tanh. Did you mean 'relu'?"),
+    ],
+)
+def test_a_wrong_choice_is_refused_with_the_choices(name, wrong, choices):
+    config = base()
+    set_field(config, name, wrong)
+    with pytest.raises(UserError, match=re.escape(choices)):
+        finish(config, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model.dropout_rate", "half"),
+        ("training.batch_size", 1.5),
+        ("model.biases", 0.5),
+        ("model.biases", ("zero", "one", "zero", "one")),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_by_its_trial(name, value):
+    refusal(f"Trial 'b|config.{name}", arms={"a": {}, "b": {name: value}}, tuned={})
+
+
+@pytest.mark.parametrize("name", ["weight_deviations", "biases"])
+@pytest.mark.parametrize("count", [0, 3, 5, 8])
+def test_one_value_a_layer_is_needed(name, count):
+    message = refusal(
+        f"has {count} values; the 4 layers", **{f"model__{name}": (0.1,) * count}
+    )
+    assert f"config.model.{name}" in message
+
+
+def test_four_layers_are_one_tower():
+    refusal("one tower", model__towers=2)
+
+
+def test_a_pooling_that_skips_pixels_is_refused():
+    refusal(
+        "pool_stride=3 skips pixels.*pool_window=2",
+        model__pool_stride=3,
+        model__pool_window=2,
+    )
+    finish(question(model__pool_stride=2, model__pool_window=2), {})
+
+
+def test_a_crop_larger_than_the_image_is_refused():
+    refusal(
+        "crop_size=33 is larger.*rescale_size=32",
+        data__crop_size=33,
+        data__rescale_size=32,
+    )
+    finish(question(data__crop_size=32, data__rescale_size=32), {})
+
+
+# --- no field without a use -------------------------------------------------------
+
+
+def names_used():
+    """Attributes, parameters and quoted names in the package, but for config.py."""
+    used = set()
+    for path in (ROOT / "alexnet_jax").rglob("*.py"):
+        if path.name == "config.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute):
+                used.add(node.attr)
+            elif isinstance(node, ast.arg):
+                used.add(node.arg)
+            elif isinstance(node, ast.Constant):
+                used.add(node.value)
+    return used
+
+
+def test_every_field_is_read_somewhere():
+    used = names_used()
+    unread = [name for name in FIELDS if name.rpartition(".")[2] not in used]
+    assert not unread
+    assert "optim_dtype" not in used

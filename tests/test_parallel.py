@@ -1,0 +1,309 @@
+"""The same step on any number of devices, each with its own share of the work."""
+
+import re
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from alexnet_jax.config import base
+from alexnet_jax.errors import UserError
+from alexnet_jax.model.network import build
+from alexnet_jax.training import step as steps
+from alexnet_jax.training.parallel import Devices
+from alexnet_jax.training.step import AXIS
+
+BATCH = 16
+SIZE = 16
+NUMBERS = steps.Numbers(
+    np.float32(0.01), np.float32(0.9), np.float32(0.0005), np.uint32(3)
+)
+
+
+def some_devices(count):
+    """The first `count` of this process's eight."""
+    with mock.patch.object(jax, "local_devices", return_value=jax.devices()[:count]):
+        return Devices()
+
+
+@pytest.fixture(scope="module")
+def devices():
+    return Devices()
+
+
+@pytest.fixture(scope="module")
+def network():
+    """With dropout, whose masks must not know the devices."""
+    model = base(network="four_layer").model.to_dict() | {
+        "width": 0.25,
+        "dropout_rate": 0.5,
+        "weight_deviations": (0.01, 0.05, 0.05, 0.05),
+    }
+    return build(model, image_size=SIZE, num_classes=10)
+
+
+def make_batch(epoch=0, size=SIZE, examples=BATCH):
+    draws = np.random.default_rng(epoch)
+    return {
+        "image": draws.integers(0, 256, (examples, size, size, 3)).astype(np.uint8),
+        "label": draws.integers(0, 10, examples).astype(np.int32),
+        "lighting": draws.standard_normal((examples, 3)).astype(np.float32),
+        "example": np.arange(examples, dtype=np.int32),
+        "epoch": np.full(examples, epoch, np.int32),
+        "weight": np.ones(examples, np.float32),
+    }
+
+
+def mean_image(size=SIZE):
+    return np.full((size, size, 3), 127.5, np.float32)
+
+
+def trained(network, devices, train_step, place_batch, num_steps=3):
+    """State after a few steps, and the counts of each, on the host."""
+    state = devices.place_state(steps.initial_state(network, 0))
+    mean = devices.place_state(mean_image())
+    counts = []
+    for epoch in range(num_steps):
+        state, counted = train_step(
+            state, place_batch(make_batch(epoch)), NUMBERS, mean
+        )
+        counts.append(tuple(map(float, counted)))
+    return jax.device_get(state), counts
+
+
+@pytest.fixture(scope="module")
+def train_step(network, devices):
+    return devices.spread_train(steps.make_train_step(network))
+
+
+@pytest.fixture(scope="module")
+def on_eight(network, devices, train_step):
+    return trained(network, devices, train_step, devices.place_batch)
+
+
+def test_tests_have_eight_devices(devices):
+    assert len(devices.devices) == 8
+
+
+# --- Numbers ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_any_number_of_devices_gives_the_same_training(network, on_eight, count):
+    """Up to rounding: masks, sums and updates know examples, not devices."""
+    fewer = some_devices(count)
+    assert len(fewer.devices) == count
+    train_step = fewer.spread_train(steps.make_train_step(network))
+    state, counts = trained(network, fewer, train_step, fewer.place_batch)
+    np.testing.assert_allclose(counts, on_eight[1], rtol=1e-5)
+    leaves, structure = jax.tree.flatten(state)
+    expected, other_structure = jax.tree.flatten(on_eight[0])
+    assert structure == other_structure
+    for one, other in zip(leaves, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_shard_map_runs_the_very_step_and_checks_that_devices_agree(
+    network, devices, on_eight
+):
+    """check_vma, on by default, refuses a step that forgets to sum its gradients."""
+    everywhere, share = PartitionSpec(), PartitionSpec(AXIS)
+    train_step = jax.jit(
+        jax.shard_map(
+            steps.make_train_step(network),
+            mesh=devices.mesh,
+            in_specs=(everywhere, share, everywhere, everywhere),
+            out_specs=(everywhere, everywhere),
+            check_vma=True,
+        )
+    )
+
+    def place(batch):
+        return jax.device_put(batch, devices.sharded)
+
+    state, counts = trained(network, devices, train_step, place)
+    assert counts == on_eight[1]
+    jax.tree.map(np.testing.assert_array_equal, state, on_eight[0])
+
+
+def test_every_device_ends_with_the_same_params(network, devices, train_step):
+    state, _ = train_step(
+        devices.place_state(steps.initial_state(network, 0)),
+        devices.place_batch(make_batch()),
+        NUMBERS,
+        devices.place_state(mean_image()),
+    )
+    for leaf in jax.tree.leaves(state):
+        first, *others = (np.asarray(shard.data) for shard in leaf.addressable_shards)
+        assert len(others) == 7
+        for other in others:
+            np.testing.assert_array_equal(first, other)
+
+
+def test_evaluation_sums_over_all_devices(network, devices):
+    params = steps.initial_state(network, 0).params
+    batch = make_batch()
+    batch["weight"][-3:] = 0.0  # a last batch filled up
+    counted = []
+    for some in (devices, some_devices(1)):
+        eval_step = some.spread_eval(steps.make_eval_step(network))
+        placed = some.place_batch(batch)
+        counts = eval_step(
+            some.place_state(params), placed, some.place_state(mean_image())
+        )
+        counted.append(tuple(map(float, counts)))
+    assert counted[0] == pytest.approx(counted[1], rel=1e-5)
+    assert counted[0][0] == BATCH - 3
+
+
+# --- The compiled step ------------------------------------------------------------
+
+SHARE = 13  # examples a device: no other size of the net below
+
+
+@pytest.fixture(scope="module")
+def compiled(devices):
+    """The text of a small two-tower AlexNet's step on eight devices, and its state."""
+    model = base().model.to_dict() | {"width": 1 / 24}
+    network = build(model, image_size=32, num_classes=10)
+    state = jax.eval_shape(lambda: steps.initial_state(network, 0))
+    batch = {
+        name: jax.ShapeDtypeStruct((8, SHARE, *values.shape[1:]), values.dtype)
+        for name, values in make_batch(size=32, examples=1).items()
+    }
+    train_step = devices.spread_train(steps.make_train_step(network))
+    text = train_step.lower(state, batch, NUMBERS, mean_image(32)).compile().as_text()
+    return text, state
+
+
+def instructions(text):
+    """name -> (sizes of its outputs, operation, names of its operands)."""
+    found = {}
+    for line in text.splitlines():
+        match = re.match(
+            r"\s*(?:ROOT )?%(\S+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)(?:,|$)", line
+        )
+        if match:
+            name, shapes, operation, operands = match.groups()
+            sizes = [
+                [int(size) for size in dimensions.split(",") if size]
+                for dimensions in re.findall(r"\w\[([\d,]*)\]", shapes)
+            ]
+            found[name] = sizes, operation, re.findall(r"%([\w.-]+)", operands)
+    return found
+
+
+def test_every_convolution_works_on_its_devices_share_of_the_batch(compiled):
+    """XLA may gather the whole batch on each device for a grouped convolution."""
+    found = instructions(compiled[0])
+    convolutions = [one for one in found.values() if one[1] == "convolution"]
+    # Forwards 8, of which 3 layers in two towers; backwards as many for the kernels.
+    assert len(convolutions) >= 16
+    for outputs, _, operands in convolutions:
+        arrays = outputs + [sizes for name in operands for sizes in found[name][0]]
+        # The share is the batch of input and output, or is summed over.
+        assert sum(SHARE in sizes for sizes in arrays) >= 2
+        assert not any(8 * SHARE in sizes for sizes in arrays)
+
+
+def test_no_device_gathers_what_others_hold(compiled):
+    operations = {operation for _, operation, _ in instructions(compiled[0]).values()}
+    assert "all-reduce" in operations
+    moving = ("all-gather", "all-to-all", "collective-permute")
+    assert not [name for name in operations if name.startswith(moving)]
+
+
+def test_gradients_are_summed_over_the_devices(compiled):
+    text, state = compiled
+    reduced = [
+        tuple(sizes)
+        for outputs, operation, _ in instructions(text).values()
+        if operation == "all-reduce"
+        for sizes in outputs
+    ]
+    for leaf in jax.tree.leaves(state.params):
+        assert leaf.shape in reduced
+    # Every parameter's gradient and the four counts, each once.
+    assert len(reduced) == len(jax.tree.leaves(state.params)) + 4
+
+
+# --- Placing ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "advice"),
+    [(12, "take 8 or 16"), (127, "take 120 or 128"), (5, "take 8"), (1, "take 8")],
+)
+def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_sizes(
+    devices, batch_size, advice
+):
+    with pytest.raises(UserError) as caught:
+        devices.check_batch_size(batch_size)
+    assert str(caught.value) == (
+        f"config.training.batch_size={batch_size} cannot be divided among 8 devices: "
+        f"{advice}."
+    )
+
+
+@pytest.mark.parametrize("batch_size", [8, 16, 128])
+def test_a_batch_that_divides_is_accepted(devices, batch_size):
+    devices.check_batch_size(batch_size)
+
+
+def test_every_batch_size_divides_among_one_device():
+    some_devices(1).check_batch_size(127)
+
+
+def test_sizes_are_rounded_up_to_a_multiple_of_the_devices(devices):
+    assert [devices.rounded_up(size) for size in (1, 8, 9, 128)] == [8, 8, 16, 128]
+
+
+def test_a_placed_batch_keeps_its_order(devices):
+    batch = {"example": np.arange(24), "pixel": np.arange(48).reshape(24, 2)}
+    placed = devices.place_batch(batch)
+    assert placed["example"].shape == (8, 3)
+    for name, values in batch.items():
+        flat = np.asarray(placed[name]).reshape(values.shape)
+        np.testing.assert_array_equal(flat, values)
+    shards = placed["example"].addressable_shards
+    shares = {shard.device: shard.data.ravel().tolist() for shard in shards}
+    assert [shares[device] for device in devices.devices] == [
+        [3 * i, 3 * i + 1, 3 * i + 2] for i in range(8)
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
+def test_batches_come_placed_each_once_and_in_order(devices, count):
+    batches = [{"example": np.full(8, number)} for number in range(count)]
+    placed = [int(batch["example"][0, 0]) for batch in devices.placed(batches)]
+    assert placed == list(range(count))
+
+
+def test_two_batches_are_under_way_ahead_of_the_one_in_use(devices):
+    taken = []
+
+    def batches():
+        for number in range(6):
+            taken.append(number)
+            yield {"example": np.full(8, number)}
+
+    placed = devices.placed(batches())
+    next(placed)
+    assert taken == [0, 1, 2]
+
+
+def test_a_step_takes_its_state_over_and_leaves_the_original_alone(
+    network, devices, train_step
+):
+    """Donated: the old weights' memory holds the new ones."""
+    original = steps.initial_state(network, 0)
+    state = devices.place_state(original)
+    batch, mean = devices.place_batch(make_batch()), devices.place_state(mean_image())
+    after, _ = train_step(state, batch, NUMBERS, mean)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((original, after)))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((batch, mean)))
+    assert jnp.isfinite(original.params["fc4"]["kernel"]).all()

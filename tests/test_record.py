@@ -1,0 +1,250 @@
+"""What a trial leaves while it runs: rows, event files, lines of progress."""
+
+import importlib
+import io
+import json
+import os
+import struct
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.training import record
+from alexnet_jax.training.record import Progress, Record, write_json
+
+ROWS = [
+    {"kind": "eval", "step": 0, "loss": 2.5, "learning_rate": 0.01, "rate": None},
+    {"kind": "train", "step": 10, "loss": 1.5, "learning_rate": 0.01, "rate": 9.0},
+    {"kind": "train", "step": 20, "loss": None, "diverged": True},
+]
+
+
+def lines(folder):
+    return (folder / "metrics.jsonl").read_text().splitlines()
+
+
+# --- Rows -------------------------------------------------------------------------
+
+
+def test_a_row_is_one_json_object_on_a_line_of_its_own(tmp_path):
+    with Record(tmp_path / "arm" / "seed0", tensorboard=False) as opened:
+        for row in ROWS:
+            opened.write(row)
+    assert [json.loads(line) for line in lines(tmp_path / "arm" / "seed0")] == ROWS
+
+
+def test_rows_can_be_read_while_the_trial_runs(tmp_path):
+    with Record(tmp_path, tensorboard=False) as opened:
+        for number, row in enumerate(ROWS, start=1):
+            opened.write(row)
+            assert len(lines(tmp_path)) == number
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_row_that_no_json_reader_could_read_is_refused_unwritten(tmp_path, value):
+    with Record(tmp_path, tensorboard=False) as opened:
+        opened.write(ROWS[0])
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            opened.write(ROWS[0] | {"loss": value})
+    assert len(lines(tmp_path)) == 1
+
+
+def test_a_trial_is_over_once_it_is_closed(tmp_path):
+    with Record(tmp_path, tensorboard=False) as opened:
+        opened.write(ROWS[0])
+        assert not (tmp_path / "trial.json").exists()
+        opened.close_trial("finished", step=20, epoch=1.5)
+    assert json.loads((tmp_path / "trial.json").read_text()) == {
+        "status": "finished",
+        "step": 20,
+        "epoch": 1.5,
+    }
+
+
+def test_opening_a_record_again_starts_it_anew(tmp_path):
+    """A trial cut short is run again: nothing of its first run is left."""
+    with Record(tmp_path, tensorboard=False) as opened:
+        for row in ROWS:
+            opened.write(row)
+        opened.close_trial("diverged")
+    with Record(tmp_path, tensorboard=False) as opened:
+        assert not (tmp_path / "trial.json").exists()
+        assert lines(tmp_path) == []
+        opened.write(ROWS[1])
+    assert [json.loads(line) for line in lines(tmp_path)] == [ROWS[1]]
+
+
+# --- Whole or not at all ----------------------------------------------------------
+
+
+def test_json_is_written_as_it_is_read_back(tmp_path):
+    value = {"status": "finished", "numbers": [1, 0.5, None], "name": "ReLU ×"}
+    write_json(tmp_path / "a.json", value)
+    assert json.loads((tmp_path / "a.json").read_text()) == value
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_json(path, {"run": 1})
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_json(path, {"run": 2})
+    assert json.loads(path.read_text()) == {"run": 1}
+
+
+def test_a_write_that_fails_leaves_no_half_a_file(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_json(tmp_path / "a.json", {"run": 1})
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_a_value_that_is_no_json_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"run": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"run": float("nan")})
+    assert json.loads(path.read_text()) == {"run": 1}
+
+
+# --- TensorBoard ------------------------------------------------------------------
+
+
+def scalars(folder):
+    """(tag, step, value) of every scalar in the folder's event files."""
+    events = importlib.import_module("tensorboardX.proto.event_pb2")
+    found = []
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        data = path.read_bytes()
+        while data:  # length, its checksum, the event, its checksum
+            (length,) = struct.unpack("<Q", data[:8])
+            event = events.Event.FromString(data[12 : 12 + length])
+            found += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
+            data = data[16 + length :]
+    return found
+
+
+def test_tensorboard_shows_the_numbers_of_the_rows(tmp_path):
+    with Record(tmp_path, tensorboard=True) as opened:
+        for row in ROWS:
+            opened.write(row)
+    assert len(lines(tmp_path)) == len(ROWS)
+    assert sorted(scalars(tmp_path)) == [
+        ("eval/learning_rate", 0, pytest.approx(0.01)),
+        ("eval/loss", 0, 2.5),
+        ("train/learning_rate", 10, pytest.approx(0.01)),
+        ("train/loss", 10, 1.5),
+        ("train/rate", 10, 9.0),
+    ]
+
+
+def test_without_tensorboard_there_are_no_event_files(tmp_path):
+    with Record(tmp_path, tensorboard=False) as opened:
+        opened.write(ROWS[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_opening_a_record_again_removes_the_old_event_files(tmp_path):
+    """TensorBoard draws all event files of a folder as one curve."""
+    with Record(tmp_path, tensorboard=True) as opened:
+        opened.write({"kind": "eval", "step": 0, "loss": 2.5})
+    (events,) = tmp_path.glob("events.out.tfevents.*")
+    events.rename(tmp_path / "events.out.tfevents.1.host")  # of an earlier second
+    with Record(tmp_path, tensorboard=True) as opened:
+        opened.write({"kind": "eval", "step": 0, "loss": 3.5})
+    assert scalars(tmp_path) == [("eval/loss", 0, 3.5)]
+
+
+def test_without_tensorboardx_the_user_is_told_of_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)  # importing it fails
+    with pytest.raises(
+        UserError, match=r"config\.training\.tensorboard .*tensorboard\]"
+    ):
+        Record(tmp_path, tensorboard=True)
+
+
+def test_a_record_that_cannot_be_opened_leaves_what_was_there(tmp_path, monkeypatch):
+    with Record(tmp_path, tensorboard=False) as opened:
+        opened.write(ROWS[0])
+        opened.close_trial("finished")
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(UserError):
+        Record(tmp_path, tensorboard=True)
+    assert len(lines(tmp_path)) == 1
+    assert (tmp_path / "trial.json").exists()
+
+
+# --- Progress ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Progress's time, set by hand."""
+    now = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(record, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    return now
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(capsys, clock):
+    with Progress(1000) as progress:
+        progress.begin("trial 1/2 ReLU seed0")
+        for clock.seconds in range(1, 21):
+            progress.advance(20)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        " 20%  trial 1/2 ReLU seed0  20 images/s  0:40 left",
+        " 40%  trial 1/2 ReLU seed0  20 images/s  0:30 left",
+    ]
+
+
+def test_plain_lines_come_every_ten_seconds_at_most(capsys, clock):
+    with Progress(10**6) as progress:
+        for clock.seconds in (0.1, 9.9, 10.0, 10.1, 19.9, 20.1, 100.0):
+            progress.advance(1000)
+    assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_the_total_is_corrected_where_a_trial_ends_early(capsys, clock):
+    with Progress(10000) as progress:
+        progress.begin("a")
+        progress.total_is(400)
+        clock.seconds = 10.0
+        progress.advance(100)
+        progress.say("a diverged")
+    assert capsys.readouterr().err.splitlines() == [
+        " 25%  a  10 images/s  0:30 left",
+        "a diverged",
+    ]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(1000) as progress:
+        progress.begin("trial 1/2 ReLU seed0")
+        progress.total_is(500)
+        progress.advance(100)
+        progress.advance(100)
+        progress.say("tanh seed0 diverged")
+        assert (progress.bar.n, progress.bar.total) == (200, 500)
+    shown = terminal.getvalue()
+    assert "trial 1/2 ReLU seed0: " in shown
+    assert "40%" in shown
+    assert "tanh seed0 diverged\n" in shown
+    assert "images/s  " not in shown  # no plain lines beside the bar

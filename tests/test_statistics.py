@@ -1,0 +1,117 @@
+"""Mean image and principal components of colour, against numpy in float64."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alexnet_jax.data import statistics
+
+
+def random_images(count, size=6, seed=0):
+    """Colours that hang together, as a photograph's do."""
+    rng = np.random.default_rng(seed)
+    grey = rng.normal(120, 50, (count, size, size, 1))
+    colour = grey + rng.normal(0, [25, 12, 18], (count, size, size, 3))
+    return np.clip(colour, 0, 255).astype(np.uint8)
+
+
+def test_the_mean_image_is_the_mean_of_each_pixel():
+    images = random_images(37)
+    got = statistics.compute([images]).mean_image
+    assert got.dtype == np.float64
+    np.testing.assert_allclose(
+        got, np.mean(images, axis=0, dtype=np.float64), rtol=1e-12
+    )
+
+
+def test_the_components_are_those_of_the_covariance_over_all_pixels():
+    images = random_images(37)
+    got = statistics.compute([images])
+    covariance = np.cov(images.reshape(-1, 3).astype(np.float64), rowvar=False)
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+    np.testing.assert_allclose(got.eigenvalues, eigenvalues[::-1], rtol=1e-9)
+    # Columns up to sign, largest variance first.
+    cosines = np.sum(got.eigenvectors * eigenvectors[:, ::-1], axis=0)
+    np.testing.assert_allclose(np.abs(cosines), 1, rtol=1e-9)
+    np.testing.assert_allclose(
+        got.eigenvectors @ np.diag(got.eigenvalues) @ got.eigenvectors.T,
+        covariance,
+        rtol=1e-9,
+    )
+
+
+def test_the_largest_entry_of_each_component_is_positive():
+    for seed in range(20):
+        vectors = statistics.compute([random_images(3, seed=seed)]).eigenvectors
+        largest = np.abs(vectors).argmax(axis=0)
+        assert (vectors[largest, range(3)] > 0).all()
+
+
+def test_scaled_components_give_the_covariance_back():
+    images = random_images(37)
+    scaled = statistics.compute([images]).scaled_components
+    assert scaled.dtype == np.float32
+    covariance = np.cov(images.reshape(-1, 3).astype(np.float64), rowvar=False)
+    np.testing.assert_allclose(scaled @ scaled.T, covariance, rtol=1e-5)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 36), unique=True))
+def test_how_the_images_are_batched_does_not_matter(cuts):
+    images = random_images(37)
+    whole = statistics.compute([images])
+    parts = statistics.compute(np.split(images, sorted(cuts)))
+    np.testing.assert_array_equal(parts.mean_image, whole.mean_image)
+    np.testing.assert_array_equal(parts.eigenvalues, whole.eigenvalues)
+    np.testing.assert_array_equal(parts.eigenvectors, whole.eigenvectors)
+
+
+def test_sums_do_not_overflow_or_cancel():
+    """White pictures, a few levels apart: 32-bit sums of squares would overflow."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(250, 256, (40, 64, 64, 3)).astype(np.uint8)
+    got = statistics.compute([images])
+    covariance = np.cov(images.reshape(-1, 3).astype(np.float64), rowvar=False)
+    np.testing.assert_allclose(
+        got.eigenvalues, np.linalg.eigvalsh(covariance)[::-1], rtol=1e-7
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_grey_images_have_one_component_and_no_negative_variance(seed):
+    grey = np.repeat(random_images(20, seed=seed)[..., :1], 3, axis=-1)
+    got = statistics.compute([grey])
+    assert (got.eigenvalues >= 0).all()
+    np.testing.assert_allclose(
+        got.eigenvalues,
+        [3 * grey[..., 0].astype(np.float64).var(ddof=1), 0, 0],
+        rtol=1e-9,
+        atol=1e-6,
+    )
+    np.testing.assert_allclose(got.eigenvectors[:, 0], 3**-0.5, rtol=1e-6)
+    assert np.isfinite(got.scaled_components).all()
+
+
+def test_one_colour_has_no_variance():
+    got = statistics.compute([np.full((4, 3, 3, 3), 200, np.uint8)])
+    np.testing.assert_allclose(got.mean_image, 200)
+    np.testing.assert_allclose(got.eigenvalues, 0, atol=1e-6)
+    assert np.isfinite(got.scaled_components).all()
+
+
+@pytest.mark.parametrize("batches", [[], iter(())], ids=["list", "iterator"])
+def test_no_images_are_refused(batches):
+    with pytest.raises(ValueError, match="No images"):
+        statistics.compute(batches)
+
+
+@pytest.mark.parametrize("size", [1, 4, 5, 8])
+def test_the_crop_mean_is_the_centre_of_the_mean_image(size):
+    mean_image = np.arange(8 * 8 * 3, dtype=np.float64).reshape(8, 8, 3)
+    got = statistics.Statistics(mean_image, np.ones(3), np.eye(3)).crop_mean(size)
+    offset = (8 - size) // 2
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(
+        got, mean_image[offset : offset + size, offset : offset + size]
+    )
