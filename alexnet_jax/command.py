@@ -12,7 +12,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from alexnet_jax.config import FIELDS
+from alexnet_jax.config import FIELDS, is_complete
 from alexnet_jax.errors import UserError, nearest
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -47,9 +47,12 @@ def run(main: Callable[[list[str]], None]) -> None:
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
+    except OSError as error:  # a full disk, a folder taken away or not permitted
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         print(
-            "\nInterrupted. The records so far are kept. The same command goes on: "
+            "\nInterrupted. Records written so far are kept. The same command goes on: "
             "finished trials are not repeated, the one under way starts again.",
             file=sys.stderr,
         )
@@ -97,22 +100,25 @@ def _check_config(argv: list[str]) -> None:
             f"Which experiment? Give --config=FILE[:dataset].{_known_configs()}"
         )
     path, *dataset = given.split(":", 1)
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         hint = nearest(path, map(str, Path(path).parent.glob("*.py")))
         raise UserError(f"No such config file: {path}.{hint}{_known_configs()}")
     try:
-        config = runpy.run_path(path)["get_config"](*dataset)
+        names = runpy.run_path(path)
+        if "get_config" not in names:
+            raise UserError(f"{path} defines no get_config(dataset): see configs/.")
+        config = names["get_config"](*dataset)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(_raised_in(path, error)) from error
-    if not isinstance(config, ConfigDict):
+    if not is_complete(config):
         raise UserError(
-            f"{path}: get_config() returns no ConfigDict. Start from base()."
+            f"{path}: get_config() must return what alexnet_jax.config.base() makes."
         )
 
 
-def _raised_in(path: str, error: Exception) -> str:
+def _raised_in(path: str, error: BaseException) -> str:
     """Type, message and line of what a config file raised."""
     frames = traceback.extract_tb(error.__traceback__)
     name = Path(path).name
@@ -126,11 +132,15 @@ def _raised_in(path: str, error: Exception) -> str:
 
 
 def _check_fields(argv: list[str]) -> None:
+    config_given = False
     for argument in argv:
+        config_given |= re.match(r"--?config(=|$)", argument) is not None
         found = re.match(r"--?(?:no)?config\.([^=]+)", argument)
         if found and found[1] not in FIELDS:
             name = found[1]
             raise UserError(f"No such field: config.{name}.{nearest(name, FIELDS)}")
+        if found and not config_given:
+            raise UserError(f"Put --config=FILE before what overrides it: {argument}.")
 
 
 def _flag_value(argv: list[str], name: str) -> str | None:

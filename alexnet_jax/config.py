@@ -8,6 +8,7 @@ tried for each arm on its own) and `seeds`; `trials()` multiplies them out.
 import dataclasses
 import itertools
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -121,6 +122,9 @@ FOUR_LAYER = {
     "optimizer.weight_decay": 0.0,
 }
 
+# Fields of the experiment, in which its trials cannot differ.
+WHOLE = ("experiment", "seeds", "data.dataset", "data.tfds_dir", "training.tensorboard")
+
 NUM_LAYERS = {"alexnet": 8, "four_layer": 4}
 
 
@@ -172,6 +176,14 @@ def _checked_dataset(dataset: str) -> str:
             "folder=PATH, or leave the colon away for digits."
         )
     return dataset
+
+
+def is_complete(config: Any) -> bool:
+    """Whether `config` has every field, as `base` makes them."""
+    if not isinstance(config, ConfigDict):
+        return False
+    names = {*flatten(config), "arms", "tuned", "claim"}
+    return set(FIELDS) <= names and {"arms", "tuned", "claim"} <= set(config)
 
 
 def get_field(config: ConfigDict, name: str) -> Any:
@@ -270,6 +282,7 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
             raise UserError(_ablated(config, name))
         if name in config.tuned:
             config.tuned = {**config.tuned, name: (get_field(config, name),)}
+    _check_name("config.experiment", config.experiment)
     for arm, arm_overrides in config.arms.items():
         _check_arm(config, arm, arm_overrides)
     for one, other in itertools.combinations(config.arms, 2):
@@ -278,10 +291,9 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
                 f"Arms '{one}' and '{other}' are equal: nothing to compare."
             )
     for name, values in config.tuned.items():
-        if name not in FIELDS:
-            raise UserError(
-                f"config.tuned names no field: '{name}'.{nearest(name, FIELDS)}"
-            )
+        _check_varied("config.tuned", name)
+        if type(FIELDS[name].default) not in (int, float):
+            raise UserError(f"config.tuned sets '{name}', no number: make it arms.")
         if not isinstance(values, (tuple, list)):
             raise UserError(f"config.tuned['{name}'] takes values in brackets: (1,2).")
         if not values:
@@ -300,9 +312,10 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
 
 def run_folder(config: ConfigDict, workdir: str) -> Path:
     """The absolute path of `workdir`; if empty, of runs/<experiment>-<dataset>."""
-    dataset = config.data.dataset.rpartition("=")[2]
-    default = Path("runs") / f"{config.experiment}-{Path(dataset).name}"
-    return Path(workdir or default).expanduser().absolute()
+    kind, equals, name = config.data.dataset.partition("=")
+    dataset = Path(name if equals else kind).absolute().name
+    folder = os.path.expanduser(workdir) if workdir else ""
+    return Path(folder or f"runs/{config.experiment}-{dataset}").absolute()
 
 
 def _ablated(config: ConfigDict, name: str) -> str:
@@ -317,17 +330,28 @@ def _ablated(config: ConfigDict, name: str) -> str:
     )
 
 
+def _check_name(what: str, name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_+ -]+", name):
+        raise UserError(
+            f"{what} '{name}': it becomes a folder; use letters, digits, space and _+- ."
+        )
+
+
+def _check_varied(where: str, name: str) -> None:
+    """Raises UserError unless arms or tuned values can differ in the field `name`."""
+    if name not in FIELDS:
+        raise UserError(f"{where} sets '{name}', no field.{nearest(name, FIELDS)}")
+    if name in WHOLE:
+        raise UserError(f"{where} sets '{name}', which holds for a whole experiment.")
+
+
 def _check_arm(config: ConfigDict, arm: str, overrides: Mapping[str, Any]) -> None:
     """An arm's name becomes a folder; its overrides must exist and change something."""
-    if not re.fullmatch(r"[A-Za-z0-9_+ -]+", arm):
-        raise UserError(
-            f"Arm name '{arm}': it becomes a folder; use letters, digits, space and _+- ."
-        )
+    _check_name("Arm name", arm)
+    if not isinstance(overrides, Mapping):
+        raise UserError(f"Arm '{arm}' holds {overrides!r}: give {{field: value}}.")
     for name in overrides:
-        if name not in FIELDS:
-            raise UserError(
-                f"Arm '{arm}' sets '{name}', no field.{nearest(name, FIELDS)}"
-            )
+        _check_varied(f"Arm '{arm}'", name)
         if name in config.tuned:
             raise UserError(f"Arm '{arm}' sets '{name}', which config.tuned sets too.")
 

@@ -11,7 +11,6 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from alexnet_jax.report import page, verdict
 from alexnet_jax.report.records import read_experiment
 from alexnet_jax.training import loop
 from alexnet_jax.training.parallel import Devices
-from alexnet_jax.training.record import Progress, Record, write_json
+from alexnet_jax.training.record import Progress, Record, tensorboard_writer, write_json
 
 PACKAGES = (
     "jax",
@@ -57,11 +56,13 @@ def run(config: ConfigDict, folder: Path) -> str:
     devices = Devices()
     for trial in trials({**config, "seeds": 1}):
         devices.check_batch_size(trial_config(config, trial).training.batch_size)
+    if config.training.tensorboard:
+        tensorboard_writer()  # refuses where it is not installed
     check_writable(folder)
+    check_folder(folder, config)
     datasets = Datasets(config)
-    for trial in trials(
-        {**config, "seeds": 1}
-    ):  # refuses what leaves a layer no pixels
+    for trial in trials({**config, "seeds": 1}):
+        # Refuses what leaves a layer no pixels.
         of_trial = trial_config(config, trial)
         loop.Trainer.of(of_trial, datasets.of(of_trial), devices)
 
@@ -146,8 +147,8 @@ def finished(folder: Path, trial: Trial) -> bool:
 
 def check_writable(folder: Path) -> None:
     """Raises UserError unless `folder` can be made and written to; leaves no trace."""
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
     try:
+        existing = next(p for p in (folder, *folder.parents) if p.exists())
         if not existing.is_dir():
             raise NotADirectoryError(f"{existing} is a file")
         with tempfile.TemporaryFile(dir=existing):
@@ -159,39 +160,17 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-def open_folder(
-    folder: Path, config: ConfigDict, datasets: Datasets, devices: Devices
-) -> None:
-    """Makes the run folder, or checks that it holds this very experiment.
-
-    Raises:
-      UserError: if it holds another, naming the fields that differ.
-    """
-    path = folder / "experiment.json"
-    here = as_json(provenance(devices))
-    experiment = as_json(
-        {
-            "command": "python -m alexnet_jax.main " + shlex.join(sys.argv[1:]),
-            "config": config.to_dict(),
-            "data": [describe(data) for data in datasets.all()],
-            **here,
-            "continued": [],
-        }
-    )
-    if not path.exists():
+def check_folder(folder: Path, config: ConfigDict) -> None:
+    """Raises UserError if `folder` holds another experiment, or something else."""
+    if not (folder / "experiment.json").exists():
         if folder.exists() and any(folder.iterdir()):
             raise UserError(
                 f"{folder} holds something else than a run: no experiment.json. Choose "
                 "another folder by --workdir=DIR."
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, experiment)
         return
-    before = read_experiment(folder)
-    old, new = (
-        configuration.flatten(one["config"]) | {"data fingerprint": fingerprints(one)}
-        for one in (before, experiment)
-    )
+    old = configuration.flatten(read_experiment(folder)["config"])
+    new = configuration.flatten(as_json(config.to_dict()))
     differing = [
         f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} now"
         for name in sorted(old.keys() | new.keys())
@@ -203,13 +182,38 @@ def open_folder(
             + "\n".join(differing)
             + "\nChoose another folder by --workdir=DIR, or remove this one."
         )
-    if any(before[name] != here[name] for name in ("git", "versions", "devices")):
-        before["continued"].append(here)
-        write_json(path, before)
 
 
-def fingerprints(experiment: Mapping[str, Any]) -> list[str]:
-    return [data["fingerprint"] for data in experiment["data"]]
+def open_folder(
+    folder: Path, config: ConfigDict, datasets: Datasets, devices: Devices
+) -> None:
+    """Makes the run folder, or checks that it was made with the same data.
+
+    Raises:
+      UserError: if the data has changed since.
+    """
+    here = as_json(provenance(devices))
+    data = [describe(one) for one in datasets.all()]
+    if not (folder / "experiment.json").exists():
+        command = "python -m alexnet_jax.main " + shlex.join(sys.argv[1:])
+        held = {"command": command, "config": config.to_dict(), "data": data}
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "experiment.json", held | here | {"continued": []})
+        return
+    held = read_experiment(folder)
+    if fingerprints(held["data"]) != fingerprints(data):
+        raise UserError(
+            f"{folder} was made with other data: the data fingerprint is "
+            f"{fingerprints(held['data'])} there, {fingerprints(data)} now. Choose another "
+            "folder by --workdir=DIR."
+        )
+    if any(held[name] != here[name] for name in ("git", "versions", "devices")):
+        held["continued"].append(here)
+        write_json(folder / "experiment.json", held)
+
+
+def fingerprints(data: list[dict[str, Any]]) -> str:
+    return ", ".join(one["fingerprint"] for one in data)
 
 
 def describe(data: pipeline.Data) -> dict[str, Any]:

@@ -9,31 +9,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 RELU, ALEXNET = "--config=configs/relu_vs_tanh.py", "--config=configs/alexnet.py"
-MAIN = ("-m", "alexnet_jax.main")
-
-# The command up to where it has the configuration checked, which is where an experiment
-# begins; TensorFlow, JAX and ten seconds are spared.
-CHECKED_ONLY = (
-    "-c",
-    """
-import runpy, sys, types
-from alexnet_jax import config
-experiment = types.ModuleType("alexnet_jax.experiment")
-experiment.run = lambda checked, overrides, workdir: config.finish(checked, overrides)
-sys.modules[experiment.__name__] = experiment
-runpy.run_module("alexnet_jax.main", run_name="__main__", alter_sys=True)
-""",
-)
+MAIN = (sys.executable, "-m", "alexnet_jax.main")
 
 
 @pytest.fixture
 def refuse(tmp_path):
     """Runs the command; what it says, once it has refused as it should."""
 
-    def run(*arguments, program=MAIN, workdir=tmp_path / "run", **environment):
+    def run(*arguments, workdir=tmp_path / "run", **environment):
         before = sorted(tmp_path.rglob("*"))
         done = subprocess.run(
-            [sys.executable, *program, f"--workdir={workdir}", *arguments],
+            [*MAIN, f"--workdir={workdir}", *arguments],
             cwd=ROOT,
             env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
             capture_output=True,
@@ -48,7 +34,7 @@ def refuse(tmp_path):
         assert said[0].startswith("Error: ")
         assert done.stdout == ""
         assert sorted(tmp_path.rglob("*")) == before, "something was left behind"
-        return "\n".join(said).removeprefix("Error: ")
+        return "".join(f"{line}\n" for line in said).removeprefix("Error: ")
 
     return run
 
@@ -88,10 +74,11 @@ def test_a_missing_config_is_answered_with_the_nearest(refuse, form):
     assert "configs/alexnet.py, " in message
 
 
-def test_what_a_config_raises_is_told_with_its_line(refuse, write_config):
-    path = write_config("config = base(dataset)", "raise ValueError('no such luck')")
+@pytest.mark.parametrize("error", ["ValueError", "SystemExit"])
+def test_what_a_config_raises_is_told_with_its_line(refuse, write_config, error):
+    path = write_config("config = base(dataset)", f"raise {error}('no such luck')")
     message = refuse(f"--config={path}")
-    assert f"{path}, line 6: ValueError: no such luck" in message
+    assert f"{path}, line 6: {error}: no such luck" in message
 
 
 def test_a_user_error_of_a_config_is_told_as_it_is(refuse, write_config):
@@ -99,7 +86,7 @@ def test_a_user_error_of_a_config_is_told_as_it_is(refuse, write_config):
         "raise UserError('Bring images.')",
         header="from alexnet_jax.errors import UserError",
     )
-    assert refuse(f"--config={path}") == "Bring images.\n"
+    assert refuse(f"--config={path}") == "Bring images."
 
 
 def test_a_syntax_error_is_told_with_its_line(refuse, write_config):
@@ -115,14 +102,31 @@ def test_a_misspelt_field_in_a_config_is_told_with_its_line(refuse, write_config
     assert "widht" in message
 
 
-def test_a_config_that_returns_nothing_is_refused(refuse, write_config):
-    message = refuse(f"--config={write_config('base(dataset)')}")
-    assert "get_config() returns no ConfigDict" in message
+@pytest.mark.parametrize("returned", ["None", "{}", "ConfigDict({'seeds': 1})"])
+def test_a_config_that_is_not_made_of_the_base_is_refused(
+    refuse, write_config, returned
+):
+    header = "from ml_collections import ConfigDict"
+    path = write_config(f"return {returned}", header=header)
+    message = refuse(f"--config={path}")
+    assert f"{path}: get_config() must return what" in message
+    assert "base()" in message
+
+
+def test_an_arm_that_is_no_mapping_is_refused(refuse, write_config):
+    path = write_config(
+        "config = base(dataset)",
+        "config.arms = {'ReLU': {}, 'tanh': 'model.activation'}",
+        "return config",
+    )
+    message = refuse(f"--config={path}")
+    assert "Arm 'tanh' holds 'model.activation': give {field: value}" in message
 
 
 def test_a_file_without_get_config_is_refused(refuse, tmp_path):
     (tmp_path / "empty.py").write_text("")
-    assert "get_config" in refuse(f"--config={tmp_path / 'empty.py'}")
+    message = refuse(f"--config={tmp_path / 'empty.py'}")
+    assert f"{tmp_path / 'empty.py'} defines no get_config(dataset)" in message
 
 
 def test_an_unknown_kind_of_dataset_is_refused(refuse):
@@ -143,6 +147,11 @@ def test_an_unknown_flag_is_refused_with_the_nearest(refuse):
     message = refuse(RELU, "--wrkdir=elsewhere")
     assert "wrkdir" in message
     assert "Did you mean: workdir" in message
+
+
+def test_an_override_before_the_config_is_refused(refuse):
+    message = refuse("--config.seeds=1", RELU)
+    assert "Put --config=FILE before what overrides it: --config.seeds=1" in message
 
 
 @pytest.mark.parametrize(
@@ -183,12 +192,12 @@ def test_a_value_of_the_wrong_type_is_answered_with_the_right_one(
 
 
 def test_a_value_out_of_range_is_answered_with_the_range(refuse):
-    message = refuse(RELU, "--config.seeds=0", program=CHECKED_ONLY)
+    message = refuse(RELU, "--config.seeds=0")
     assert "config.seeds=0: it must be at least 1 and at most 1000" in message
 
 
 def test_a_wrong_choice_is_answered_with_the_choices(refuse):
-    message = refuse(ALEXNET, "--config.model.activation=gelu", program=CHECKED_ONLY)
+    message = refuse(ALEXNET, "--config.model.activation=gelu")
     assert "config.model.activation='gelu': it is one of relu, tanh" in message
 
 

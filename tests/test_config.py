@@ -250,7 +250,7 @@ def test_an_arm_that_sets_no_field_is_refused_with_the_nearest():
 
 def test_tuned_values_of_no_field_are_refused_with_the_nearest():
     tuned = {"optimizer.learningrate": (0.1,)}
-    refusal(r"tuned names no field.*'optimizer.learning_rate'", tuned=tuned)
+    refusal(r"config.tuned sets .*no field.*'optimizer.learning_rate'", tuned=tuned)
 
 
 def test_no_tuned_values_are_refused():
@@ -281,6 +281,24 @@ def test_equal_arms_are_refused(arms):
 def test_an_arm_that_sets_a_tuned_field_is_refused():
     arms = {"a": {"optimizer.learning_rate": 0.1}, "b": {"model.activation": "tanh"}}
     refusal("Arm 'a' sets 'optimizer.learning_rate', which config.tuned", arms=arms)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("experiment", "other"), ("seeds", 3), ("data.dataset", "cifar10")],
+)
+def test_an_arm_that_sets_what_holds_for_all_is_refused(name, value):
+    refusal(f"'{name}', which holds for a whole", arms={"a": {}, "b": {name: value}})
+
+
+def test_tuned_values_that_are_no_numbers_are_refused():
+    tuned = {"model.normalization": ("none", "local_response")}
+    refusal("'model.normalization', no number", tuned=tuned)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", ".."])
+def test_an_experiment_name_that_is_no_folder_name_is_refused(name):
+    refusal("config.experiment .*becomes a folder", experiment=name)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../a", ".", "a:b", "tanh\n", "tänh"])

@@ -31,9 +31,11 @@ def tiny(**changes):
     config.model.width = 0.25
     config.model.weight_deviations = (0.01, 0.03, 0.03, 0.03)
     config.training.batch_size = BATCH
-    config.training.num_epochs = 10 * STEP
-    config.training.record_every_epochs = 4 * STEP
-    config.training.evaluate_every_epochs = 5 * STEP
+    # Ten steps, a row every four, an evaluation every five: completed a tenth of a step
+    # before its end, whichever way a fraction is rounded.
+    config.training.num_epochs = 9.9 * STEP
+    config.training.record_every_epochs = 3.9 * STEP
+    config.training.evaluate_every_epochs = 4.9 * STEP
     for name, value in changes.items():
         section, _, field = name.partition("__")
         config[section][field] = value
@@ -152,7 +154,7 @@ def run(data, devices, tmp_path_factory):
 def test_a_trial_writes_a_row_for_each_period_and_evaluation(run):
     status, last, rows, advanced = run
     assert status == "finished"
-    assert last == rows[-2]  # the last of training, beside the last evaluation
+    assert last == rows[-1]
     assert [(row["kind"], row["step"]) for row in rows] == [
         ("eval", 0),
         ("train", 4),
@@ -247,9 +249,9 @@ def test_a_loss_that_is_not_finite_ends_a_trial_as_diverged(
 ):
     config = tiny(
         optimizer__learning_rate=1e30,
-        training__num_epochs=num_steps * STEP,
-        training__record_every_epochs=record_every * STEP,
-        training__evaluate_every_epochs=evaluate_every * STEP,
+        training__num_epochs=(num_steps - 0.1) * STEP,
+        training__record_every_epochs=(record_every - 0.1) * STEP,
+        training__evaluate_every_epochs=(evaluate_every - 0.1) * STEP,
     )
     status, last, rows, _ = trained(config, data, devices, tmp_path)
     assert status == "diverged"
@@ -260,6 +262,22 @@ def test_a_loss_that_is_not_finite_ends_a_trial_as_diverged(
     text = (tmp_path / "metrics.jsonl").read_text()
     assert "NaN" not in text
     assert "Infinity" not in text
+
+
+def test_first_weights_that_overflow_end_a_trial_before_its_first_step(
+    data, devices, tmp_path, monkeypatch
+):
+    initial_state = steps.initial_state
+
+    def overflowing(*args):
+        return jax.tree.map(lambda leaf: leaf + np.inf, initial_state(*args))
+
+    monkeypatch.setattr(steps, "initial_state", overflowing)
+    status, last, rows, advanced = trained(tiny(), data, devices, tmp_path)
+    assert status == "diverged"
+    assert rows == [last]
+    assert (last["step"], last["loss"], last["diverged"]) == (0, None, True)
+    assert advanced == 0
 
 
 # --- Evaluation -------------------------------------------------------------------

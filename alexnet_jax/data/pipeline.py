@@ -8,6 +8,7 @@ once; the others are read again each time. Both give the same batches.
 import dataclasses
 import functools
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any, TypedDict, cast
 
@@ -95,6 +96,13 @@ def prepare(source: Source, *, rescale_size: int) -> Data:
             raise UserError(f"The split '{split.name}' of {source.name} is empty.")
     total = source.train.num_examples + source.validation.num_examples
     in_memory = total * rescale_size**2 * 3 <= MEMORY_BYTES
+    if not in_memory:
+        print(
+            f"Reading the {source.train.num_examples:,} training images of {source.name} "
+            "once for their mean and colours.",
+            file=sys.stderr,
+            flush=True,
+        )
     train = _rescaled(source.train, rescale_size, in_memory)
     validation = _rescaled(source.validation, rescale_size, in_memory)
     computed = statistics.compute(

@@ -17,6 +17,7 @@ from alexnet_jax.errors import UserError, nearest
 
 # Every tenth (digits: fifth) example is held out where a set has no split for it.
 HOLD_OUT_EVERY = 10
+HELD_OUT = ("val", "validation", "test")  # folders of pictures to measure errors on
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
 
@@ -46,7 +47,7 @@ class Source:
       name: as reports write it.
       class_names: by label.
       train, validation: what is trained on, and what errors are measured on.
-      fingerprint: changes where the data does.
+      fingerprint: of digits' contents; of files' names and sizes, not their contents.
     """
 
     name: str
@@ -114,10 +115,10 @@ def open_folder(path: Path) -> Source:
             "val/CLASS/*.jpg, or CLASS/*.jpg."
         )
     root = path / "train" if (path / "train").is_dir() else path
-    held = next((n for n in ("val", "validation", "test") if (path / n).is_dir()), None)
-    if root == path:
-        held = None
-    classes = sorted(p.name for p in root.iterdir() if p.is_dir())
+    if root == path and any((path / name).is_dir() for name in HELD_OUT):
+        raise UserError(f"{path} has a folder to measure errors on, but no train/.")
+    held = next((name for name in HELD_OUT if (path / name).is_dir()), None)
+    classes = _classes(root)
     files = _labelled_files(root, classes)
     if not files:
         raise UserError(
@@ -125,11 +126,7 @@ def open_folder(path: Path) -> Source:
             f"{', '.join(IMAGE_SUFFIXES)} files in it."
         )
     if held:
-        unknown = sorted(
-            p.name
-            for p in (path / held).iterdir()
-            if p.is_dir() and p.name not in classes
-        )
+        unknown = [name for name in _classes(path / held) if name not in classes]
         if unknown:
             raise UserError(
                 f"{path / held} has classes that {root} lacks: {', '.join(unknown)}."
@@ -162,12 +159,20 @@ def open_folder(path: Path) -> Source:
     )
 
 
+def _classes(folder: Path) -> list[str]:
+    """Folders by name, without those that systems put there (.DS_Store, __MACOSX)."""
+    names = (path.name for path in folder.iterdir() if path.is_dir())
+    return sorted(name for name in names if not name.startswith((".", "__MACOSX")))
+
+
 def _labelled_files(root: Path, classes: list[str]) -> list[tuple[Path, int]]:
     return [
         (file, label)
         for label, name in enumerate(classes)
         for file in sorted((root / name).rglob("*"))
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+        if file.suffix.lower() in IMAGE_SUFFIXES
+        and not file.name.startswith(".")
+        and file.is_file()
     ]
 
 
@@ -230,14 +235,16 @@ def open_tfds(name: str, *, tfds_dir: str) -> Source:
 
 def _tfds_builder(tfds, name: str, data_dir: str | None):
     try:
-        return tfds.builder(name, data_dir=data_dir)
+        builder = tfds.builder(name, data_dir=data_dir)
+        _ = builder.info  # may need packages that are not there
+        return builder
     except tfds.core.registered.DatasetNotFoundError as error:
         known = ["digits", *tfds.list_builders(with_community_datasets=False)]
         raise UserError(
             f"Unknown dataset '{name}': neither digits nor a TFDS set.{nearest(name, known)} "
             "A folder of pictures is folder=PATH."
         ) from error
-    except (ValueError, AssertionError) as error:
+    except (ValueError, AssertionError, ImportError) as error:
         raise UserError(f"TFDS cannot open '{name}': {error}") from error
 
 
@@ -247,7 +254,9 @@ def _is_prepared(builder) -> bool:
 
 def _download(builder, name: str, data_dir: str | None) -> None:
     """What the user asked for by naming a set that is not there."""
-    folder = Path(builder.data_path.parent.parent)
+    import tensorflow_datasets as tfds
+
+    folder = Path(os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR))
     print(
         f"{name} is not in {folder}: fetching it.",
         file=sys.stderr,

@@ -43,7 +43,7 @@ class Convolution(nnx.Module):
     ) -> None:
         shape = (window, window, in_channels // towers, out_channels)
         self.kernel = nnx.Param(deviation * jax.random.normal(key, shape))
-        self.bias = nnx.Param(jnp.full((out_channels,), bias))
+        self.bias = nnx.Param(jnp.full((out_channels,), bias, jnp.float32))
         self.stride = stride
         self.padding = padding
         self.towers = towers
@@ -80,7 +80,7 @@ class Dense(nnx.Module):
     ) -> None:
         kernel = jax.random.normal(key, (in_features, out_features))
         self.kernel = nnx.Param(deviation * kernel)
-        self.bias = nnx.Param(jnp.full((out_features,), bias))
+        self.bias = nnx.Param(jnp.full((out_features,), bias, jnp.float32))
 
     def __call__(self, x: Float[Array, "n i"]) -> Float[Array, "n o"]:
         return x @ self.kernel[...] + self.bias[...]

@@ -111,6 +111,16 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
             )
     if on_train:
         axes.axhline(claim["threshold"], color="0.35", linewidth=0.9)
+        axes.annotate(
+            f"{claim['threshold']:.0%}",
+            (1, claim["threshold"]),
+            fontsize=9,
+            xycoords=("axes fraction", "data"),
+            xytext=(-3, 3),
+            ha="right",
+            textcoords="offset points",
+            color="0.35",
+        )
     axes.set(
         xlabel="epochs",
         ylabel="training error" if on_train else verdict.describe_metric(claim),

@@ -47,7 +47,9 @@ def report(experiment: dict[str, Any], summary: dict[str, Any]) -> str:
         "Each arm's values are those of the tuned value that served it best: reached by "
         "most seeds, then smallest mean. In brackets, 95% intervals by Student's t over "
         "seeds; of ratios, over their logarithms. Trials with the same seed share first "
-        "weights, order of examples and augmentation, and are compared pair by pair.",
+        "weights, order of examples and augmentation, and are compared pair by pair. A "
+        "tuned value is chosen on the seeds that are measured; the interval knows nothing "
+        "of that choice.",
         "## Measured with",
         f"- command: `{experiment['command']}`\n"
         f"- code: commit {commit}{dirty}\n"

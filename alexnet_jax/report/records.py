@@ -53,9 +53,15 @@ def read_experiment(folder: Path) -> dict[str, Any]:
     """
     path = folder / "experiment.json"
     try:
-        return json.loads(path.read_text())
+        experiment = json.loads(path.read_text())
+        missing = {"config", "data", "git", "versions", "devices"} - set(experiment)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
+    if missing:
+        raise UserError(
+            f"{path} cannot be read: it lacks {', '.join(sorted(missing))}."
+        )
+    return experiment
 
 
 def read_outcomes(folder: Path, config: dict[str, Any]) -> list[Outcome]:

@@ -109,7 +109,14 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
     comparison, at_equal = None, {}
     if claim.get("compare"):
         first, second = claim["compare"]
-        limit = config["training"]["num_epochs"]
+        limit = min(
+            (
+                outcome.curve("train", "top1_error")[-1][0]
+                for outcome in outcomes
+                if outcome.status == "finished"
+            ),
+            default=math.inf,
+        )
         ratio = claim["metric"] == "epochs_to_train_error"
 
         def compared(setting_1: str, setting_2: str) -> dict[str, Any]:
@@ -156,7 +163,12 @@ def check_claim(config: Mapping[str, Any] | ConfigDict) -> None:
         raise UserError(
             f"{where} needs a 'threshold', a training error between 0 and 1."
         )
-    for arm in claim.get("compare") or ():
+    if not isinstance(claim["paper"], (int, float)):
+        raise UserError(f"{where} has no number as 'paper': {claim['paper']!r}.")
+    compared = claim.get("compare")
+    if compared and len(set(compared)) != 2:
+        raise UserError(f"{where} compares {compared}: give two arms, or none.")
+    for arm in compared or ():
         if arm not in config["arms"]:
             raise UserError(f"{where} compares the arm '{arm}', which there is not.")
 
@@ -225,7 +237,7 @@ def compare(
 
     A value that was never reached is no number: with one missing there is no mean. But
     of a ratio it still says something. If only first values are missing, the mean ratio
-    is at least the one with `limit`, the epochs trained, in their place ("at_least");
+    is at least the one with `limit`, the end of the curves, in their place ("at_least");
     if only second values are, at most the one with `limit` there ("at_most").
     """
     complete = [(a, b) for a, b in pairs if a is not None and b is not None]

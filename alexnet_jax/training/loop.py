@@ -49,7 +49,9 @@ def train(
     evaluator = Evaluator(trainer, data, config, mean_image, devices, plan)
     meter = Meter(plan)
 
-    write(evaluator.row(state.params, 0))
+    row = evaluator.row(state.params, 0)
+    if not write(row):
+        return "diverged", row
     batches = devices.placed(augmented_batches(config, data, seed, plan))
     for step, batch in enumerate(batches, start=1):
         learning_rate = plan.learning_rate(step)

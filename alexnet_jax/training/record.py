@@ -22,7 +22,7 @@ class Record:
     """
 
     def __init__(self, folder: Path, *, tensorboard: bool) -> None:
-        writer = _tensorboard_writer() if tensorboard else None
+        writer = tensorboard_writer() if tensorboard else None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "trial.json").unlink(missing_ok=True)
         for events in folder.glob("events.out.tfevents.*"):
@@ -59,7 +59,8 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(draft, path)
 
 
-def _tensorboard_writer() -> Any:
+def tensorboard_writer() -> Any:
+    """tensorboardX's SummaryWriter; a UserError names the extra if it is missing."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
