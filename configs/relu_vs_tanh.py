@@ -21,7 +21,7 @@ def get_config(dataset="digits"):
         "tanh": {"model.activation": "tanh"},
     }
     # "The learning rates for each network were chosen independently."
-    config.tuned = {"optimizer.learning_rate": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)}
+    config.tuned = {"optimizer.learning_rate": (0.0003, 0.001, 0.003, 0.01)}
     config.seeds = 3
     config.claim = {
         "section": "3.1, Figure 1",
@@ -40,4 +40,5 @@ def get_config(dataset="digits"):
         config.model.width = 0.5
         config.training.batch_size = 16
         config.training.num_epochs = 2.5
+        config.tuned = {"optimizer.learning_rate": (0.002, 0.004, 0.01, 0.05, 0.2)}
     return config

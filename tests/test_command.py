@@ -34,7 +34,7 @@ def refuse(tmp_path):
         assert said[0].startswith("Error: ")
         assert done.stdout == ""
         assert sorted(tmp_path.rglob("*")) == before, "something was left behind"
-        return "".join(f"{line}\n" for line in said).removeprefix("Error: ")
+        return "\n".join(said).removeprefix("Error: ")
 
     return run
 

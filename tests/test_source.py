@@ -180,6 +180,24 @@ def test_a_class_that_only_val_has_is_refused(tmp_path):
         source.open_folder(tmp_path)
 
 
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", "__MACOSX"])
+def test_folders_that_systems_put_there_are_no_classes(tmp_path, hidden):
+    layout = [f"{split}/{c}/1.png" for split in ("train", "val") for c in ("b", "c")]
+    write_pictures(tmp_path, [*layout, f"train/{hidden}/1.png", f"val/{hidden}/1.png"])
+    opened = source.open_folder(tmp_path)
+    assert opened.class_names == ("b", "c")
+    assert [label for _, label in records(opened.train)] == [0, 1]
+    assert opened.validation.num_examples == 2
+
+
+def test_val_without_train_is_no_class(tmp_path):
+    write_pictures(
+        tmp_path, [f"{s}/cat/{i}.png" for s in ("trian", "val") for i in "ab"]
+    )
+    with pytest.raises(UserError, match="measure errors on, but no train/"):
+        source.open_folder(tmp_path)
+
+
 @pytest.mark.parametrize("extra", [[], ["val/cat"]])
 def test_nothing_to_measure_errors_on_is_refused(tmp_path, extra):
     write_pictures(
