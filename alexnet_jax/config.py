@@ -277,14 +277,14 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     config = config.copy_and_resolve_references()
     if not config.arms:
         config.arms = {config.experiment: {}}
+    _check_name("config.experiment", config.experiment)
+    for arm, arm_overrides in config.arms.items():
+        _check_arm(config, arm, arm_overrides)
     for name in overrides:
         if any(name in arm for arm in config.arms.values()):
             raise UserError(_ablated(config, name))
         if name in config.tuned:
             config.tuned = {**config.tuned, name: (get_field(config, name),)}
-    _check_name("config.experiment", config.experiment)
-    for arm, arm_overrides in config.arms.items():
-        _check_arm(config, arm, arm_overrides)
     for one, other in itertools.combinations(config.arms, 2):
         if _with(config, config.arms[one]) == _with(config, config.arms[other]):
             raise UserError(
@@ -345,7 +345,7 @@ def _check_varied(where: str, name: str) -> None:
         raise UserError(f"{where} sets '{name}', which holds for a whole experiment.")
 
 
-def _check_arm(config: ConfigDict, arm: str, overrides: Mapping[str, Any]) -> None:
+def _check_arm(config: ConfigDict, arm: str, overrides: Any) -> None:
     """An arm's name becomes a folder; its overrides must exist and change something."""
     _check_name("Arm name", arm)
     if not isinstance(overrides, Mapping):

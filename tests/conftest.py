@@ -16,3 +16,5 @@ os.environ["MPLBACKEND"] = "agg"
 from jaxtyping import install_import_hook
 
 install_import_hook("alexnet_jax", "checking.checked")
+
+import alexnet_jax.data  # noqa: E402, F401  (sets how TensorFlow starts, before a test)

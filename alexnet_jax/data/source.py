@@ -166,12 +166,13 @@ def _classes(folder: Path) -> list[str]:
 
 
 def _labelled_files(root: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    """Pictures with their labels, sorted; hidden files and folders are none."""
     return [
         (file, label)
         for label, name in enumerate(classes)
         for file in sorted((root / name).rglob("*"))
         if file.suffix.lower() in IMAGE_SUFFIXES
-        and not file.name.startswith(".")
+        and not any(part.startswith(".") for part in file.relative_to(root).parts)
         and file.is_file()
     ]
 
@@ -189,6 +190,7 @@ def open_tfds(name: str, *, tfds_dir: str) -> Source:
 
     data_dir = os.path.abspath(os.path.expanduser(tfds_dir)) if tfds_dir else None
     builder = _tfds_builder(tfds, name, data_dir)
+    image_key, label_key = _feature_keys(tfds, name, builder.info)
     if not _is_prepared(builder):
         _download(builder, name, data_dir)
     info = builder.info
@@ -197,7 +199,6 @@ def open_tfds(name: str, *, tfds_dir: str) -> Source:
             f"TFDS set '{name}' is stored as {info.file_format.value}; only tfrecord can "
             "be read so far. Prepare it again in that format."
         )
-    image_key, label_key = _feature_keys(tfds, name, info)
     if "train" not in info.splits:
         raise UserError(
             f"TFDS set '{name}' has no split 'train', only {sorted(info.splits)}."
