@@ -261,7 +261,8 @@ def git_state() -> dict[str, Any]:
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)
         commit = git("rev-parse", "HEAD").strip()
-        dirty = bool(git("status", "--porcelain", "--untracked-files=no").strip())
+        # An untracked config changes a result as well as an edited one.
+        dirty = bool(git("status", "--porcelain", ".", "../configs").strip())
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
     return {"commit": commit, "dirty": dirty}

@@ -1,0 +1,89 @@
+"""What the figure shows, read from the figure drawn."""
+
+import pytest
+from matplotlib import pyplot as plt
+
+from alexnet_jax.config import Trial
+from alexnet_jax.report import figures, verdict
+from alexnet_jax.report.records import Outcome
+
+CLAIM = {
+    "section": "3.1",
+    "text": "t",
+    "metric": "epochs_to_train_error",
+    "threshold": 0.25,
+    "compare": ["tanh", "ReLU"],
+    "paper": 6.0,
+    "dataset": "cifar10",
+}
+
+
+def outcome(arm, rate, seed, errors, status="finished"):
+    rows = [
+        {"kind": "train", "step": i, "epoch": float(i), "top1_error": error}
+        for i, error in enumerate(errors, start=1)
+    ]
+    tuned = {"optimizer.learning_rate": rate} if rate else {}
+    return Outcome(Trial(arm, tuned, seed), status, rows)
+
+
+def summarize(outcomes, *, rates=(0.1, 0.2), seeds=1):
+    config = {
+        "experiment": "relu_vs_tanh",
+        "arms": {"ReLU": {}, "tanh": {}},
+        "tuned": {"optimizer.learning_rate": list(rates)} if rates else {},
+        "seeds": seeds,
+        "claim": CLAIM,
+    }
+    return verdict.summarize({"config": config, "data": [{"name": "digits"}]}, outcomes)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Keeps the figure open to be read."""
+    monkeypatch.setattr(figures.plt, "close", lambda _: None)
+    yield plt.gcf
+    plt.close("all")
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_crossings_are_marked_where_the_curves_meet_the_line(drawn, tmp_path):
+    outcomes = [
+        outcome("ReLU", 0.1, 0, [0.9, 0.1]),
+        outcome("ReLU", 0.2, 0, [0.9, 0.8]),
+        outcome("tanh", 0.1, 0, [0.9, 0.8]),
+        outcome("tanh", 0.2, 0, [0.9, 0.5, 0.1]),
+    ]
+    summary = summarize(outcomes)
+    figures.draw(summary, outcomes, tmp_path)
+    curves, tuned = drawn().axes
+    assert summary["arms"]["ReLU"]["mean"] == pytest.approx(0.5 + 0.65 / 0.8)
+    assert {"1.31", "2.12", "25%"} <= set(texts(curves))
+    assert [line.get_ydata()[0] for line in curves.lines].count(0.25) == 3
+    assert texts(tuned) == ["1×", "1×"]  # who never got there
+    assert tuned.get_xscale() == "log"
+    assert drawn()._suptitle.get_text() == "relu_vs_tanh on digits (the paper: cifar10)"
+
+
+def test_without_tuned_values_there_are_only_curves(drawn, tmp_path):
+    outcomes = [
+        outcome("ReLU", None, 0, [0.9, 0.1]),
+        outcome("tanh", None, 0, [0.9, 0.2]),
+    ]
+    figures.draw(summarize(outcomes, rates=None), outcomes, tmp_path)
+    assert len(drawn().axes) == 1
+    assert (tmp_path / "figure.png").exists()
+    assert (tmp_path / "figure.svg").exists()
+
+
+def test_an_arm_without_a_single_row_leaves_the_others_drawn(drawn, tmp_path):
+    outcomes = [
+        outcome("ReLU", None, 0, [], status="diverged"),
+        outcome("tanh", None, 0, [0.9, 0.2]),
+    ]
+    figures.draw(summarize(outcomes, rates=None), outcomes, tmp_path)
+    legend = drawn().axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["tanh"]
