@@ -214,6 +214,9 @@ def test_unfinished_trials_are_said():
     [
         ({"metric": "accuracy"}, "top5_error"),
         ({"threshold": 1.5}, "threshold"),
+        ({"threshold": "a quarter"}, "threshold"),
+        ({"paper": "six"}, "no number"),
+        ({"compare": ["tanh"]}, "two arms"),
         ({"compare": ["tanh", "Relu"]}, "'Relu'"),
     ],
 )

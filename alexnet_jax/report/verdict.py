@@ -156,9 +156,9 @@ def check_claim(config: Mapping[str, Any] | ConfigDict) -> None:
         raise UserError(
             f"{where} has the metric '{claim['metric']}': it is one of {', '.join(METRICS)}."
         )
-    if (
-        claim["metric"] == "epochs_to_train_error"
-        and not 0 < claim.get("threshold", 0) < 1
+    threshold = claim.get("threshold", 0)
+    if claim["metric"] == "epochs_to_train_error" and not (
+        isinstance(threshold, (int, float)) and 0 < threshold < 1
     ):
         raise UserError(
             f"{where} needs a 'threshold', a training error between 0 and 1."
