@@ -12,22 +12,15 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from alexnet_jax.config import FIELDS, is_complete
+from alexnet_jax.config import is_complete
 from alexnet_jax.errors import UserError, nearest
+from alexnet_jax.fields import FIELDS, TYPE_NAMES
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file; behind a colon, the dataset.", lock_config=True
 )
 
 BAD_INPUT, INTERRUPTED = 2, 130
-
-TYPE_NAMES = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "text",
-    tuple: "numbers in brackets, like (1,2)",
-}
 
 
 def run(main: Callable[[list[str]], None]) -> None:

@@ -81,17 +81,19 @@ class Datasets:
 
     def __init__(self, config: ConfigDict) -> None:
         self._open = functools.cache(source.open_source)
-        self._prepared: dict[tuple[str, str, int], pipeline.Data] = {}
+        self._prepared: dict[tuple[str, str, str, int], pipeline.Data] = {}
         for trial in trials({**config, "seeds": 1}):
             self.of(trial_config(config, trial))
 
     def of(self, config: ConfigDict) -> pipeline.Data:
         """The data of a trial's configuration."""
         wanted = config.data
-        key = (wanted.dataset, wanted.tfds_dir, wanted.rescale_size)
+        key = (wanted.dataset, wanted.tfds_dir, wanted.rescale, wanted.rescale_size)
         if key not in self._prepared:
             opened = self._open(wanted.dataset, tfds_dir=wanted.tfds_dir)
-            self._prepared[key] = pipeline.prepare(opened, rescale_size=key[2])
+            self._prepared[key] = pipeline.prepare(
+                opened, rescale=wanted.rescale, rescale_size=wanted.rescale_size
+            )
         return self._prepared[key]
 
     def all(self) -> list[pipeline.Data]:
@@ -196,7 +198,12 @@ def open_folder(
     data = [describe(one) for one in datasets.all()]
     if not (folder / "experiment.json").exists():
         command = "python -m alexnet_jax.main " + shlex.join(sys.argv[1:])
-        held = {"command": command, "config": config.to_dict(), "data": data}
+        held = {
+            "command": command,
+            "config": config.to_dict(),
+            "recipes": configuration.departures(config),
+            "data": data,
+        }
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "experiment.json", held | here | {"continued": []})
         return
@@ -225,6 +232,7 @@ def describe(data: pipeline.Data) -> dict[str, Any]:
         "train_examples": data.train.num_examples,
         "validation_split": data.validation.split.name,
         "validation_examples": data.validation.num_examples,
+        "rescale": data.train.how,
         "rescale_size": data.train.size,
     }
 

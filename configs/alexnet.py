@@ -30,9 +30,11 @@ def get_config(dataset="digits"):
         config.data.rescale_size = 72
         config.data.crop_size = 64
         config.data.random_flip = False
+        config.data.views = "center"
         config.model.width = 0.125
         config.training.batch_size = 32
         config.training.num_epochs = 20.0
         config.training.record_every_epochs = 0.5
+        config.training.warn_after_steps = 200
         config.optimizer.drop_epochs = (15.0,)
     return config

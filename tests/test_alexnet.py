@@ -11,18 +11,27 @@ import numpy as np
 import pytest
 from jax import lax
 
-from alexnet_jax.config import base
+from alexnet_jax.config import base, finish
 from alexnet_jax.errors import UserError
 from alexnet_jax.model import layers
+from alexnet_jax.model import network as network_module
 from alexnet_jax.model.network import build
 
-DEVIATIONS = (0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01)
-BIASES = (0, 1, 0, 1, 1, 1, 1, 0)
 NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+RECIPES = ("paper", "source2012", "caffe", "torchvision")
+
+WIDE = (96, 256, 384, 384, 256, 0, 4096, 4096)
+ONE_GPU = (48, 128, 192, 192, 256, 0, 4096, 4096)
 
 
-def alexnet(*, image_size, num_classes, **changes):
-    model = base().model.to_dict() | changes
+def of_recipe(recipe):
+    config = base()
+    config.recipe = recipe
+    return finish(config, {})
+
+
+def alexnet(*, recipe="paper", image_size, num_classes, **changes):
+    model = of_recipe(recipe).model.to_dict() | changes
     return build(model, image_size=image_size, num_classes=num_classes)
 
 
@@ -43,7 +52,7 @@ def images():
 
 @contextlib.contextmanager
 def recorded(change=lambda number, name, y: y):
-    """Lists (layer, output) of a forward pass, in order.
+    """Lists (layer, output) of a forward pass, in order, of networks built inside.
 
     `change` gives the output that goes on, of the layer's place, name and output.
     """
@@ -61,11 +70,21 @@ def recorded(change=lambda number, name, y: y):
         for owner, attribute, name in (
             (layers.Convolution, "__call__", "convolution"),
             (layers.Dense, "__call__", "dense"),
-            (layers, "local_response_norm", "norm"),
             (layers, "max_pool", "pool"),
             (layers, "dropout", "dropout"),
+            (network_module, "_norm", "norm"),
+            (network_module, "_map_norm", "map norm"),
+            (layers, "activation", "activation"),
         ):
-            wrapped = recording(name, getattr(owner, attribute))
+            original = getattr(owner, attribute)
+            wrapped = recording(name, original)
+            if name in ("norm", "map norm", "activation"):  # they give a function
+
+                def wrapped(*args, original=original, name=name):
+                    function = original(*args)
+                    unchanged = function is network_module._unchanged
+                    return function if unchanged else recording(name, function)
+
             stack.enter_context(mock.patch.object(owner, attribute, wrapped))
         yield outputs
 
@@ -74,12 +93,13 @@ def recorded(change=lambda number, name, y: y):
 
 
 def test_layers_follow_one_another_in_the_papers_sizes():
-    network = alexnet(image_size=224, num_classes=1000)
-    params = jax.eval_shape(network.initialize, jax.random.key(0))
     batch = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
     with recorded() as outputs:
+        network = alexnet(image_size=224, num_classes=1000)
+        params = jax.eval_shape(network.initialize, jax.random.key(0))
         logits = jax.eval_shape(network.apply, params, batch, None)
-    assert [(name, y.shape[1:]) for name, y in outputs] == [
+    kinds = [(name, y.shape[1:]) for name, y in outputs if name != "activation"]
+    assert kinds == [
         ("convolution", (55, 55, 96)),
         ("norm", (55, 55, 96)),
         ("pool", (27, 27, 96)),
@@ -99,27 +119,108 @@ def test_layers_follow_one_another_in_the_papers_sizes():
     assert logits.shape == (2, 1000)
 
 
-def counted(network):
+def test_the_codes_layer_1_normalizes_before_it_pools_and_layer_2_twice():
+    batch = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
+    with recorded() as outputs:
+        network = alexnet(recipe="source2012", image_size=224, num_classes=1000)
+        params = jax.eval_shape(network.initialize, jax.random.key(0))
+        jax.eval_shape(network.apply, params, batch, None)
+    assert [(name, y.shape[1:]) for name, y in outputs[:10]] == [
+        ("convolution", (55, 55, 96)),
+        ("norm", (55, 55, 96)),
+        ("pool", (27, 27, 96)),
+        ("activation", (27, 27, 96)),
+        ("convolution", (27, 27, 256)),
+        ("activation", (27, 27, 256)),
+        ("norm", (27, 27, 256)),
+        ("map norm", (27, 27, 256)),
+        ("pool", (13, 13, 256)),
+        ("convolution", (13, 13, 384)),
+    ]
+
+
+def test_torchvision_drops_before_fc6_and_fc7_and_normalizes_nothing():
+    batch = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
+    with recorded() as outputs:
+        network = alexnet(recipe="torchvision", image_size=224, num_classes=1000)
+        params = jax.eval_shape(network.initialize, jax.random.key(0))
+        jax.eval_shape(network.apply, params, batch, None)
+    kinds = [(name, y.shape[1:]) for name, y in outputs if name != "activation"]
+    assert kinds == [
+        ("convolution", (55, 55, 64)),
+        ("pool", (27, 27, 64)),
+        ("convolution", (27, 27, 192)),
+        ("pool", (13, 13, 192)),
+        ("convolution", (13, 13, 384)),
+        ("convolution", (13, 13, 256)),
+        ("convolution", (13, 13, 256)),
+        ("pool", (6, 6, 256)),
+        ("dropout", (9216,)),
+        ("dense", (4096,)),
+        ("dropout", (4096,)),
+        ("dense", (4096,)),
+        ("dense", (1000,)),
+    ]
+
+
+def counted(network, names=NAMES):
     """Numbers of weights and biases, without allocating them."""
     params = jax.eval_shape(network.initialize, jax.random.key(0))
-    assert tuple(params) == NAMES
+    assert tuple(params) == names
     return tuple(
         sum(math.prod(layer[kind].shape) for layer in params.values())
         for kind in ("kernel", "bias")
     )
 
 
-def test_alexnet_has_60_965_224_parameters():
-    weights, biases = counted(alexnet(image_size=224, num_classes=1000))
+@pytest.mark.parametrize("recipe", ["paper", "source2012", "caffe"])
+def test_alexnet_has_60_965_224_parameters(recipe):
+    size = of_recipe(recipe).data.crop_size
+    network = alexnet(recipe=recipe, image_size=size, num_classes=1000)
+    weights, biases = counted(network)
     assert weights == 60_954_656
     assert biases == 10_568
     assert weights + biases == 60_965_224
 
 
-def test_one_tower_joins_what_two_keep_apart():
-    """All 96, 384 and 384 maps feed conv2, conv4 and conv5: twice their weights."""
-    network = alexnet(image_size=224, num_classes=1000, towers=1)
-    assert sum(counted(network)) == 62_378_344
+@pytest.mark.parametrize(
+    ("parameters", "recipe", "changes"),
+    [
+        (61_100_840, "torchvision", {}),
+        # All 96, 384 and 384 maps feed conv2, conv4 and conv5: twice their weights.
+        (62_378_344, "paper", {"towers": 1}),
+        (59_798_312, "source2012", {"towers": 1, "channels": ONE_GPU}),
+    ],
+)
+def test_parameters_of_the_other_networks(parameters, recipe, changes):
+    network = alexnet(recipe=recipe, image_size=224, num_classes=1000, **changes)
+    assert sum(counted(network)) == parameters
+
+
+def test_six_convolutions_have_61_555_304_parameters():
+    six = (*WIDE[:5], 256, *WIDE[6:])
+    network = alexnet(
+        recipe="source2012", image_size=224, num_classes=1000, channels=six
+    )
+    assert sum(counted(network, (*NAMES[:5], "conv6", *NAMES[5:]))) == 61_555_304
+
+
+@pytest.mark.parametrize("left_out", [1, 2, 3, 4, 6, 7])
+def test_any_layer_between_the_first_and_the_last_can_be_left_out(left_out):
+    channels = tuple(0 if i == left_out else count for i, count in enumerate(WIDE))
+    network = narrow(recipe="source2012", channels=channels)
+    params = network.initialize(jax.random.key(0))
+    names = (*NAMES[:5], "conv6", *NAMES[5:])
+    assert tuple(params) == tuple(
+        name for i, name in enumerate(names) if i not in (5, left_out)
+    )
+    whole = narrow(recipe="source2012").initialize(jax.random.key(0))
+    behind = {1: "conv3", 2: "conv4", 3: "conv5", 4: "fc6", 6: "fc7", 7: "fc8"}
+    for name, layer in params.items():
+        if name != behind[left_out]:  # which may read more or fewer channels
+            jax.tree.map(np.testing.assert_array_equal, layer, whole[name])
+    logits = network.apply(params, 70 * jnp.ones((1, 64, 64, 3)), None)
+    assert jnp.isfinite(logits).all()
 
 
 @pytest.mark.parametrize(
@@ -159,28 +260,71 @@ def test_every_width_gives_both_towers_the_same_whole_number_of_channels(width):
 
 def test_too_small_an_image_is_refused_with_the_layers_name():
     with pytest.raises(
-        UserError, match=r"^conv1 leaves no pixel: .*\(7 \+ 0 \+ 3 - 11"
+        UserError, match=r"^conv1 leaves no pixel: .*\(7 \+ 0 \+ 3 - 11\) / 4 \+ 1 < 1"
     ):
-        alexnet(image_size=7, num_classes=10)
+        alexnet(recipe="source2012", image_size=7, num_classes=10)
+    with pytest.raises(UserError, match=r"^conv1 .*\(10 \+ 0 \+ 0 - 11\) / 4 \+ 1 < 1"):
+        alexnet(recipe="caffe", image_size=10, num_classes=10)
+
+
+def test_where_sizes_are_rounded_down_pools_can_be_left_without_pixels():
+    """27 pixels give 6, 2 and then none."""
+    with pytest.raises(
+        UserError, match=r"^pool2 .* 2 pixels a side and \(2 - 3\) / 2 \+ 1 < 1"
+    ):
+        alexnet(recipe="torchvision", image_size=27, num_classes=10)
+    alexnet(recipe="source2012", image_size=27, num_classes=10)
 
 
 # --- First weights (section 5) ----------------------------------------------------
 
 
-def test_biases_start_at_one_in_layers_two_four_five_and_the_hidden_dense(params):
-    for name, bias in zip(NAMES, BIASES, strict=True):
-        assert (params[name]["bias"] == bias).all(), name
+@pytest.mark.parametrize(
+    ("recipe", "biases"),
+    [
+        ("paper", (0, 1, 0, 1, 1, 1, 1, 0)),
+        ("source2012", (0, 1, 0, 1, 1, 1, 1, 0)),
+        ("caffe", (0, 0.1, 0, 0.1, 0.1, 0.1, 0.1, 0)),
+    ],
+)
+def test_biases_start_as_their_recipe_says(recipe, biases):
+    params = narrow(recipe=recipe).initialize(jax.random.key(0))
+    for name, bias in zip(NAMES, biases, strict=True):
+        assert (params[name]["bias"] == jnp.float32(bias)).all(), name
 
 
-@pytest.mark.parametrize(("layer", "name"), list(enumerate(NAMES)))
-def test_weights_start_with_their_layers_deviation(params, layer, name):
+@pytest.mark.parametrize(
+    ("recipe", "deviations"),
+    [
+        ("paper", (0.01,) * 8),
+        ("source2012", (0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01)),
+        ("caffe", (0.01, 0.01, 0.01, 0.01, 0.01, 0.005, 0.005, 0.01)),
+    ],
+)
+def test_weights_start_with_their_layers_deviation(recipe, deviations):
     """The kept sum: 1/sqrt(width) of the paper's, but in the first layer."""
-    kernel = np.asarray(params[name]["kernel"], np.float64)
-    deviation = DEVIATIONS[layer] * (1 if layer == 0 else 0.125**-0.5)
-    # Four deviations of the estimates' own.
-    tolerance = 4 / math.sqrt(2 * kernel.size)
-    assert kernel.std() == pytest.approx(deviation, rel=tolerance)
-    assert abs(kernel.mean()) < 4 * deviation / math.sqrt(kernel.size)
+    params = narrow(recipe=recipe).initialize(jax.random.key(0))
+    for layer, name in enumerate(NAMES):
+        kernel = np.asarray(params[name]["kernel"], np.float64)
+        deviation = deviations[layer] * (1 if layer == 0 else 0.125**-0.5)
+        # Four deviations of the estimates' own.
+        tolerance = 4 / math.sqrt(2 * kernel.size)
+        assert kernel.std() == pytest.approx(deviation, rel=tolerance), name
+        assert abs(kernel.mean()) < 4 * deviation / math.sqrt(kernel.size), name
+
+
+def test_torchvision_starts_uniform_to_one_over_the_root_of_the_inputs():
+    params = narrow(recipe="torchvision").initialize(jax.random.key(0))
+    for name in NAMES:
+        kernel, bias = params[name]["kernel"], params[name]["bias"]
+        bound = 1 / math.sqrt(math.prod(kernel.shape[:-1]))
+        for values in (kernel, bias):
+            assert jnp.abs(values).max() <= bound, name
+        assert jnp.abs(kernel).max() > 0.99 * bound, name
+        assert kernel.std() == pytest.approx(bound / math.sqrt(3), rel=0.05), name
+        assert jnp.unique(bias).size == bias.size, name
+        corner = kernel.ravel()[: bias.size]
+        assert jnp.abs(corner - bias).max() > 0.1 * bound, name  # draws of their own
 
 
 def test_no_two_layers_start_with_the_same_draws(params):
@@ -206,10 +350,12 @@ def test_one_tower_and_two_start_alike_where_their_shapes_agree(params):
 def test_conv1_reads_three_rows_of_zeros_at_the_bottom_and_right(params):
     """As the 2012 code: 224 so padded is 227 without padding."""
     image = 70 * jax.random.normal(jax.random.key(2), (1, 224, 224, 3))
-    network = alexnet(image_size=224, num_classes=10, width=0.125)
-    shapes = jax.eval_shape(network.initialize, jax.random.key(0))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
     with recorded() as outputs:
+        network = alexnet(
+            recipe="source2012", image_size=224, num_classes=10, width=0.125
+        )
+        shapes = jax.eval_shape(network.initialize, jax.random.key(0))
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
         network.apply(zeros | {"conv1": params["conv1"]}, image, None)
     wider = jnp.zeros((1, 227, 227, 3)).at[:, :224, :224].set(image)
     expected = lax.conv_general_dilated(
@@ -227,7 +373,7 @@ def test_logits_are_those_of_the_layers_one_after_the_other(params, images):
     """Section 3.5 in one column: grouped convolutions and nothing of `layers`."""
     x = images
     for name, stride, padding, groups in (
-        ("conv1", 4, (0, 3), 1),
+        ("conv1", 4, (2, 2), 1),
         ("conv2", 1, (2, 2), 2),
         ("conv3", 1, (1, 1), 1),
         ("conv4", 1, (1, 1), 2),
@@ -260,64 +406,102 @@ def test_logits_are_those_of_the_layers_one_after_the_other(params, images):
 
 
 def normalized(x):
-    """Section 3.3 over each tower: the two channels before and behind, zeros beyond."""
-    towers = []
-    for tower in jnp.split(x, 2, axis=-1):
-        squares = jnp.pad(tower**2, ((0, 0),) * 3 + ((2, 2),))
-        channels = tower.shape[-1]
-        energy = sum(squares[..., i : i + channels] for i in range(5))
-        towers.append(tower / (2 + 1e-4 * energy) ** 0.75)
-    return jnp.concatenate(towers, axis=-1)
+    """Section 3.3: the two channels before and behind, zeros beyond the layer."""
+    squares = jnp.pad(x**2, ((0, 0),) * 3 + ((2, 2),))
+    energy = sum(squares[..., i : i + x.shape[-1]] for i in range(5))
+    return x / (2 + 1e-4 * energy) ** 0.75
 
 
-def test_the_towers_meet_in_conv3_and_not_before(params, images):
+def test_the_towers_meet_in_conv3_and_not_before(images):
     """Tower b of pool1 leaves tower a of conv2 alone, and changes all of conv3."""
+    changes = {"recipe": "source2012", "layer1_order": "activation norm pool"}
+    params = narrow(**changes).initialize(jax.random.key(0))
 
     def without_tower_b(number, name, y):
-        return y.at[..., y.shape[-1] // 2 :].set(0.0) if number == 2 else y
+        return y.at[..., y.shape[-1] // 2 :].set(0.0) if number == 3 else y
 
     with recorded() as before:
-        narrow().apply(params, images, None)
+        narrow(**changes).apply(params, images, None)
     with recorded(without_tower_b) as after:
-        narrow().apply(params, images, None)
-    assert [name for name, _ in before[:7]] == [
-        *("convolution", "norm", "pool"),
-        *("convolution", "norm", "pool"),
+        narrow(**changes).apply(params, images, None)
+    assert [name for name, _ in before[:10]] == [
+        *("convolution", "activation", "norm", "pool"),
+        *("convolution", "activation", "norm", "map norm", "pool"),
         "convolution",
     ]
-    for place in (3, 4, 5):  # conv2, its norm, pool2
+    for place in (4, 5, 6, 7, 8):  # conv2, its norms, pool2
         (_, one), (_, other) = before[place], after[place]
         half = one.shape[-1] // 2
         assert (one[..., :half] == other[..., :half]).all()
         assert (one[..., half:] != other[..., half:]).any()
-    (_, one), (_, other) = before[6], after[6]  # conv3
+    (_, one), (_, other) = before[9], after[9]  # conv3
     assert (one != other).any(axis=(0, 1, 2)).all()
+
+
+def test_a_norm_across_towers_lets_the_neighbours_of_the_seam_see_each_other(images):
+    """The text's N counts the layer's kernels: two channels on each side then cross."""
+    crossing = {}
+    for across in (False, True):
+        changes = {"recipe": "source2012", "norm_across_towers": across}
+        params = narrow(**changes).initialize(jax.random.key(0))
+
+        def without_tower_b(number, name, y):
+            return y.at[..., y.shape[-1] // 2 :].set(0.0) if number == 0 else y
+
+        with recorded() as before:
+            narrow(**changes).apply(params, images, None)
+        with recorded(without_tower_b) as after:
+            narrow(**changes).apply(params, images, None)
+        assert before[1][0] == "norm"
+        differing = (before[1][1] != after[1][1]).any(axis=(0, 1, 2))
+        half = differing.size // 2
+        crossing[across] = [int(i) for i in np.flatnonzero(differing[:half])]
+    assert crossing == {False: [], True: [4, 5]}
 
 
 def test_conv4_and_conv5_keep_the_towers_apart(params, images):
     def without_tower_b(number, name, y):
-        return y.at[..., y.shape[-1] // 2 :].set(0.0) if number == 6 else y
+        conv3 = name == "convolution" and y.shape[-1] == 48 and not seen
+        if conv3:
+            seen.append(number)
+            return y.at[..., y.shape[-1] // 2 :].set(0.0)
+        return y
 
+    seen = [None]  # nothing is changed
     with recorded() as before:
         narrow().apply(params, images, None)
+    seen = []
     with recorded(without_tower_b) as after:
         narrow().apply(params, images, None)
-    for place in (7, 8, 9):  # conv4, conv5, pool5
+    (conv3,) = seen
+    assert [name for name, _ in before[conv3 : conv3 + 8]] == [
+        *("convolution", "activation") * 3,
+        *("pool", "dense"),
+    ]
+    for place in range(conv3 + 2, conv3 + 7):  # conv4, conv5, pool5
         (_, one), (_, other) = before[place], after[place]
         half = one.shape[-1] // 2
         assert (one[..., :half] == other[..., :half]).all()
         assert (one[..., half:] != other[..., half:]).any()
-    assert (before[10][1] != after[10][1]).all()  # fc6 reads both
+    fc6 = conv3 + 7
+    assert (before[fc6][1] != after[fc6][1]).all()  # fc6 reads both
 
 
 def test_max_pool_before_relu_gives_the_same(params, images):
-    """As the 2012 code's order, which is faster; without a norm between them."""
-    network = narrow(normalization="none")
-    with recorded() as outputs:
-        network.apply(params, images, None)
-    (_, conv1), (_, pool1) = outputs[0], outputs[1]
-    other = jax.nn.relu(layers.max_pool(conv1, window=3, stride=2))
-    assert (pool1 == other).all()
+    """As the 2012 code's order; without a norm between them."""
+    plain = narrow(normalization="none").apply(params, images, None)
+    other = narrow(normalization="none", layer1_order="norm pool activation").apply(
+        params, images, None
+    )
+    assert (plain == other).all()
+
+
+def test_normalization_before_relu_does_not_give_the_same(params, images):
+    """Negative neighbours enter the denominator."""
+    changes = {"normalization": "local_response", "norm_alpha": 1e-3}
+    plain = narrow(**changes).outputs(params, images, None)["conv1"]
+    other = narrow(layer1_order="norm pool activation", **changes)
+    assert (plain != other.outputs(params, images, None)["conv1"]).any()
 
 
 @pytest.mark.parametrize(
@@ -327,7 +511,16 @@ def test_max_pool_before_relu_gives_the_same(params, images):
         {"normalization": "none"},
         {"norm_alpha": 1e-3},
         {"norm_depth": 3},
+        {"norm_across_towers": False},
+        {"norm_k": 1.0},
+        {"norm_beta": 0.5},
+        {"map_norm": True},
+        {"layer1_order": "norm pool activation"},
+        {"layer2_order": "activation pool norm"},
+        {"conv1_padding": "after"},
         {"dropout_rate": 0.25},
+        {"dropout_form": "inverted"},
+        {"dtype": "bfloat16"},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -335,24 +528,61 @@ def test_every_choice_changes_the_logits(params, images, changes):
     plain = narrow().apply(params, images, None)
     changed = narrow(**changes).apply(params, images, None)
     assert changed.shape == plain.shape
+    assert changed.dtype == jnp.float32
     assert np.isfinite(changed).all()
-    assert (changed != plain).all()
+    assert (changed != plain).any(axis=1).all()
 
 
-def test_dropout_is_behind_both_hidden_dense_layers(params, images):
+@pytest.mark.parametrize("form", ["mask", "inverted"])
+def test_dropout_is_behind_both_hidden_dense_layers(params, images, form):
     keys = jax.random.split(jax.random.key(3), 2)
     with recorded() as outputs:
-        narrow().apply(params, images, keys)
-    assert [name for name, _ in outputs[-5:]] == [
-        *("dense", "dropout", "dense", "dropout", "dense")
+        narrow(dropout_form=form).apply(params, images, keys)
+    assert [name for name, _ in outputs[-7:]] == [
+        *("dense", "activation", "dropout", "dense", "activation", "dropout", "dense")
     ]
     alive, kept = [], []
-    for place in (-4, -2):
+    for place in (-5, -2):
         dense, dropped = outputs[place - 1][1], outputs[place][1]
         alive.append(np.asarray(dense > 0))
         kept.append(np.asarray(dropped > 0))
-        np.testing.assert_array_equal(dropped, np.where(kept[-1], dense, 0))
+        scale = 2 if form == "inverted" else 1
+        np.testing.assert_array_equal(dropped, np.where(kept[-1], scale * dense, 0))
         # About a thousand units: by their bias of 1, most are above zero.
         assert kept[-1][alive[-1]].mean() == pytest.approx(0.5, abs=0.07)
     agreeing = (kept[0] == kept[1])[alive[0] & alive[1]]
     assert agreeing.mean() == pytest.approx(0.5, abs=0.07)  # masks of their own
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_loss_begins_near_ln_1000(recipe):
+    """Section 16 of the facts: between 6.9 and 7.05, at an eighth of the width."""
+    config = of_recipe(recipe)
+    size = config.data.crop_size
+    network = alexnet(recipe=recipe, image_size=size, num_classes=1000, width=0.125)
+    params = network.initialize(jax.random.key(0))
+    images = 74 * jax.random.normal(jax.random.key(1), (4, size, size, 3))
+    images = images / jnp.asarray(config.data.channel_scale)
+    logits = network.apply(params, images, None)
+    loss = -jax.nn.log_softmax(logits).mean()
+    assert 6.9 < loss < 7.05
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_outputs_are_what_each_layer_gives_to_the_next(recipe, images):
+    network = narrow(recipe=recipe)
+    params = network.initialize(jax.random.key(0))
+    outputs = network.outputs(params, images, None)
+    assert tuple(outputs) == NAMES
+    assert (outputs["fc8"] == network.apply(params, images, None)).all()
+
+
+def test_bfloat16_computes_in_bfloat16_and_answers_in_float32(params, images):
+    network = narrow(dtype="bfloat16")
+    outputs = network.outputs(params, images, None)
+    assert all(y.dtype == jnp.bfloat16 for y in list(outputs.values())[:-1])
+    assert outputs["fc8"].dtype == jnp.float32
+    exact = narrow().outputs(params, images, None)
+    for name, y in outputs.items():
+        scale = jnp.abs(exact[name]).max()
+        assert jnp.abs(y.astype(jnp.float32) - exact[name]).max() < 0.03 * scale, name

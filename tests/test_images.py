@@ -12,6 +12,7 @@ from PIL import Image
 from alexnet_jax.data import images
 
 SIZES = [(8, 8), (64, 48), (48, 64), (33, 65), (16, 200), (7, 5), (13, 14), (300, 17)]
+HOW = ["shorter_side", "warp"]
 
 
 def picture(height, width, seed=0):
@@ -105,10 +106,12 @@ def triangle_weights(length, scaled):
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def rescaled_by_hand(pixels, size):
-    """Shorter side to `size`, the longer in proportion, the centre cut out; float."""
+def rescaled_by_hand(pixels, size, how):
+    """Floats. Shorter side to `size` and the centre cut out, or both sides to `size`."""
     shorter = min(pixels.shape[:2])
     height, width = (int(side * size / shorter + 0.5) for side in pixels.shape[:2])
+    if how == "warp":
+        height, width = size, size
     rows = triangle_weights(pixels.shape[0], height)
     columns = triangle_weights(pixels.shape[1], width)
     scaled = np.einsum("yi,xj,ijc->yxc", rows, columns, pixels.astype(float))
@@ -116,60 +119,85 @@ def rescaled_by_hand(pixels, size):
     return scaled[top : top + size, left : left + size]
 
 
-def assert_rescaled_as_by_hand(pixels, size):
-    """The nearest grey level, but where float32 rounds what lies between two."""
-    got = images.rescale(tf.constant(pixels), size).numpy()
+def rescaled(pixels, size, how):
+    got = images.rescale(tf.constant(pixels), size, how).numpy()
     assert got.shape == (size, size, 3)
     assert got.dtype == np.uint8
-    assert np.abs(got - rescaled_by_hand(pixels, size)).max() <= 0.5 + 0.01
+    return got
 
 
+def assert_rescaled_as_by_hand(pixels, size, how):
+    """The nearest grey level, but where float32 rounds what lies between two."""
+    difference = rescaled(pixels, size, how) - rescaled_by_hand(pixels, size, how)
+    assert np.abs(difference).max() <= 0.5 + 0.01
+
+
+@pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("height_width", SIZES, ids=str)
 @pytest.mark.parametrize("size", [8, 16, 31])
-def test_rescale_is_the_triangle_filter_and_the_centre(height_width, size):
-    assert_rescaled_as_by_hand(picture(*height_width), size)
+def test_rescale_is_the_triangle_filter_and_the_centre(height_width, size, how):
+    assert_rescaled_as_by_hand(picture(*height_width), size, how)
 
 
+@pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("height_width", [(1, 1), (1, 9), (9, 1), (2, 40), (1, 50)])
-def test_pictures_a_pixel_wide_rescale_too(height_width):
-    assert_rescaled_as_by_hand(picture(*height_width), 8)
+def test_pictures_a_pixel_wide_rescale_too(height_width, how):
+    assert_rescaled_as_by_hand(picture(*height_width), 8, how)
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 24))
-def test_rescale_of_any_size(height, width, size):
-    assert_rescaled_as_by_hand(picture(height, width), size)
+@settings(deadline=None, max_examples=80)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 24), st.sampled_from(HOW))
+def test_rescale_of_any_size(height, width, size, how):
+    assert_rescaled_as_by_hand(picture(height, width), size, how)
 
 
-def test_digits_double_from_8_to_16():
+@pytest.mark.parametrize("how", HOW)
+def test_digits_double_from_8_to_16(how):
     pixels = picture(8, 8)
-    got = images.rescale(tf.constant(pixels), 16).numpy()
+    got = rescaled(pixels, 16, how)
     np.testing.assert_array_equal(got[0, 0], pixels[0, 0])  # corners stay
     np.testing.assert_array_equal(got[-1, -1], pixels[-1, -1])
-    assert_rescaled_as_by_hand(pixels, 16)
+    assert_rescaled_as_by_hand(pixels, 16, how)
 
 
+@pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("size", [8, 16, 64])
-def test_rescale_of_a_picture_of_that_size_changes_nothing(size):
+def test_rescale_of_a_picture_of_that_size_changes_nothing(size, how):
     pixels = picture(size, size)
-    np.testing.assert_array_equal(
-        images.rescale(tf.constant(pixels), size).numpy(), pixels
-    )
+    np.testing.assert_array_equal(rescaled(pixels, size, how), pixels)
 
 
+@pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("height_width", [(64, 48), (50, 50), (40, 100)], ids=str)
-def test_rescale_is_what_pillow_does(height_width):
+def test_rescale_is_what_pillow_does(height_width, how):
     """Pillow rounds between its two passes: a grey level is allowed."""
     pixels, size = picture(*height_width), 20
     shorter = min(height_width)
     height, width = (int(side * size / shorter + 0.5) for side in height_width)
+    if how == "warp":
+        height, width = size, size
     scaled = np.asarray(
         Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
     )
     top, left = (height - size) // 2, (width - size) // 2
     expected = scaled[top : top + size, left : left + size].astype(int)
-    got = images.rescale(tf.constant(pixels), size).numpy()
-    assert np.abs(got - expected).max() <= 1
+    assert np.abs(rescaled(pixels, size, how) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["wide", "tall"])
+def test_warp_squeezes_what_the_shorter_side_cuts_off(turned):
+    """White ends, a fifth of the length each: cut off, or a fifth of the square."""
+    pixels = np.zeros((10, 50, 3), np.uint8)
+    pixels[:, :10] = pixels[:, -10:] = 255
+    warped, cut = (
+        rescaled(pixels.swapaxes(0, 1) if turned else pixels, 10, how)
+        for how in ("warp", "shorter_side")
+    )
+    profile = warped.swapaxes(0, 1) if turned else warped
+    assert (profile[:, [0, -1]] == 255).all()
+    assert (profile[:, 3:-3] == 0).all()
+    assert abs(profile.mean() / 255 - 2 / 5) < 0.01
+    assert not cut.any()
 
 
 # --- crop -------------------------------------------------------------------------
@@ -189,29 +217,47 @@ def over_seeds(function, count):
 
 @pytest.mark.parametrize("side_size", [(5, 3), (4, 4), (6, 3), (5, 4), (7, 1)], ids=str)
 def test_the_centre_is_in_the_middle(side_size):
+    """As many pixels before it as behind, or one less."""
     side, size = side_size
-    pixels = coordinates(side)
-    got = images.center_crop(tf.constant(pixels), size).numpy()
-    offset = (side - size) // 2
-    np.testing.assert_array_equal(got[0, 0], [offset, offset, 2 * offset])
-    assert got.shape == (size, size, 3)
+    before = images.center_offset(side, size)
+    behind = side - size - before
+    assert behind - before in (0, 1)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 3])
+def test_a_batch_is_cropped_as_each_of_its_images(offset):
+    pixels, size = coordinates(7), 4
     batch = np.stack([pixels, pixels + 9, 255 - pixels])
-    got = images.center_crop(tf.constant(batch), size).numpy()
+    got = images.crop(tf.constant(batch), offset, size).numpy()
     np.testing.assert_array_equal(
         got, batch[:, offset : offset + size, offset : offset + size]
     )
+    for image, cropped in zip(batch, got, strict=True):
+        for place in (offset, tf.constant([offset, offset])):
+            one = images.crop(tf.constant(image), place, size).numpy()
+            np.testing.assert_array_equal(one, cropped)
 
 
-def test_a_random_crop_takes_each_place_equally_often():
-    """5 x 5 places, the first and the last offset too (chi-square, 24 degrees)."""
-    image, count = tf.constant(coordinates(12)), 5000
-    crops = over_seeds(lambda seed: images.random_crop(image, 8, seed), count)
-    places = crops[:, 0, 0, :2].astype(int)
-    assert places.min() == 0
-    assert places.max() == 4
-    counts = np.bincount(places[:, 0] * 5 + places[:, 1], minlength=25)
+@pytest.mark.parametrize(
+    "side_size_count_limit",
+    # The limits of chi-square, with 24 and 1088 degrees, at p = 0.001.
+    [(12, 8, 5000, 51.2), (256, 224, 20_000, 1237.8)],
+    ids=str,
+)
+def test_a_random_offset_takes_each_place_equally_often(side_size_count_limit):
+    """5 x 5 of them, or the 33 x 33 of ImageNet: the first and the last too."""
+    side, size, count, limit = side_size_count_limit
+    offsets = over_seeds(lambda seed: images.random_offset(side, size, seed), count)
+    assert offsets.shape == (count, 2)
+    last = side - size
+    for axis in (0, 1):
+        assert offsets[:, axis].min() == 0
+        assert offsets[:, axis].max() == last
+    places = (last + 1) ** 2
+    counts = np.bincount(offsets[:, 0] * (last + 1) + offsets[:, 1], minlength=places)
+    assert len(counts) == places
     assert counts.min() > 0
-    assert ((counts - count / 25) ** 2 / (count / 25)).sum() < 51.2  # p = 0.001
+    assert ((counts - count / places) ** 2 / (count / places)).sum() < limit
 
 
 @settings(deadline=None, max_examples=50)
@@ -220,24 +266,33 @@ def test_a_random_crop_is_a_window_of_the_image(data, side):
     size = data.draw(st.integers(1, side))
     seed = data.draw(st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * 2))
     image = coordinates(side)
-    crop = images.random_crop(tf.constant(image), size, tf.constant(seed, tf.int64))
-    top, left = (int(offset) for offset in crop.numpy()[0, 0, :2])
+    offset = images.random_offset(side, size, tf.constant(seed, tf.int64))
+    crop = images.crop(tf.constant(image), offset, size)
+    top, left = offset.numpy()
+    assert min(top, left) >= 0
+    assert max(top, left) <= side - size
     np.testing.assert_array_equal(
         crop.numpy(), image[top : top + size, left : left + size]
     )
     assert crop.shape == (size, size, 3)
 
 
-# --- flip, lighting ---------------------------------------------------------------
+# --- mirror, lighting -------------------------------------------------------------
 
 
-def test_a_flip_gives_the_image_or_its_mirror_as_often():
-    pixels, count = picture(6, 6), 2000
+def test_a_mirror_swaps_left_and_right_of_those_that_are_mirrored():
+    pixels = picture(6, 7)
     image = tf.constant(pixels)
-    got = over_seeds(lambda seed: images.random_flip(image, seed), count)
-    plain = (got == pixels).all(axis=(1, 2, 3))
-    mirrored = (got == pixels[:, ::-1]).all(axis=(1, 2, 3))
-    assert (plain ^ mirrored).all()
+    plain, mirrored = (images.mirror(image, tf.constant(m)).numpy() for m in (0, 1))
+    np.testing.assert_array_equal(plain, pixels)
+    for column in range(7):
+        np.testing.assert_array_equal(mirrored[:, column], pixels[:, 6 - column])
+
+
+def test_every_second_image_is_mirrored():
+    count = 2000
+    mirrored = over_seeds(images.random_mirror, count)
+    assert set(mirrored.tolist()) == {0, 1}
     assert abs(mirrored.sum() - count / 2) < 3.3 * (count / 4) ** 0.5  # p = 0.001
 
 
@@ -261,10 +316,10 @@ def test_lighting_has_the_covariance_of_the_components():
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda seed: images.random_crop(tf.constant(coordinates(40)), 8, seed),
+        lambda seed: images.random_offset(10_000, 8, seed),
         lambda seed: images.lighting(tf.eye(3), 1.0, seed),
     ],
-    ids=["crop", "lighting"],
+    ids=["offset", "lighting"],
 )
 def test_a_seed_gives_the_same_each_time_and_each_of_its_numbers_counts(draw):
     seeds = [(3, 5), (3, 6), (4, 5), (3 + 2**32, 5)]
@@ -274,9 +329,6 @@ def test_a_seed_gives_the_same_each_time_and_each_of_its_numbers_counts(draw):
     assert len({result.tobytes() for result in results}) == len(seeds)
 
 
-def test_a_flip_is_the_same_each_time():
-    image = tf.constant(picture(6, 6))
-    once, again = (
-        over_seeds(lambda seed: images.random_flip(image, seed), 50) for _ in range(2)
-    )
+def test_a_reflection_is_the_same_each_time():
+    once, again = (over_seeds(images.random_mirror, 50) for _ in range(2))
     np.testing.assert_array_equal(once, again)

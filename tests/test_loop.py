@@ -10,12 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from alexnet_jax.config import base
+from alexnet_jax.config import base, finish
 from alexnet_jax.data.pipeline import evaluation_batches, prepare
 from alexnet_jax.data.source import open_source
-from alexnet_jax.training import loop
+from alexnet_jax.training import inputs, loop
 from alexnet_jax.training import step as steps
-from alexnet_jax.training.loop import Evaluator, Plan, Trainer
+from alexnet_jax.training.loop import Evaluator, Plan, Trainer, augmented_batches
+from alexnet_jax.training.optimizer import Rates
 from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.record import Progress, Record
 
@@ -44,7 +45,9 @@ def tiny(**changes):
 
 @pytest.fixture(scope="module")
 def data():
-    return prepare(open_source("digits", tfds_dir=""), rescale_size=16)
+    return prepare(
+        open_source("digits", tfds_dir=""), rescale="shorter_side", rescale_size=16
+    )
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,7 @@ def devices():
 def trained(config, data, devices, folder, seed=0):
     """How a trial ended, its last row, and the rows it wrote."""
     with Record(folder, tensorboard=False) as record, Progress(10**6) as progress:
+        progress.begin("one arm")
         status, row = loop.train(
             config,
             seed=seed,
@@ -66,6 +70,31 @@ def trained(config, data, devices, folder, seed=0):
         advanced = progress.done
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return status, row, [json.loads(line) for line in lines], advanced
+
+
+def measured(rows):
+    """Those of means: all but the diagnosis."""
+    return [row for row in rows if row["kind"] != "diagnosis"]
+
+
+def held_out(data):
+    """The validation split: float images, labels."""
+    batches = list(evaluation_batches(data.validation, batch_size=128))
+    real = np.concatenate([batch["weight"] for batch in batches]) > 0
+    images = np.concatenate([batch["image"] for batch in batches])[real]
+    labels = np.concatenate([batch["label"] for batch in batches])[real]
+    return images.astype(np.float64), labels
+
+
+def logits_of(trainer, params, x):
+    return np.asarray(
+        trainer.network.apply(params, jax.numpy.float32(x), None), np.float64
+    )
+
+
+def mean_loss(logits, labels):
+    of_label = logits[np.arange(len(labels)), labels]
+    return (np.log(np.exp(logits).sum(axis=1)) - of_label).mean()
 
 
 # --- Plan -------------------------------------------------------------------------
@@ -97,9 +126,11 @@ def test_a_trial_has_the_fewest_steps_that_show_its_epochs_images(
     assert plan.num_images == plan.num_steps * batch_size
 
 
-def test_the_papers_trial_has_900_820_steps():
+def test_the_papers_trial_has_900_821_steps():
     """1,281,167 images, 90 times, in batches of 128: 10,009 steps an epoch."""
-    plan = Plan.of(base("imagenet2012"), 1_281_167)
+    config = base("imagenet2012")
+    config.recipe = "paper"
+    plan = Plan.of(finish(config, {}), 1_281_167)
     assert plan.num_steps == math.ceil(90 * 1_281_167 / 128) == 900_821
     assert plan.epoch(10_009) == pytest.approx(1, abs=1e-4)
 
@@ -131,16 +162,23 @@ def test_the_last_step_is_always_due():
     assert [step for step in range(1, 11) if plan.due(step, 50.0)] == [10]
 
 
-def test_the_learning_rate_of_a_step_is_that_of_the_epoch_it_starts_at():
+def test_the_learning_rates_of_a_step_are_those_of_the_epoch_it_starts_at():
+    """Of recipe source2012: twice as high for biases, and never dropped."""
     config = base()
     config.training.batch_size = 50
     config.training.num_epochs = 4.0
     config.optimizer.drop_epochs = (1.0, 2.25)
     plan = Plan.of(config, 100)
-    rates = [plan.learning_rate(step) for step in range(1, 9)]
+    config.optimizer.conv1_drop_epochs = (2.0,)
+    config.optimizer.conv1_stop_epoch = 3.0
+    rates = [plan.rates(step) for step in range(1, 9)]
     # Steps start at 0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5 epochs.
     expected = [0.01, 0.01, 0.001, 0.001, 0.001, 0.0001, 0.0001, 0.0001]
-    assert rates == pytest.approx(expected)
+    assert [one.kernel for one in rates] == pytest.approx(expected)
+    assert [one.bias for one in rates] == pytest.approx([0.02] * 8)
+    conv1 = [0.01, 0.01, 0.001, 0.001, 0.0001, 0.00001, 0.0, 0.0]
+    assert [one.conv1_kernel for one in rates] == pytest.approx(conv1)
+    assert [one.conv1_bias for one in rates] == pytest.approx([0.02] * 6 + [0.0] * 2)
 
 
 # --- Training ---------------------------------------------------------------------
@@ -157,6 +195,7 @@ def test_a_trial_writes_a_row_for_each_period_and_evaluation(run):
     assert last == rows[-1]
     assert [(row["kind"], row["step"]) for row in rows] == [
         ("eval", 0),
+        ("diagnosis", 0),
         ("train", 4),
         ("eval", 5),
         ("train", 8),
@@ -171,7 +210,7 @@ def test_every_row_says_what_how_far_and_how_well(run):
         *("kind", "step", "epoch", "loss", "top1_error", "top5_error"),
         *("learning_rate", "images_per_second"),
     }
-    for row in run[2]:
+    for row in measured(run[2]):
         assert set(row) == (keys | {"split"} if row["kind"] == "eval" else keys)
         assert row["epoch"] == pytest.approx(row["step"] * STEP)
         assert 0 <= row["top5_error"] <= row["top1_error"] <= 1
@@ -184,6 +223,7 @@ def test_every_row_says_what_how_far_and_how_well(run):
 def test_a_trial_run_again_gives_the_same_numbers(run, data, devices, tmp_path):
     again = trained(tiny(), data, devices, tmp_path)[2]
     for one, other in zip(run[2], again, strict=True):
+        assert one["kind"] == other["kind"]
         assert one | {"images_per_second": 0} == other | {"images_per_second": 0}
 
 
@@ -191,36 +231,85 @@ def test_another_seed_gives_other_first_weights_and_other_batches(
     run, data, devices, tmp_path
 ):
     other = trained(tiny(), data, devices, tmp_path, seed=1)[2]
-    assert all(
-        one["loss"] != another["loss"]
-        for one, another in zip(run[2], other, strict=True)
-    )
+    for one, another in zip(run[2], other, strict=True):
+        name = "logit_spread" if one["kind"] == "diagnosis" else "loss"
+        assert one[name] != another[name]
 
 
-def test_every_step_gets_its_learning_rate_and_the_trials_numbers(
+def test_every_step_gets_its_learning_rates_and_the_trials_numbers(
     data, devices, tmp_path, monkeypatch
 ):
     given, numbers = [], steps.Numbers
 
-    def recording(*values):
-        given.append(tuple(map(float, values)))
-        return numbers(*values)
+    def recording(rates, *others):
+        assert all(isinstance(one, np.float32) for one in rates)
+        given.append((*map(float, rates), *map(float, others)))
+        return numbers(rates, *others)
 
     monkeypatch.setattr(steps, "Numbers", recording)
-    config = tiny(optimizer__drop_epochs=(5.5 * STEP,), optimizer__weight_decay=0.25)
+    config = tiny(
+        optimizer__drop_epochs=(5.5 * STEP,),
+        optimizer__bias_rate=2.0,
+        optimizer__bias_drops=False,
+        optimizer__conv1_stop_epoch=7.5 * STEP,
+        optimizer__weight_decay=0.25,
+    )
     rows = trained(config, data, devices, tmp_path, seed=7)[2]
-    # Step 7 is the first to start behind the drop.
+    # Step 7 is the first to start behind the drop, step 9 behind conv1's stop.
     rates = [0.001] * 6 + [0.0001] * 4
-    expected = [pytest.approx((rate, 0.9, 0.25, 7)) for rate in rates]
-    assert given == expected
-    for row in rows:
+    of_all = [
+        Rates(rate, 0.002, *((rate, 0.002) if step <= 8 else (0.0, 0.0)))
+        for step, rate in enumerate(rates, start=1)
+    ]
+    assert given == [pytest.approx((*one, 0.9, 0.25, 7)) for one in of_all]
+    for row in measured(rows):
         assert row["learning_rate"] == pytest.approx(rates[max(0, row["step"] - 1)])
 
 
 def test_trials_that_differ_in_traced_numbers_share_a_compilation(data, devices):
     one = Trainer.of(tiny(), data, devices)
-    assert Trainer.of(tiny(optimizer__learning_rate=0.5), data, devices) is one
-    assert Trainer.of(tiny(model__activation="tanh"), data, devices) is not one
+    traced = {
+        "optimizer__learning_rate": 0.5,
+        "optimizer__momentum": 0.5,
+        "optimizer__weight_decay": 0.5,
+        "optimizer__conv1_stop_epoch": 0.5,
+        "data__random_flip": True,
+    }
+    assert Trainer.of(tiny(**traced), data, devices) is one
+    compiled_in = {
+        "model__activation": "tanh",
+        "data__mean": "channel",
+        "data__channel_scale": (74.0, 74.0, 74.0),
+        "data__channel_order": "bgr",
+        "data__views": "ten",
+        "optimizer__rate_in_velocity": False,
+        "optimizer__bias_decay": True,
+    }
+    others = [
+        Trainer.of(tiny(**{name: value}), data, devices)
+        for name, value in compiled_in.items()
+    ]
+    assert len({id(other) for other in (one, *others)}) == 1 + len(compiled_in)
+
+
+def test_the_steps_are_compiled_for_the_trials_input_and_rule(data, devices):
+    """The form and the rule that the configuration says, and no defaults of their own."""
+    config = tiny(
+        data__crop_size=12,
+        data__mean="channel",
+        data__channel_mean=(1.0, 2.0, 3.0),
+        data__channel_scale=(4.0, 5.0, 6.0),
+        data__channel_order="bgr",
+        data__views="ten",
+        optimizer__rate_in_velocity=False,
+    )
+    trainer = Trainer.of(config, data, devices)
+    assert trainer.form == inputs.InputForm(
+        12, "channel", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "bgr", "ten"
+    )
+    assert trainer.rule == steps.Rule(rate_in_velocity=False, bias_decay=False)
+    other = Trainer.of(tiny(optimizer__bias_decay=True), data, devices)
+    assert other.rule == steps.Rule(rate_in_velocity=True, bias_decay=True)
 
 
 def test_training_learns(data, devices, tmp_path):
@@ -231,8 +320,66 @@ def test_training_learns(data, devices, tmp_path):
     )
     rows = trained(config, data, devices, tmp_path)[2]
     before, after = (row for row in rows if row["kind"] == "eval")
+    assert [row for row in rows if row.get("warning")] == []
     assert before["top1_error"] > 0.7
     assert after["top1_error"] < 0.15
+
+
+def test_a_trial_evaluates_with_the_mean_of_its_form(data, devices, tmp_path):
+    """Before training, one number a channel in place of a mean image."""
+    config = tiny(data__mean="channel", training__num_epochs=0.9 * STEP)
+    first = trained(config, data, devices, tmp_path)[2][0]
+    trainer = Trainer.of(config, data, devices)
+    params = trainer.network.initialize(jax.random.key(0))
+    images, labels = held_out(data)
+    means = data.statistics.mean_image.mean(axis=(0, 1))
+    logits = logits_of(trainer, params, images - means)
+    assert first["loss"] == pytest.approx(mean_loss(logits, labels), rel=1e-5)
+    others = logits_of(trainer, params, images - data.statistics.mean_image)
+    assert first["loss"] != pytest.approx(mean_loss(others, labels), rel=1e-5)
+
+
+def batches_of(config, data):
+    plan = Plan.of(config, TRAIN)
+    batches = list(augmented_batches(config, data, 0, plan))
+    assert len(batches) == plan.num_steps
+    return {name: np.concatenate([one[name] for one in batches]) for name in batches[0]}
+
+
+def test_training_batches_are_augmented_as_the_configuration_says(data):
+    config = tiny(
+        data__crop_size=12,
+        data__random_crop=True,
+        data__random_flip=True,
+        data__crop_sharing=4,
+        data__lighting_deviation=0.25,
+        data__lighting_scale="deviation",
+        data__lighting_shrink=True,
+        data__lighting_off_epoch=2 * STEP,
+    )
+    shown = batches_of(config, data)
+    assert shown["image"].shape == (10 * BATCH, 12, 12, 3)
+    groups = np.column_stack([shown["offset"], shown["mirrored"]]).reshape(-1, 4, 3)
+    assert (groups == groups[:, :1]).all()
+    assert (groups.min(axis=(0, 1)) == 0).all()
+    assert (groups.max(axis=(0, 1)) == [4, 4, 1]).all()
+    on = np.arange(10 * BATCH) < 2 * BATCH
+    np.testing.assert_allclose(shown["gain"], np.where(on, 0.8, 1.0), rtol=1e-6)
+    np.testing.assert_array_equal((shown["lighting"] != 0).any(axis=1), on)
+
+    config.data.lighting_scale = "eigenvalue"
+    other = batches_of(config, data)["lighting"][on]
+    lengths = np.sqrt(data.statistics.eigenvalues[0])  # digits have one: they are grey
+    expected = shown["lighting"][on] * lengths / 255
+    np.testing.assert_allclose(other, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_nothing_is_augmented_where_the_configuration_says_so(data):
+    shown = batches_of(tiny(data__crop_size=12), data)
+    assert (shown["offset"] == 2).all()
+    assert not shown["mirrored"].any()
+    assert not shown["lighting"].any()
+    assert (shown["gain"] == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -280,6 +427,71 @@ def test_first_weights_that_overflow_end_a_trial_before_its_first_step(
     assert advanced == 0
 
 
+# --- Warnings ---------------------------------------------------------------------
+
+
+def test_a_start_that_will_not_move_is_diagnosed_before_training(
+    data, devices, tmp_path, capsys
+):
+    """And again when the loss has not fallen, in the first row from then on."""
+    config = tiny(
+        model__weight_deviations=(1e-4, 1e-3, 1e-3, 1e-4),
+        optimizer__learning_rate=1e-9,
+        training__record_every_epochs=1.9 * STEP,
+        training__warn_after_steps=5,
+    )
+    rows = trained(config, data, devices, tmp_path)[2]
+    diagnosis = rows[1]
+    assert (diagnosis["kind"], diagnosis["step"]) == ("diagnosis", 0)
+    assert diagnosis["images"] == BATCH
+    assert list(diagnosis["layers"]) == ["conv1", "conv2", "conv3", "fc4"]
+    train_rows = [row for row in rows if row["kind"] == "train"]
+    assert [row["step"] for row in train_rows] == [2, 4, 6, 8, 10]
+    assert [row["step"] for row in train_rows if "warning" in row] == [6]
+    assert capsys.readouterr().err.splitlines() == [
+        f"Warning, one arm: {diagnosis['warning']}",
+        f"Warning, one arm: {train_rows[2]['warning']}",
+    ]
+
+
+def test_a_start_that_moves_is_diagnosed_and_nothing_said(
+    data, devices, tmp_path, capsys
+):
+    rows = trained(tiny(), data, devices, tmp_path)[2]
+    assert rows[1]["warning"] is None
+    assert [row for row in rows if row.get("warning")] == []
+    assert capsys.readouterr().err == ""
+
+
+def test_the_diagnosis_is_of_the_first_batch(data, devices, tmp_path):
+    """Before the first step: with its augmentation, and with the first weights."""
+    config = tiny(data__random_flip=True)
+    diagnosis = trained(config, data, devices, tmp_path)[2][1]
+    trainer = Trainer.of(config, data, devices)
+    params = trainer.network.initialize(jax.random.key(0))
+    batch = next(augmented_batches(config, data, 0, Plan.of(config, TRAIN)))
+    mean = data.statistics.mean_image
+    means = np.where(batch["mirrored"][:, None, None, None] == 1, mean[:, ::-1], mean)
+    x = batch["image"] - means
+    assert diagnosis["input_deviation"] == pytest.approx(x.std(), rel=1e-5)
+    spread = logits_of(trainer, params, x).std(axis=0).mean()
+    assert diagnosis["logit_spread"] == pytest.approx(spread, rel=1e-4)
+
+
+def test_a_diagnosis_that_overflows_is_written_without_the_number(
+    data, devices, tmp_path
+):
+    """Outputs of 1e25 have no variance in float32; their loss is a number."""
+    config = tiny(
+        model__weight_deviations=(0.01, 1e8, 1e8, 1e8), training__num_epochs=0.9 * STEP
+    )
+    rows = trained(config, data, devices, tmp_path)[2]
+    assert rows[0]["loss"] > 1e20
+    assert rows[1]["logit_spread"] is None
+    assert rows[1]["layers"]["fc4"]["deviation"] is None
+    assert rows[1]["layers"]["conv1"]["deviation"] > 0
+
+
 # --- Evaluation -------------------------------------------------------------------
 
 
@@ -288,33 +500,28 @@ def test_an_evaluation_counts_each_example_once(data, devices):
     config = tiny()
     trainer = Trainer.of(config, data, devices)
     params = trainer.network.initialize(jax.random.key(5))
-    mean_image = data.statistics.crop_mean(16)
+    mean_image = data.statistics.mean_image.astype(np.float32)
     evaluator = Evaluator(
         trainer,
         data,
-        config,
         devices.place_state(mean_image),
         devices,
         Plan.of(config, TRAIN),
     )
     row = evaluator.row(devices.place_state(params), 0)
 
-    batches = list(evaluation_batches(data.validation, batch_size=128, crop_size=16))
+    batches = list(evaluation_batches(data.validation, batch_size=128))
     examples = np.concatenate([batch["example"] for batch in batches])
     weights = np.concatenate([batch["weight"] for batch in batches])
     assert weights.sum() == HELD_OUT
     assert examples[weights > 0].tolist() == list(range(HELD_OUT))
 
-    images = np.concatenate([batch["image"] for batch in batches])[weights > 0]
-    labels = np.concatenate([batch["label"] for batch in batches])[weights > 0]
-    inputs = images.astype(np.float32) - mean_image
-    logits = np.asarray(trainer.network.apply(params, jax.numpy.asarray(inputs), None))
+    images, labels = held_out(data)
+    logits = logits_of(trainer, params, images - mean_image)
     assert row["top1_error"] == pytest.approx(
         (logits.argmax(axis=1) != labels).sum() / HELD_OUT, rel=1e-12
     )
-    of_label = logits[np.arange(HELD_OUT), labels]
-    losses = np.log(np.exp(logits.astype(np.float64)).sum(axis=1)) - of_label
-    assert row["loss"] == pytest.approx(losses.mean(), rel=1e-5)
+    assert row["loss"] == pytest.approx(mean_loss(logits, labels), rel=1e-5)
     assert row["split"] == "test"
 
 
@@ -322,13 +529,13 @@ def test_an_evaluation_that_lost_an_example_is_an_error(data, devices, monkeypat
     config = tiny()
     trainer = Trainer.of(config, data, devices)
     params = devices.place_state(trainer.network.initialize(jax.random.key(5)))
-    mean_image = devices.place_state(data.statistics.crop_mean(16))
+    mean_image = devices.place_state(data.statistics.mean_image.astype(np.float32))
 
     def without_the_last(*args, **kwargs):
         yield from list(evaluation_batches(*args, **kwargs))[:-1]
 
     monkeypatch.setattr(loop, "evaluation_batches", without_the_last)
     plan = Plan.of(config, TRAIN)
-    evaluator = Evaluator(trainer, data, config, mean_image, devices, plan)
+    evaluator = Evaluator(trainer, data, mean_image, devices, plan)
     with pytest.raises(AssertionError):
         evaluator.row(params, 0)

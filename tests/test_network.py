@@ -65,6 +65,15 @@ def test_apply_compiles_and_differentiates_as_any_function(params, images):
     assert jax.tree.structure(gradient) == jax.tree.structure(params)
 
 
+def test_outputs_are_those_of_every_layer_the_logits_last(params, images):
+    keys = jax.random.split(jax.random.key(4), 3)
+    for dropout_keys in (None, keys):
+        outputs = small().outputs(params, images, dropout_keys)
+        assert list(outputs) == list(params)
+        logits = small().apply(params, images, dropout_keys)
+        np.testing.assert_array_equal(outputs["fc4"], logits)
+
+
 def test_an_images_logits_do_not_depend_on_its_neighbours(params, images):
     keys = jax.random.split(jax.random.key(3), 3)
     together = small().apply(params, images, keys)
@@ -103,33 +112,42 @@ import numpy as np
 
 from alexnet_jax.config import base
 from alexnet_jax.model.network import build
-from alexnet_jax.training import optimizer, parallel, record, step
+from alexnet_jax.training import diagnosis, inputs, optimizer, parallel, record, step
 
-model = base(network="four_layer").model.to_dict() | {"width": 0.25}
-network = build(model, image_size=16, num_classes=10)
+config = base(network="four_layer")
+config.model.width = 0.25
+config.data.crop_size = 16
+network = build(config.model, image_size=16, num_classes=10)
+form = inputs.InputForm.of(config.data)
+rule = step.Rule(rate_in_velocity=True, bias_decay=False)
 devices = parallel.Devices()
-train_step = devices.spread_train(step.make_train_step(network))
+train_step = devices.spread_train(step.make_train_step(network, form, rule))
 batch = {
     "image": np.zeros((8, 16, 16, 3), np.uint8),
     "label": np.zeros(8, np.int32),
+    "offset": np.zeros((8, 2), np.int32),
+    "mirrored": np.zeros(8, np.int32),
     "lighting": np.zeros((8, 3), np.float32),
+    "gain": np.ones(8, np.float32),
     "example": np.arange(8, dtype=np.int32),
     "epoch": np.zeros(8, np.int32),
-    "weight": np.ones(8, np.float32),
 }
+rates = optimizer.rates_at(0.0, config.optimizer)
 numbers = step.Numbers(
-    np.float32(0.01), np.float32(0.9), np.float32(0.0), np.uint32(0)
+    optimizer.Rates(*map(np.float32, rates)),
+    np.float32(0.9),
+    np.float32(0.0),
+    np.uint32(0),
 )
-state, counts = train_step(
-    devices.place_state(step.initial_state(network, 0)),
-    devices.place_batch(batch),
-    numbers,
-    devices.place_state(np.zeros((16, 16, 3), np.float32)),
-)
-print(int(state.step), int(counts.examples))
+state = devices.place_state(step.initial_state(network, 0, rule))
+batch = devices.place_batch(batch)
+mean = devices.place_state(form.mean_of(np.zeros((16, 16, 3)), np.zeros(3)))
+diagnosed = diagnosis.make_diagnose(network, form)(state.params, batch, mean)
+state, counts = train_step(state, batch, numbers, mean)
+print(int(state.step), int(counts.examples), diagnosed["images"])
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["1", "8"]
+    assert done.stdout.split() == ["1", "8", "8"]

@@ -1,5 +1,6 @@
-"""The update rule of section 5, by hand across a drop, and the learning rate's fall."""
+"""The update rule of section 5, by hand across a drop, and the learning rates' fall."""
 
+import functools
 import itertools
 
 import jax
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet_jax.training.optimizer import learning_rate_at, update_rule
+from alexnet_jax.config import base, finish
+from alexnet_jax.training.optimizer import Rates, rates_at, update_rule
 
 # v <- 0.9 v - rate (0.0005 w + 0.5); w <- w + v, from w = 1 and v = 0.
 RATES = (0.01, 0.01, 0.001, 0.001)
@@ -22,8 +24,12 @@ OUTSIDE = (0.9949950000, 0.9854855250, 0.9841291795, 0.9824079765)
 HALF_OF_THE_TENTH_DIGIT = 5e-11
 
 
+def everywhere(rate):
+    return Rates(rate, rate, rate, rate)
+
+
 def trace(rule_of, *, name="kernel", decay=0.0005):
-    """(velocity, weight) after each step from 1 with gradient 0.5, in float64."""
+    """(update, weight) after each step from 1 with gradient 0.5, in float64."""
     with jax.enable_x64(True):
         params = {"fc": {name: jnp.asarray(1.0, jnp.float64)}}
         gradients = {"fc": {name: jnp.asarray(0.5, jnp.float64)}}
@@ -36,137 +42,294 @@ def trace(rule_of, *, name="kernel", decay=0.0005):
     return steps
 
 
-def paper(rate, decay):
-    return update_rule(learning_rate=rate, momentum=0.9, weight_decay=decay)
+def ours(rate, decay, *, rate_in_velocity=True, bias_decay=False):
+    return update_rule(
+        rates=everywhere(rate),
+        momentum=0.9,
+        weight_decay=decay,
+        rate_in_velocity=rate_in_velocity,
+        bias_decay=bias_decay,
+    )
+
+
+outside = functools.partial(ours, rate_in_velocity=False)
 
 
 def sgd(rate, decay):
     return optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate, momentum=0.9))
 
 
+# --- The rule ---------------------------------------------------------------------
+
+
 def test_four_steps_across_a_drop_are_those_by_hand():
-    velocities, weights = zip(*trace(paper), strict=True)
+    velocities, weights = zip(*trace(ours), strict=True)
     assert velocities == pytest.approx(VELOCITIES, abs=HALF_OF_THE_TENTH_DIGIT, rel=0)
     assert weights == pytest.approx(WEIGHTS, abs=HALF_OF_THE_TENTH_DIGIT, rel=0)
 
 
-def test_the_rule_differs_from_optax_sgd_after_a_drop_and_not_before():
-    weights = [weight for _, weight in trace(paper)]
-    outside = [weight for _, weight in trace(sgd)]
-    assert outside == pytest.approx(OUTSIDE, abs=HALF_OF_THE_TENTH_DIGIT, rel=0)
-    assert weights[:2] == pytest.approx(outside[:2], rel=1e-14)
+def test_with_the_rate_outside_the_velocity_they_are_others_from_the_drop_on():
+    weights = [weight for _, weight in trace(outside)]
+    assert weights == pytest.approx(OUTSIDE, abs=HALF_OF_THE_TENTH_DIGIT, rel=0)
+    assert weights == pytest.approx([weight for _, weight in trace(sgd)], rel=1e-14)
+    inside = [weight for _, weight in trace(ours)]
+    assert weights[:2] == pytest.approx(inside[:2], rel=1e-14)
     assert all(
-        inside < other - 0.007
-        for inside, other in zip(weights[2:], outside[2:], strict=True)
+        one < other - 0.007 for one, other in zip(inside[2:], weights[2:], strict=True)
     )
-
-
-def test_kernels_decay_and_biases_do_not():
-    with_decay, without = (trace(paper, name="bias", decay=d) for d in (0.0005, 0.0))
-    assert with_decay == without
-    assert with_decay[0] == (-0.005, 0.995)
-    assert trace(paper, name="kernel", decay=0.0) == without
-    assert trace(paper, name="kernel", decay=0.0005) != without
 
 
 def layers(seed):
     draws = np.random.default_rng(seed)
+    shapes = {"conv1": (3, 3, 2, 4), "fc2": (5, 2)}
     return {
-        "conv1": {
-            "kernel": jnp.asarray(draws.standard_normal((3, 3, 2, 4)), jnp.float32),
-            "bias": jnp.asarray(draws.standard_normal(4), jnp.float32),
-        },
-        "fc2": {
-            "kernel": jnp.asarray(draws.standard_normal((5, 2)), jnp.float32),
-            "bias": jnp.asarray(draws.standard_normal(2), jnp.float32),
-        },
+        name: {
+            "kernel": jnp.asarray(draws.standard_normal(shape), jnp.float32),
+            "bias": jnp.asarray(draws.standard_normal(shape[-1]), jnp.float32),
+        }
+        for name, shape in shapes.items()
     }
 
 
-def test_every_leaf_of_a_network_moves_by_the_rule():
-    params, gradients, velocity = layers(0), layers(1), layers(2)
-    rule = update_rule(learning_rate=0.1, momentum=0.5, weight_decay=0.25)
-    structure = jax.tree.structure(rule.init(params))
-    state = jax.tree.unflatten(structure, jax.tree.leaves(velocity))
-    updates, after = rule.update(gradients, state, params)
-    for name, kind in itertools.product(params, ("kernel", "bias")):
-        decay = 0.25 if kind == "kernel" else 0.0
-        w, g, v = (
-            np.asarray(tree[name][kind]) for tree in (params, gradients, velocity)
+def moved(params, gradients, rates, *, before=None, **choices):
+    """The updates of one step; `before`: a velocity in place of rest."""
+    rule = update_rule(
+        rates=rates,
+        **{
+            "momentum": 0.9,
+            "weight_decay": 0.0005,
+            "rate_in_velocity": True,
+            "bias_decay": False,
+            **choices,
+        },
+    )
+    state = rule.init(params)
+    if before is not None:
+        structure = jax.tree.structure(state)
+        state = jax.tree.unflatten(structure, jax.tree.leaves(before))
+    return rule.update(gradients, state, params)
+
+
+def test_the_rate_outside_is_pytorchs():
+    """Its optimizer itself, over a drop, on the same gradients."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    first = layers(0)
+    leaves, structure = jax.tree.flatten(first)
+    theirs = [torch.tensor(np.asarray(leaf), requires_grad=True) for leaf in leaves]
+    sgd = torch.optim.SGD(theirs, lr=0.01, momentum=0.9, weight_decay=0.25)
+    params, velocity = first, jax.tree.map(jnp.zeros_like, first)
+    for step, rate in enumerate(RATES):
+        gradients = layers(10 + step)
+        updates, velocity = moved(
+            params,
+            gradients,
+            everywhere(rate),
+            before=velocity,
+            weight_decay=0.25,
+            rate_in_velocity=False,
+            bias_decay=True,
         )
-        expected = 0.5 * v - 0.1 * (decay * w + g)
-        np.testing.assert_allclose(updates[name][kind], expected, rtol=1e-5, atol=1e-6)
-    moved = zip(jax.tree.leaves(updates), jax.tree.leaves(after), strict=True)
-    for update, leaf in moved:  # the state is the velocity
-        np.testing.assert_array_equal(update, leaf)
+        params = optax.apply_updates(params, updates)
+        for group in sgd.param_groups:
+            group["lr"] = rate
+        for leaf, gradient in zip(theirs, jax.tree.leaves(gradients), strict=True):
+            leaf.grad = torch.tensor(np.asarray(gradient))
+        sgd.step()
+    expected = jax.tree.unflatten(structure, [leaf.detach().numpy() for leaf in theirs])
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6),
+        params,
+        expected,
+    )
+    moves = [
+        np.abs(one - other).max()
+        for one, other in zip(jax.tree.leaves(params), leaves, strict=True)
+    ]
+    assert min(moves) > 0.01
 
 
-def test_a_learning_rate_of_zero_leaves_weights_at_rest_bit_identical():
-    params, gradients = layers(3), layers(4)
-    rule = update_rule(learning_rate=0.0, momentum=0.9, weight_decay=0.0005)
-    updates, _ = rule.update(gradients, rule.init(params), params)
-    after = optax.apply_updates(params, updates)
-    jax.tree.map(np.testing.assert_array_equal, after, params)
+@pytest.mark.parametrize("rate_in_velocity", [True, False])
+def test_kernels_decay_and_biases_by_choice(rate_in_velocity):
+    def last(name, decay, bias_decay):
+        rule = functools.partial(
+            ours, rate_in_velocity=rate_in_velocity, bias_decay=bias_decay
+        )
+        return trace(rule, name=name, decay=decay)[-1]
+
+    undecayed = last("kernel", 0.0, True)
+    assert last("bias", 0.0, True) == last("bias", 0.0, False) == undecayed
+    assert last("bias", 0.0005, False) == undecayed
+    decayed = last("kernel", 0.0005, True)
+    assert decayed != undecayed
+    assert last("kernel", 0.0005, False) == last("bias", 0.0005, True) == decayed
+
+
+@pytest.mark.parametrize("rate_in_velocity", [True, False])
+@pytest.mark.parametrize("bias_decay", [True, False])
+def test_every_leaf_of_a_network_moves_by_the_rule(rate_in_velocity, bias_decay):
+    """Each at its own rate: kernels, biases, conv1's kernel, conv1's bias."""
+    params, gradients, before = layers(0), layers(1), layers(2)
+    updates, after = moved(
+        params,
+        gradients,
+        Rates(kernel=0.1, bias=0.3, conv1_kernel=0.02, conv1_bias=0.7),
+        before=before,
+        momentum=0.5,
+        weight_decay=0.25,
+        rate_in_velocity=rate_in_velocity,
+        bias_decay=bias_decay,
+    )
+    after = jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(after))
+    rates = {
+        ("conv1", "kernel"): 0.02,
+        ("conv1", "bias"): 0.7,
+        ("fc2", "kernel"): 0.1,
+        ("fc2", "bias"): 0.3,
+    }
+    for (name, kind), rate in rates.items():
+        decay = 0.25 if kind == "kernel" or bias_decay else 0.0
+        w, g, v = (np.asarray(tree[name][kind]) for tree in (params, gradients, before))
+        if rate_in_velocity:
+            velocity = 0.5 * v - rate * (decay * w + g)
+            update = velocity
+        else:
+            velocity = 0.5 * v + (decay * w + g)
+            update = -rate * velocity
+        close = {"rtol": 1e-5, "atol": 1e-6}
+        np.testing.assert_allclose(updates[name][kind], update, **close)
+        np.testing.assert_allclose(after[name][kind], velocity, **close)
+
+
+@pytest.mark.parametrize("rate_in_velocity", [True, False])
+def test_a_rate_of_zero_leaves_its_weights_bit_identical(rate_in_velocity):
+    """Under full way, with decay; the others move on."""
+    params, gradients, velocity = layers(3), layers(4), layers(5)
+    names = [(*one,) for one in itertools.product(params, ("kernel", "bias"))]
+    still = {
+        Rates(0.0, 0.0, 0.0, 0.0): set(names),
+        Rates(0.1, 0.1, 0.0, 0.0): {("conv1", "kernel"), ("conv1", "bias")},
+        Rates(0.1, 0.1, 0.0, 0.1): {("conv1", "kernel")},
+        Rates(0.1, 0.0, 0.1, 0.1): {("fc2", "bias")},
+    }
+    for rates, expected in still.items():
+        updates, _ = moved(
+            params,
+            gradients,
+            rates,
+            before=velocity,
+            rate_in_velocity=rate_in_velocity,
+            bias_decay=True,
+        )
+        after = optax.apply_updates(params, updates)
+        unmoved = {
+            (name, kind)
+            for name, kind in names
+            if np.array_equal(after[name][kind], params[name][kind])
+        }
+        assert unmoved == expected
 
 
 def test_one_compilation_serves_all_numbers():
     @jax.jit
-    def weight(rate, momentum, decay):
+    def weight(rates, momentum, decay):
         compiled.append(1)
-        rule = update_rule(learning_rate=rate, momentum=momentum, weight_decay=decay)
-        params = {"kernel": jnp.ones(())}
-        return rule.update({"kernel": jnp.ones(())}, rule.init(params), params)[0]
+        one = {"fc": {"kernel": jnp.ones(())}}
+        choices = {"momentum": momentum, "weight_decay": decay}
+        return moved(one, one, rates, **choices)[0]["fc"]["kernel"]
 
     compiled = []
-    first = weight(np.float32(0.1), np.float32(0.9), np.float32(0.0))
-    second = weight(np.float32(0.2), np.float32(0.5), np.float32(0.5))
-    assert float(first["kernel"]) == pytest.approx(-0.1)
-    assert float(second["kernel"]) == pytest.approx(-0.3)
+    first = weight(Rates(*np.float32([0.1] * 4)), np.float32(0.9), np.float32(0.0))
+    second = weight(Rates(*np.float32([0.2] * 4)), np.float32(0.5), np.float32(0.5))
+    third = weight(Rates(*np.float32([0.0] * 4)), np.float32(0.5), np.float32(0.5))
+    assert float(first) == pytest.approx(-0.1)
+    assert float(second) == pytest.approx(-0.3)
+    assert float(third) == 0.0
     assert len(compiled) == 1
 
 
-# --- The learning rate's fall -----------------------------------------------------
+# --- The learning rates' fall -----------------------------------------------------
 
-PAPER = {
-    "learning_rate": 0.01,
-    "drop_epochs": (23.0, 51.0, 78.0),
-    "drop_factor": 0.1,
-}
+
+def optimizer_of(recipe, **changes):
+    config = base()
+    config.recipe = recipe
+    return finish(config, {}).optimizer.to_dict() | changes
+
+
+def rates_of(recipe, epoch, **changes):
+    """(kernel, bias, conv1_kernel, conv1_bias), for comparison."""
+    rates = rates_at(epoch, optimizer_of(recipe, **changes))
+    return pytest.approx(tuple(rates), rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize(
-    ("epoch", "expected"),
+    ("epoch", "kernel", "conv1_kernel", "conv1_bias"),
     [
-        (0.0, 1e-2),
-        (22.999, 1e-2),
-        (23.0, 1e-3),
-        (23.001, 1e-3),
-        (50.999, 1e-3),
-        (51.0, 1e-4),
-        (77.999, 1e-4),
-        (78.0, 1e-5),
-        (90.0, 1e-5),
+        (0.0, 1e-2, 1e-2, 0.02),
+        (24.999, 1e-2, 1e-2, 0.02),
+        (25.0, 1e-3, 1e-3, 0.02),
+        (50.999, 1e-3, 1e-3, 0.02),
+        (51.0, 1e-4, 1e-4, 0.02),
+        (66.999, 1e-4, 1e-4, 0.02),
+        (67.0, 1e-4, 1e-5, 0.02),
+        (71.999, 1e-4, 1e-5, 0.02),
+        (72.0, 1e-4, 0.0, 0.0),
+        (78.999, 1e-4, 0.0, 0.0),
+        (79.0, 1e-5, 0.0, 0.0),
+        (91.0, 1e-5, 0.0, 0.0),
     ],
 )
-def test_the_learning_rate_falls_at_each_drop(epoch, expected):
-    assert learning_rate_at(epoch, **PAPER) == pytest.approx(expected, rel=1e-12)
+def test_the_2012_codes_rates(epoch, kernel, conv1_kernel, conv1_bias):
+    """Its biases keep 0.02 to the end; conv1 slows down and stops before the rest."""
+    assert (kernel, 0.02, conv1_kernel, conv1_bias) == rates_of("source2012", epoch)
 
 
-def test_without_drops_the_learning_rate_stays():
-    choices = PAPER | {"drop_epochs": ()}
-    assert {learning_rate_at(epoch, **choices) for epoch in (0.0, 50.0, 1e6)} == {0.01}
+@pytest.mark.parametrize(
+    ("recipe", "drops", "twice"),
+    [
+        ("paper", (23, 51, 78), 1),
+        ("caffe", (20, 40, 60, 80), 2),
+        ("torchvision", (30, 60), 1),
+    ],
+)
+def test_the_other_recipes_rates_fall_together(recipe, drops, twice):
+    for passed, (begin, end) in enumerate(itertools.pairwise((0, *drops, 90.001))):
+        rate = 10.0 ** -(2 + passed)
+        for epoch in (float(begin), end - 0.001):
+            expected = (rate, twice * rate, rate, twice * rate)
+            assert expected == rates_of(recipe, epoch)
+
+
+def test_biases_that_do_not_drop_keep_their_multiple_of_the_first_rate():
+    changes = {"bias_rate": 3.0, "bias_drops": False}
+    assert rates_of("paper", 80.0, **changes) == (1e-5, 0.03, 1e-5, 0.03)
+
+
+def test_conv1_may_stop_without_slowing_down_before():
+    changes = {"conv1_stop_epoch": 0.5}
+    assert rates_of("paper", 0.499, **changes) == (0.01, 0.01, 0.01, 0.01)
+    assert rates_of("paper", 0.5, **changes) == (0.01, 0.01, 0.0, 0.0)
+
+
+def test_without_drops_the_learning_rates_stay():
+    choices = optimizer_of("paper", drop_epochs=())
+    rates = {rates_at(epoch, choices) for epoch in (0.0, 50.0, 1e6)}
+    assert rates == {everywhere(0.01)}
+
+
+PAPER = optimizer_of("paper")
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0.5, 100), max_size=5), st.floats(0.01, 1))
 def test_drops_may_come_in_any_order_and_the_rate_never_rises(drops, factor):
-    choices = {"learning_rate": 1.0, "drop_factor": factor}
-    rates = [
-        learning_rate_at(epoch, drop_epochs=drops, **choices)
-        for epoch in np.linspace(0, 101, 50).tolist()
-    ]
-    backwards = learning_rate_at(60.0, drop_epochs=drops[::-1], **choices)
-    assert backwards == learning_rate_at(60.0, drop_epochs=drops, **choices)
+    choices = PAPER | {"learning_rate": 1.0, "drop_factor": factor}
+
+    def rate(epoch, drops):
+        return rates_at(epoch, choices | {"drop_epochs": tuple(drops)}).kernel
+
+    rates = [rate(epoch, drops) for epoch in np.linspace(0, 101, 50).tolist()]
+    assert rate(60.0, drops[::-1]) == rate(60.0, drops)
     assert rates == sorted(rates, reverse=True)
     assert rates[0] == 1.0
     assert rates[-1] == pytest.approx(factor ** len(drops))

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from PIL import Image
 
-from alexnet_jax.config import base, finish, trials
+from alexnet_jax.config import base, departures, finish, trials
 from alexnet_jax.report import page
 
 
@@ -35,6 +35,7 @@ def folder(tmp_path):
     experiment = {
         "command": "python -m alexnet_jax.main --config=x",
         "config": config.to_dict(),
+        "recipes": departures(config),
         "data": [
             {
                 "name": "digits",
@@ -115,6 +116,38 @@ def test_the_report_names_claim_figure_data_and_commit(folder):
     text = (folder / "report.md").read_text()
     for words in ("section 3.1", "figure.png", "1,438", "abc with uncommitted", "f00"):
         assert words in text
+
+
+def test_the_report_names_each_arms_recipe_and_what_departs_from_it(folder):
+    page.write(folder)
+    assert "- recipe of" not in (folder / "report.md").read_text()  # four layers
+    experiment = json.loads((folder / "experiment.json").read_text())
+    experiment["recipes"] = {
+        "ReLU": {"recipe": "caffe", "departures": {"data.crop_size": 64}},
+        "tanh": {"recipe": "paper", "departures": {}},
+    }
+    (folder / "experiment.json").write_text(json.dumps(experiment))
+    page.write(folder)
+    lines = (folder / "report.md").read_text().splitlines()
+    assert "- recipe of ReLU: caffe but data.crop_size=64" in lines
+    assert "- recipe of tanh: paper" in lines
+
+
+def test_the_report_repeats_the_warnings_of_the_trials(folder):
+    page.write(folder)
+    assert "Warnings" not in (folder / "report.md").read_text()
+    records = folder / "tanh/learning_rate=0.1/seed1/metrics.jsonl"
+    row = {
+        "kind": "diagnosis",
+        "step": 0,
+        "epoch": 0.0,
+        "warning": "it may never start",
+    }
+    records.write_text(json.dumps(row) + "\n" + records.read_text())
+    page.write(folder)
+    lines = (folder / "report.md").read_text().splitlines()
+    assert "## Warnings" in lines
+    assert "- tanh learning_rate=0.1 seed1: it may never start" in lines
 
 
 def test_the_figure_is_a_picture_and_says_whose_data_it_shows(folder):

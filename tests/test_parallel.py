@@ -1,5 +1,6 @@
 """The same step on any number of devices, each with its own share of the work."""
 
+import dataclasses
 import re
 from unittest import mock
 
@@ -13,13 +14,27 @@ from alexnet_jax.config import base
 from alexnet_jax.errors import UserError
 from alexnet_jax.model.network import build
 from alexnet_jax.training import step as steps
+from alexnet_jax.training.inputs import InputForm
+from alexnet_jax.training.optimizer import Rates
 from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.step import AXIS
 
 BATCH = 16
-SIZE = 16
+SIDE, SIZE = 20, 16  # of a whole image, and of a crop
+FORM = InputForm(
+    crop_size=SIZE,
+    mean="image",
+    channel_mean=(),
+    channel_scale=(1.0, 1.0, 1.0),
+    channel_order="rgb",
+    views="ten",
+)
+RULE = steps.Rule(rate_in_velocity=True, bias_decay=False)
 NUMBERS = steps.Numbers(
-    np.float32(0.01), np.float32(0.9), np.float32(0.0005), np.uint32(3)
+    Rates(*np.float32([0.01, 0.02, 0.005, 0.015])),
+    np.float32(0.9),
+    np.float32(0.0005),
+    np.uint32(3),
 )
 
 
@@ -50,20 +65,23 @@ def make_batch(epoch=0, size=SIZE, examples=BATCH):
     return {
         "image": draws.integers(0, 256, (examples, size, size, 3)).astype(np.uint8),
         "label": draws.integers(0, 10, examples).astype(np.int32),
+        "offset": draws.integers(0, 5, (examples, 2)).astype(np.int32),
+        "mirrored": draws.integers(0, 2, examples).astype(np.int32),
         "lighting": draws.standard_normal((examples, 3)).astype(np.float32),
+        "gain": draws.uniform(0.9, 1, examples).astype(np.float32),
         "example": np.arange(examples, dtype=np.int32),
         "epoch": np.full(examples, epoch, np.int32),
-        "weight": np.ones(examples, np.float32),
     }
 
 
-def mean_image(size=SIZE):
-    return np.full((size, size, 3), 127.5, np.float32)
+def mean_image(size=SIDE):
+    values = np.linspace(110, 140, size * size * 3, dtype=np.float32)
+    return values.reshape(size, size, 3)
 
 
 def trained(network, devices, train_step, place_batch, num_steps=3):
     """State after a few steps, and the counts of each, on the host."""
-    state = devices.place_state(steps.initial_state(network, 0))
+    state = devices.place_state(steps.initial_state(network, 0, RULE))
     mean = devices.place_state(mean_image())
     counts = []
     for epoch in range(num_steps):
@@ -76,7 +94,7 @@ def trained(network, devices, train_step, place_batch, num_steps=3):
 
 @pytest.fixture(scope="module")
 def train_step(network, devices):
-    return devices.spread_train(steps.make_train_step(network))
+    return devices.spread_train(steps.make_train_step(network, FORM, RULE))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +114,7 @@ def test_any_number_of_devices_gives_the_same_training(network, on_eight, count)
     """Up to rounding: masks, sums and updates know examples, not devices."""
     fewer = some_devices(count)
     assert len(fewer.devices) == count
-    train_step = fewer.spread_train(steps.make_train_step(network))
+    train_step = fewer.spread_train(steps.make_train_step(network, FORM, RULE))
     state, counts = trained(network, fewer, train_step, fewer.place_batch)
     np.testing.assert_allclose(counts, on_eight[1], rtol=1e-5)
     leaves, structure = jax.tree.flatten(state)
@@ -113,7 +131,7 @@ def test_shard_map_runs_the_very_step_and_checks_that_devices_agree(
     everywhere, share = PartitionSpec(), PartitionSpec(AXIS)
     train_step = jax.jit(
         jax.shard_map(
-            steps.make_train_step(network),
+            steps.make_train_step(network, FORM, RULE),
             mesh=devices.mesh,
             in_specs=(everywhere, share, everywhere, everywhere),
             out_specs=(everywhere, everywhere),
@@ -131,7 +149,7 @@ def test_shard_map_runs_the_very_step_and_checks_that_devices_agree(
 
 def test_every_device_ends_with_the_same_params(network, devices, train_step):
     state, _ = train_step(
-        devices.place_state(steps.initial_state(network, 0)),
+        devices.place_state(steps.initial_state(network, 0, RULE)),
         devices.place_batch(make_batch()),
         NUMBERS,
         devices.place_state(mean_image()),
@@ -144,12 +162,13 @@ def test_every_device_ends_with_the_same_params(network, devices, train_step):
 
 
 def test_evaluation_sums_over_all_devices(network, devices):
-    params = steps.initial_state(network, 0).params
-    batch = make_batch()
-    batch["weight"][-3:] = 0.0  # a last batch filled up
+    params = steps.initial_state(network, 0, RULE).params
+    batch = make_batch(size=SIDE)
+    batch = {name: batch[name] for name in ("image", "label", "example")}
+    batch["weight"] = (np.arange(BATCH) < BATCH - 3).astype(np.float32)  # filled up
     counted = []
     for some in (devices, some_devices(1)):
-        eval_step = some.spread_eval(steps.make_eval_step(network))
+        eval_step = some.spread_eval(steps.make_eval_step(network, FORM))
         placed = some.place_batch(batch)
         counts = eval_step(
             some.place_state(params), placed, some.place_state(mean_image())
@@ -169,13 +188,14 @@ def compiled(devices):
     """The text of a small two-tower AlexNet's step on eight devices, and its state."""
     model = base().model.to_dict() | {"width": 1 / 24}
     network = build(model, image_size=32, num_classes=10)
-    state = jax.eval_shape(lambda: steps.initial_state(network, 0))
+    state = jax.eval_shape(lambda: steps.initial_state(network, 0, RULE))
     batch = {
         name: jax.ShapeDtypeStruct((8, SHARE, *values.shape[1:]), values.dtype)
         for name, values in make_batch(size=32, examples=1).items()
     }
-    train_step = devices.spread_train(steps.make_train_step(network))
-    text = train_step.lower(state, batch, NUMBERS, mean_image(32)).compile().as_text()
+    form = dataclasses.replace(FORM, crop_size=32)
+    train_step = devices.spread_train(steps.make_train_step(network, form, RULE))
+    text = train_step.lower(state, batch, NUMBERS, mean_image(40)).compile().as_text()
     return text, state
 
 
@@ -299,7 +319,7 @@ def test_a_step_takes_its_state_over_and_leaves_the_original_alone(
     network, devices, train_step
 ):
     """Donated: the old weights' memory holds the new ones."""
-    original = steps.initial_state(network, 0)
+    original = steps.initial_state(network, 0, RULE)
     state = devices.place_state(original)
     batch, mean = devices.place_batch(make_batch()), devices.place_state(mean_image())
     after, _ = train_step(state, batch, NUMBERS, mean)

@@ -48,12 +48,45 @@ def test_the_largest_entry_of_each_component_is_positive():
         assert (vectors[largest, range(3)] > 0).all()
 
 
-def test_scaled_components_give_the_covariance_back():
+def test_the_channel_mean_is_the_mean_of_all_pixels():
     images = random_images(37)
-    scaled = statistics.compute([images]).scaled_components
+    got = statistics.compute([images]).channel_mean
+    assert got.dtype == np.float64
+    np.testing.assert_allclose(
+        got, images.reshape(-1, 3).mean(axis=0, dtype=np.float64), rtol=1e-12
+    )
+
+
+def test_components_of_scale_deviation_give_the_covariance_back():
+    images = random_images(37)
+    scaled = statistics.compute([images]).components("deviation")
     assert scaled.dtype == np.float32
     covariance = np.cov(images.reshape(-1, 3).astype(np.float64), rowvar=False)
     np.testing.assert_allclose(scaled @ scaled.T, covariance, rtol=1e-5)
+
+
+def test_components_of_scale_eigenvalue_are_those_of_intensities_0_to_1():
+    """Eigenvalue times eigenvector as the paper has them, then in grey levels."""
+    images = random_images(37)
+    scaled = statistics.compute([images]).components("eigenvalue")
+    assert scaled.dtype == np.float32
+    covariance = np.cov(images.reshape(-1, 3) / 255, rowvar=False)
+    for column, eigenvalue, eigenvector in zip(
+        scaled.T[::-1], *(part.T for part in np.linalg.eigh(covariance)), strict=True
+    ):
+        expected = 255 * eigenvalue * eigenvector
+        sign = np.sign(column @ expected)
+        np.testing.assert_allclose(column, sign * expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", ["deviation", "eigenvalue"])
+def test_components_are_the_eigenvectors_as_columns(scale):
+    """The longest first."""
+    found = statistics.compute([random_images(37)])
+    scaled = found.components(scale)
+    lengths = np.linalg.norm(scaled, axis=0)
+    assert (np.diff(lengths) < 0).all()
+    np.testing.assert_allclose(scaled / lengths, found.eigenvectors, atol=1e-6)
 
 
 @settings(deadline=None)
@@ -90,28 +123,19 @@ def test_grey_images_have_one_component_and_no_negative_variance(seed):
         atol=1e-6,
     )
     np.testing.assert_allclose(got.eigenvectors[:, 0], 3**-0.5, rtol=1e-6)
-    assert np.isfinite(got.scaled_components).all()
+    for scale in ("deviation", "eigenvalue"):
+        assert np.isfinite(got.components(scale)).all()
 
 
 def test_one_colour_has_no_variance():
     got = statistics.compute([np.full((4, 3, 3, 3), 200, np.uint8)])
     np.testing.assert_allclose(got.mean_image, 200)
     np.testing.assert_allclose(got.eigenvalues, 0, atol=1e-6)
-    assert np.isfinite(got.scaled_components).all()
+    for scale in ("deviation", "eigenvalue"):
+        assert np.isfinite(got.components(scale)).all()
 
 
 @pytest.mark.parametrize("batches", [[], iter(())], ids=["list", "iterator"])
 def test_no_images_are_refused(batches):
     with pytest.raises(ValueError, match="No images"):
         statistics.compute(batches)
-
-
-@pytest.mark.parametrize("size", [1, 4, 5, 8])
-def test_the_crop_mean_is_the_centre_of_the_mean_image(size):
-    mean_image = np.arange(8 * 8 * 3, dtype=np.float64).reshape(8, 8, 3)
-    got = statistics.Statistics(mean_image, np.ones(3), np.eye(3)).crop_mean(size)
-    offset = (8 - size) // 2
-    assert got.dtype == np.float32
-    np.testing.assert_array_equal(
-        got, mean_image[offset : offset + size, offset : offset + size]
-    )

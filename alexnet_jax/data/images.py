@@ -27,16 +27,20 @@ def decode(encoded: tf.Tensor) -> Image:
     return tf.ensure_shape(image, (None, None, 3))
 
 
-def rescale(image: Image, size: int) -> Image:
-    """Scales the shorter side to `size` and cuts out the central size x size.
+def rescale(image: Image, size: int, how: str) -> Image:
+    """To size x size: "shorter_side" scales it to `size` and cuts out the centre.
 
-    The paper names no resampling: this is bilinear, antialiased where it shrinks.
+    "warp" scales both sides, as Caffe's short recipe did. The paper names no resampling:
+    this is bilinear, antialiased where it shrinks.
     """
     height, width = tf.shape(image)[0], tf.shape(image)[1]
-    shorter = tf.minimum(height, width)
-    scaled = [
-        tf.maximum(size, _divide(side * size, shorter)) for side in (height, width)
-    ]
+    if how == "warp":
+        scaled = [size, size]
+    else:
+        shorter = tf.minimum(height, width)
+        scaled = [
+            tf.maximum(size, _divide(side * size, shorter)) for side in (height, width)
+        ]
     resized = tf.image.resize(image, scaled, method="bilinear", antialias=True)
     top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
     cut = resized[top : top + size, left : left + size]
@@ -49,37 +53,47 @@ def _divide(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return (2 * a + b) // (2 * b)
 
 
-def center_crop(image: Image, size: int) -> Image:
-    """The central size x size; of a batch of images, each one's."""
-    offset = (image.shape[-2] - size) // 2
-    return image[..., offset : offset + size, offset : offset + size, :]
+def center_offset(side: int, size: int) -> int:
+    """Of the central `size` of `side` pixels."""
+    return (side - size) // 2
 
 
-def random_crop(image: Image, size: int, seed: Seed) -> Image:
-    """size x size at one of the (side - size + 1)**2 places, each equally likely.
+def random_offset(side: int, size: int, seed: Seed) -> tf.Tensor:
+    """(y, x) of a crop at one of the (side - size + 1)**2 places, each equally likely.
 
     1089 for 224 of 256: the paper says 32 x 32, its code does 33 x 33.
     """
-    places = image.shape[0] - size + 1
-    offset = tf.random.stateless_uniform((2,), seed, 0, places, tf.int32, alg="philox")
+    places = side - size + 1
+    return tf.random.stateless_uniform((2,), seed, 0, places, tf.int32, alg="philox")
+
+
+def crop(image: Image, offset: tf.Tensor | int, size: int) -> Image:
+    """size x size from the pixel `offset` on, (y, x) or one number for both.
+
+    One number cuts a batch too, each image there.
+    """
+    if isinstance(offset, int):
+        return image[..., offset : offset + size, offset : offset + size, :]
     return tf.ensure_shape(
         tf.slice(image, [offset[0], offset[1], 0], [size, size, 3]), (size, size, 3)
     )
 
 
-def random_flip(image: Image, seed: Seed) -> Image:
-    """The image or its mirror image, left for right, each with probability 1/2."""
-    mirror = tf.random.stateless_uniform((), seed, 0, 2, tf.int32, alg="philox")
-    return tf.cond(mirror == 1, lambda: tf.reverse(image, [1]), lambda: image)
+def random_mirror(seed: Seed) -> tf.Tensor:
+    """Whether an image is reflected: 0 or 1, each with probability 1/2."""
+    return tf.random.stateless_uniform((), seed, 0, 2, tf.int32, alg="philox")
+
+
+def mirror(image: Image, mirrored: tf.Tensor) -> Image:
+    """The image, or if `mirrored` its mirror image, left for right."""
+    return tf.cond(mirrored == 1, lambda: tf.reverse(image, [1]), lambda: image)
 
 
 def lighting(components: tf.Tensor, deviation: float, seed: Seed) -> tf.Tensor:
     """One random shift of an image's colour, (R, G, B) in grey levels (section 4.1).
 
     components @ alpha with alpha ~ N(0, deviation**2) three times; the columns of
-    `components` (3, 3) are the principal components of the training set's RGB, each
-    scaled by its standard deviation. The paper's text multiplies by the eigenvalue,
-    the variance, which on 0..255 would shift by over a thousand; its code does this.
+    `components` (3, 3) are the scaled principal components of the training set's RGB.
     """
     alpha = tf.random.stateless_normal(
         (3,), seed, 0.0, deviation, tf.float32, alg="philox"

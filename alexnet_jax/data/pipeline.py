@@ -31,17 +31,55 @@ MEMORY_BYTES = 2**29
 # Random draws of one example, told apart.
 CROP, FLIP, LIGHTING = 0, 1, 2
 PURPOSES = 3
+SHARED = 2**32 - 1  # in place of the epoch, for draws that neighbours share
 
 
-class Batch(TypedDict):
-    """Examples of one step; `weight` is 0 for those that only fill up the last batch."""
+class TrainBatch(TypedDict):
+    """Augmented examples of one step.
+
+    `offset` (y, x) is where in the rescaled image the crop begins, `mirrored` whether
+    it was then reflected. `lighting` is to be added to the pixels, `gain` to multiply
+    them afterwards.
+    """
 
     image: UInt8[np.ndarray, "n h w 3"]
     label: Int32[np.ndarray, " n"]
+    offset: Int32[np.ndarray, "n 2"]
+    mirrored: Int32[np.ndarray, " n"]
     lighting: Float32[np.ndarray, "n 3"]
+    gain: Float32[np.ndarray, " n"]
     example: Int32[np.ndarray, " n"]
     epoch: Int32[np.ndarray, " n"]
+
+
+class EvalBatch(TypedDict):
+    """Whole rescaled images; `weight` is 0 for what only fills up the last batch."""
+
+    image: UInt8[np.ndarray, "n h w 3"]
+    label: Int32[np.ndarray, " n"]
+    example: Int32[np.ndarray, " n"]
     weight: Float32[np.ndarray, " n"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What is done to a training image, by the names of the configuration's `data`.
+
+    `components` (3, 3): what the lighting draws multiply, `Statistics.components`.
+    """
+
+    crop_size: int
+    random_crop: bool
+    random_flip: bool
+    crop_sharing: int
+    lighting_deviation: float
+    lighting_shrink: bool
+    lighting_off_epoch: float
+    components: Float32[np.ndarray, "3 3"]
+
+    @property
+    def is_random(self) -> bool:
+        return self.random_crop or self.random_flip or self.lighting_deviation > 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,6 +91,7 @@ class Rescaled:
 
     split: Split
     size: int
+    how: str
     images: tf.Tensor | None
     labels: tf.Tensor | None
 
@@ -67,7 +106,7 @@ class Rescaled:
         encoded, label = tf.numpy_function(
             self._read, [index], (tf.string, tf.int32), stateful=False
         )
-        image = images.rescale(images.decode(encoded), self.size)
+        image = images.rescale(images.decode(encoded), self.size, self.how)
         return image, tf.ensure_shape(label, ())
 
     def _read(self, index: np.int64) -> tuple[bytes, np.int32]:
@@ -85,7 +124,7 @@ class Data:
     statistics: statistics.Statistics
 
 
-def prepare(source: Source, *, rescale_size: int) -> Data:
+def prepare(source: Source, *, rescale: str, rescale_size: int) -> Data:
     """Rescales what fits into memory and computes the training set's statistics.
 
     Raises:
@@ -103,109 +142,159 @@ def prepare(source: Source, *, rescale_size: int) -> Data:
             file=sys.stderr,
             flush=True,
         )
-    train = _rescaled(source.train, rescale_size, in_memory)
-    validation = _rescaled(source.validation, rescale_size, in_memory)
+    train = _rescaled(
+        Rescaled(source.train, rescale_size, rescale, None, None), in_memory
+    )
+    validation = _rescaled(
+        Rescaled(source.validation, rescale_size, rescale, None, None), in_memory
+    )
     computed = statistics.compute(
         batch["image"][batch["weight"] > 0]
-        for batch in evaluation_batches(train, batch_size=256, crop_size=rescale_size)
+        for batch in evaluation_batches(train, batch_size=256)
     )
     return Data(source, train, validation, computed)
 
 
-def _rescaled(split: Split, size: int, in_memory: bool) -> Rescaled:
-    rescaled = Rescaled(split, size, None, None)
+def _rescaled(data: Rescaled, in_memory: bool) -> Rescaled:
+    """The same, with its images read into memory if they fit."""
     if not in_memory:
-        return rescaled
-    batches = list(evaluation_batches(rescaled, batch_size=256, crop_size=size))
+        return data
+    batches = list(evaluation_batches(data, batch_size=256))
     pixels = np.concatenate([batch["image"] for batch in batches])
     labels = np.concatenate([batch["label"] for batch in batches])
+    count = data.num_examples
     with tf.device("CPU"):
-        count = split.num_examples
-        return Rescaled(
-            split, size, tf.constant(pixels[:count]), tf.constant(labels[:count])
+        return dataclasses.replace(
+            data,
+            images=tf.constant(pixels[:count]),
+            labels=tf.constant(labels[:count]),
         )
 
 
 def train_batches(
     data: Rescaled,
+    augmentation: Augmentation,
     *,
     seed: int,
     start_step: int,
     num_steps: int,
     batch_size: int,
-    crop_size: int,
-    random_crop: bool,
-    random_flip: bool,
-    lighting_deviation: float,
-    components: Float32[np.ndarray, "3 3"],
-) -> Iterator[Batch]:
+) -> Iterator[TrainBatch]:
     """Batches of steps start_step .. num_steps - 1.
 
-    Epochs follow one another without a gap: example i of step s is number
-    s * batch_size + i of the endless row of epochs, each a permutation. So a batch can
+    Epochs follow one another without a gap: example i of step s has place
+    s * batch_size + i in the endless row of epochs, each a permutation. So a batch can
     hold the end of one epoch and the start of the next, none is lost, and the position
-    is the step. An example's augmentation depends on (seed, epoch, example) alone.
+    is the step. An example's lighting depends on (seed, epoch, example) alone, and so
+    do its crop and reflection; shared ones depend on (seed, place // crop_sharing).
     """
     count = data.num_examples
     first, last = start_step * batch_size, num_steps * batch_size
-    components = tf.constant(components)
 
     @tf.autograph.experimental.do_not_convert
-    def epoch_indices(epoch: tf.Tensor) -> tf.data.Dataset:
+    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        begin = tf.maximum(np.int64(0), first - epoch * count)
         indices = tf.numpy_function(
-            lambda epoch: order.epoch_order(seed, int(epoch), count)[
-                max(0, first - int(epoch) * count) : last - int(epoch) * count
+            lambda epoch, begin: order.epoch_order(seed, int(epoch), count)[
+                begin : last - int(epoch) * count
             ],
-            [epoch],
+            [epoch, begin],
             tf.int64,
             stateful=False,
         )
         indices = tf.ensure_shape(indices, (None,))
-        epochs = tf.fill(tf.shape(indices), epoch)
-        return tf.data.Dataset.from_tensor_slices((epochs, indices))
+        places = epoch * count + begin + tf.range(tf.size(indices, tf.int64))
+        return tf.data.Dataset.from_tensor_slices((places, indices))
 
     @tf.autograph.experimental.do_not_convert
-    def load(epoch: tf.Tensor, index: tf.Tensor) -> dict[str, tf.Tensor]:
-        def draw(purpose: int) -> tf.Tensor:
-            return tf.stack([(seed << 32) + epoch, index * PURPOSES + purpose])
-
+    def load(place: tf.Tensor, index: tf.Tensor) -> dict[str, tf.Tensor]:
         image, label = data.load(index)
-        offset = tf.zeros(tf.concat([tf.shape(index), [3]], axis=0))
-        if random_crop:
-            image = images.random_crop(image, crop_size, draw(CROP))
-        else:
-            image = images.center_crop(image, crop_size)
-        if random_flip:
-            image = images.random_flip(image, draw(FLIP))
-        if lighting_deviation > 0:
-            offset = images.lighting(components, lighting_deviation, draw(LIGHTING))
-        return _example(image, label, offset, index, epoch)
+        augmented = _augmented(image, augmentation, seed, place, index, count)
+        epoch = tf.cast(place // count, tf.int32)
+        return augmented | {
+            "label": label,
+            "example": tf.cast(index, tf.int32),
+            "epoch": epoch,
+        }
 
     epochs = tf.data.Dataset.range(first // count, -(-last // count))
-    one_by_one = random_crop or random_flip or lighting_deviation > 0
-    return _numpy(
-        _batched(epochs.flat_map(epoch_indices), load, data, batch_size, one_by_one)
-    )
+    examples = epochs.flat_map(of_epoch)
+    dataset = _batched(examples, load, data, batch_size, augmentation.is_random)
+    return cast(Iterator[TrainBatch], _numpy(dataset))
 
 
-def evaluation_batches(
-    data: Rescaled, *, batch_size: int, crop_size: int
-) -> Iterator[Batch]:
-    """Every example once, in order, its central crop; the last batch is filled up."""
-    for batch in _numpy(_evaluation_dataset(data, batch_size, crop_size)):
+def _augmented(
+    image: tf.Tensor,
+    augmentation: Augmentation,
+    seed: int,
+    place: tf.Tensor,
+    index: tf.Tensor,
+    count: int,
+) -> dict[str, tf.Tensor]:
+    """An image cropped and reflected, and what is still to be done to its pixels.
+
+    Or, where nothing is random, those of a batch.
+    """
+    size, sharing = augmentation.crop_size, augmentation.crop_sharing
+    side = image.shape[-2]
+
+    def draw(purpose: int) -> tf.Tensor:
+        if sharing > 1 and purpose != LIGHTING:
+            return tf.stack(
+                [(seed << 32) + SHARED, place // sharing * PURPOSES + purpose]
+            )
+        return tf.stack([(seed << 32) + place // count, index * PURPOSES + purpose])
+
+    shape = tf.shape(index)
+    center = images.center_offset(side, size)
+    offset = tf.fill(tf.concat([shape, [2]], axis=0), center)
+    mirrored = tf.zeros(shape, tf.int32)
+    if augmentation.random_crop:
+        offset = images.random_offset(side, size, draw(CROP))
+        image = images.crop(image, offset, size)
+    else:
+        image = images.crop(image, center, size)
+    if augmentation.random_flip:
+        mirrored = images.random_mirror(draw(FLIP))
+        image = images.mirror(image, mirrored)
+    shift = tf.zeros(tf.concat([shape, [3]], axis=0))
+    gain = tf.ones(shape)
+    deviation = augmentation.lighting_deviation
+    if deviation > 0:
+        components = tf.constant(augmentation.components)
+        shift = images.lighting(components, deviation, draw(LIGHTING))
+        if augmentation.lighting_shrink:
+            gain = tf.constant(1 / (1 + deviation), tf.float32)
+        if augmentation.lighting_off_epoch > 0:
+            on = place < round(augmentation.lighting_off_epoch * count)
+            shift = tf.where(on, shift, 0.0)
+            gain = tf.where(on, gain, 1.0)
+    return {
+        "image": image,
+        "offset": offset,
+        "mirrored": mirrored,
+        "lighting": shift,
+        "gain": gain,
+    }
+
+
+def evaluation_batches(data: Rescaled, *, batch_size: int) -> Iterator[EvalBatch]:
+    """Every example once, in order, whole; the last batch is filled up."""
+    for batch in _numpy(_evaluation_dataset(data, batch_size)):
         yield _filled_up(batch, batch_size)
 
 
 @functools.cache  # tracing the graph costs more than going through a small split
-def _evaluation_dataset(
-    data: Rescaled, batch_size: int, crop_size: int
-) -> tf.data.Dataset:
+def _evaluation_dataset(data: Rescaled, batch_size: int) -> tf.data.Dataset:
     @tf.autograph.experimental.do_not_convert
     def load(index: tf.Tensor) -> dict[str, tf.Tensor]:
         image, label = data.load(index)
-        offset = tf.zeros(tf.concat([tf.shape(index), [3]], axis=0))
-        image = images.center_crop(image, crop_size)
-        return _example(image, label, offset, index, tf.zeros_like(index))
+        return {
+            "image": image,
+            "label": label,
+            "example": tf.cast(index, tf.int32),
+            "weight": tf.ones(tf.shape(index)),
+        }
 
     indices = tf.data.Dataset.range(data.num_examples)
     return _batched(indices, load, data, batch_size, one_by_one=False)
@@ -226,18 +315,7 @@ def _batched(
     ).batch(batch_size)
 
 
-def _example(image, label, lighting, index, epoch) -> dict[str, tf.Tensor]:
-    return {
-        "image": image,
-        "label": label,
-        "lighting": lighting,
-        "example": tf.cast(index, tf.int32),
-        "epoch": tf.cast(epoch, tf.int32),
-        "weight": tf.ones(tf.shape(index)),
-    }
-
-
-def _filled_up(batch: Batch, batch_size: int) -> Batch:
+def _filled_up(batch: Any, batch_size: int) -> EvalBatch:
     """The batch with zeros behind it up to `batch_size`: their weight is 0 too."""
     missing = batch_size - len(batch["label"])
     if missing == 0:
@@ -246,10 +324,10 @@ def _filled_up(batch: Batch, batch_size: int) -> Batch:
     def fill(values: Any) -> np.ndarray:
         return np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
 
-    return cast(Batch, {name: fill(values) for name, values in batch.items()})
+    return cast(EvalBatch, {name: fill(values) for name, values in batch.items()})
 
 
-def _numpy(dataset: tf.data.Dataset) -> Iterator[Batch]:
+def _numpy(dataset: tf.data.Dataset) -> Iterator[Any]:
     """The batches as numpy arrays, prefetched; reading errors said to the user."""
     options = tf.data.Options()
     options.autotune.enabled = True

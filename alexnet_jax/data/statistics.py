@@ -22,20 +22,22 @@ class Statistics:
     eigenvalues: Float64[np.ndarray, "3"]
     eigenvectors: Float64[np.ndarray, "3 3"]
 
-    def crop_mean(self, size: int) -> Float32[np.ndarray, "s s 3"]:
-        """The central part of the mean image, subtracted from every crop.
-
-        As in the 2012 code, whatever the crop's place or reflection.
-        """
-        offset = (len(self.mean_image) - size) // 2
-        return self.mean_image[offset : offset + size, offset : offset + size].astype(
-            np.float32
-        )
-
     @property
-    def scaled_components(self) -> Float32[np.ndarray, "3 3"]:
-        """Each component times the standard deviation along it, as columns."""
-        return (self.eigenvectors * np.sqrt(self.eigenvalues)).astype(np.float32)
+    def channel_mean(self) -> Float64[np.ndarray, "3"]:
+        """Mean over all pixels of all images."""
+        return self.mean_image.mean(axis=(0, 1))
+
+    def components(self, scale: str) -> Float32[np.ndarray, "3 3"]:
+        """What the lighting draws multiply (section 4.1), as columns, in grey levels.
+
+        Scale "deviation", the 2012 code's: each component times the standard deviation
+        along it. "eigenvalue", the text's: times the variance, of intensities 0..1; on
+        0..255 it would shift colours by over a thousand grey levels.
+        """
+        lengths = np.sqrt(self.eigenvalues)
+        if scale == "eigenvalue":
+            lengths = self.eigenvalues / 255.0
+        return (self.eigenvectors * lengths).astype(np.float32)
 
 
 def compute(batches: Iterable[np.ndarray]) -> Statistics:

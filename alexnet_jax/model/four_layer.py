@@ -6,14 +6,22 @@ followed by 3x3/2 pooling, the first by maximum and the others by mean, and one 
 layer.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from alexnet_jax.model import layers
-from alexnet_jax.model.layers import Convolution, Dense, pooled_size
+from alexnet_jax.model.layers import (
+    Convolution,
+    Dense,
+    Start,
+    checked_pooled_size,
+    layer_key,
+)
 
 
 class FourLayer(nnx.Module):
@@ -27,33 +35,24 @@ class FourLayer(nnx.Module):
         *,
         image_size: int,
         num_classes: int,
-        activation: str,
-        pool_window: int,
-        pool_stride: int,
-        normalization: str,
-        norm_depth: int,
-        norm_k: float,
-        norm_alpha: float,
-        norm_beta: float,
-        dropout_rate: float,
+        channels: tuple[int, ...],
         width: float,
-        weight_deviations: tuple[float, ...],
-        biases: tuple[float, ...],
+        activation: str,
+        norm: Callable[[jax.Array], jax.Array],
+        pool: dict[str, Any],
+        dropout: dict[str, Any],
+        starts: list[Start],
+        dtype: str,
         key: Key[Array, ""],
     ) -> None:
-        self.activation = activation
-        self.pool = {"window": pool_window, "stride": pool_stride}
-        self.normalization = normalization
-        self.norm: dict[str, Any] = {
-            "depth": norm_depth,
-            "k": norm_k,
-            "alpha": norm_alpha,
-            "beta": norm_beta,
-            "towers": 1,
-        }
-        self.dropout_rate = dropout_rate
+        self.activate = layers.activation(activation)
+        self.norm = norm
+        self.pool = pool
+        self.window = {name: pool[name] for name in ("window", "stride", "rounding")}
+        self.dropout = dropout
+        self.dtype = dtype
 
-        def convolution(layer: int, name: str, inputs: int, outputs: int):
+        def convolution(index: int, inputs: int, outputs: int) -> Convolution:
             return Convolution(
                 inputs,
                 outputs,
@@ -61,43 +60,42 @@ class FourLayer(nnx.Module):
                 stride=1,
                 padding=((2, 2), (2, 2)),
                 towers=1,
-                deviation=layers.widened(weight_deviations[layer], layer, width),
-                bias=biases[layer],
-                key=layers.layer_key(key, name),
+                start=starts[index],
+                key=layer_key(key, f"conv{index + 1}"),
             )
 
-        c1, c2, c3 = (max(1, round(width * channels)) for channels in (32, 32, 64))
-        self.conv1 = convolution(0, "conv1", 3, c1)
-        self.conv2 = convolution(1, "conv2", c1, c2)
-        self.conv3 = convolution(2, "conv3", c2, c3)
+        c1, c2, c3 = (max(1, round(width * count)) for count in channels)
+        self.conv1 = convolution(0, 3, c1)
+        self.conv2 = convolution(1, c1, c2)
+        self.conv3 = convolution(2, c2, c3)
         size = image_size
-        for _ in range(3):
-            size = pooled_size(size, pool_window, pool_stride)
+        for name in ("pool1", "pool2", "pool3"):
+            size = checked_pooled_size(name, size, **self.window)
         self.fc4 = Dense(
-            size * size * c3,
-            num_classes,
-            deviation=layers.widened(weight_deviations[3], 3, width),
-            bias=biases[3],
-            key=layers.layer_key(key, "fc4"),
+            size * size * c3, num_classes, start=starts[3], key=layer_key(key, "fc4")
         )
 
     def __call__(
         self, x: Float[Array, "n h w 3"], dropout_keys: Key[Array, " n"] | None
     ) -> Float[Array, "n classes"]:
         """Logits; dropout is on where `dropout_keys` (one an example) are given."""
-        activate = layers.activation(self.activation)
+        return self.outputs(x, dropout_keys)["fc4"]
 
-        x = activate(layers.max_pool(self.conv1(x), **self.pool))
-        x = self.normalize(x)
-        x = layers.average_pool(activate(self.conv2(x)), **self.pool)
-        x = self.normalize(x)
-        x = layers.average_pool(activate(self.conv3(x)), **self.pool)
+    def outputs(
+        self, x: Float[Array, "n h w 3"], dropout_keys: Key[Array, " n"] | None
+    ) -> dict[str, jax.Array]:
+        """What each layer gives to the next, conv1 to fc4; fc4's are the logits."""
+        found: dict[str, jax.Array] = {}
+
+        x = x.astype(self.dtype)
+        x = self.activate(layers.max_pool(self.conv1(x), **self.pool))
+        found["conv1"] = x = self.norm(x)
+        x = layers.average_pool(self.activate(self.conv2(x)), **self.window)
+        found["conv2"] = x = self.norm(x)
+        x = layers.average_pool(self.activate(self.conv3(x)), **self.window)
+        found["conv3"] = x
 
         x = x.reshape(x.shape[0], -1)  # height, width, channel
-        x = layers.dropout(x, rate=self.dropout_rate, keys=dropout_keys, layer=4)
-        return self.fc4(x)
-
-    def normalize(self, x: jax.Array) -> jax.Array:
-        if self.normalization == "none":
-            return x
-        return layers.local_response_norm(x, **self.norm)
+        x = layers.dropout(x, keys=dropout_keys, layer=4, **self.dropout)
+        found["fc4"] = self.fc4(x).astype(jnp.float32)
+        return found

@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax.recipe import NO_RECIPE
 from alexnet_jax.report import figures, verdict
-from alexnet_jax.report.records import read_experiment, read_outcomes
+from alexnet_jax.report.records import Outcome, read_experiment, read_outcomes
 
 Table = list[list[str]]  # first row: headings
 
@@ -23,14 +24,16 @@ def write(folder: Path) -> str:
     figures.draw(summary, outcomes, folder)
     text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
     _replace(folder / "summary.json", text)
-    _replace(folder / "report.md", report(experiment, summary))
+    _replace(folder / "report.md", report(experiment, summary, outcomes))
     tables = "\n\n".join(plain(table) for table in _tables(summary))
     heading = f"{summary['experiment']} on {summary['dataset']}"
     figure = os.path.relpath(folder / "figure.png")
     return f"{heading}\n\n{tables}\n\nVerdict: {summary['verdict']}\n\nFigure: {figure}"
 
 
-def report(experiment: dict[str, Any], summary: dict[str, Any]) -> str:
+def report(
+    experiment: dict[str, Any], summary: dict[str, Any], outcomes: list[Outcome]
+) -> str:
     """The page: claim, verdict, figure, tables, and what they were measured with."""
     claim, data = summary["claim"], experiment["data"][0]
     commit = experiment["git"]["commit"] or "unknown"
@@ -50,8 +53,10 @@ def report(experiment: dict[str, Any], summary: dict[str, Any]) -> str:
         "weights, order of examples and augmentation, and are compared pair by pair. A "
         "tuned value is chosen on the seeds that are measured; the interval knows nothing "
         "of that choice.",
+        *_warnings(outcomes),
         "## Measured with",
         f"- command: `{experiment['command']}`\n"
+        f"{_recipes(experiment)}"
         f"- code: commit {commit}{dirty}\n"
         f"- data: {data['name']}, {data['train_examples']:,} training and "
         f"{data['validation_examples']:,} {data['validation_split']} images, fingerprint "
@@ -62,6 +67,29 @@ def report(experiment: dict[str, Any], summary: dict[str, Any]) -> str:
         f"{len(experiment['continued'])} times with other code or devices",
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def _warnings(outcomes: list[Outcome]) -> list[str]:
+    """A heading and the warnings of all trials, or nothing."""
+    lines = [
+        f"- {outcome.trial.name}: {row['warning']}"
+        for outcome in outcomes
+        for row in outcome.rows
+        if row.get("warning")
+    ]
+    return ["## Warnings", "\n".join(lines)] if lines else []
+
+
+def _recipes(experiment: dict[str, Any]) -> str:
+    """A line an arm: its recipe and what departs from it."""
+    lines = []
+    for arm, facts in experiment["recipes"].items():
+        if facts["recipe"] == NO_RECIPE:
+            continue
+        departing = [f"{name}={value}" for name, value in facts["departures"].items()]
+        but = f" but {', '.join(departing)}" if departing else ""
+        lines.append(f"- recipe of {arm}: {facts['recipe']}{but}\n")
+    return "".join(lines)
 
 
 def _tables(summary: dict[str, Any]) -> list[Table]:

@@ -54,7 +54,9 @@ def read_experiment(folder: Path) -> dict[str, Any]:
     path = folder / "experiment.json"
     try:
         experiment = json.loads(path.read_text())
-        missing = {"config", "data", "git", "versions", "devices"} - set(experiment)
+        missing = {"config", "recipes", "data", "git", "versions", "devices"} - set(
+            experiment
+        )
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
     if missing:

@@ -12,10 +12,18 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from alexnet_jax.data.pipeline import Batch, Data, evaluation_batches, train_batches
+from alexnet_jax.data.pipeline import (
+    Augmentation,
+    Data,
+    TrainBatch,
+    evaluation_batches,
+    train_batches,
+)
 from alexnet_jax.model.network import Network, Params, build
+from alexnet_jax.training import diagnosis
 from alexnet_jax.training import step as steps
-from alexnet_jax.training.optimizer import learning_rate_at
+from alexnet_jax.training.inputs import InputForm
+from alexnet_jax.training.optimizer import Rates, rates_at
 from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.record import Progress, Record
 
@@ -44,31 +52,41 @@ def train(
 
     trainer = Trainer.of(config, data, devices)
     plan = Plan.of(config, data.train.num_examples)
-    state = devices.place_state(steps.initial_state(trainer.network, seed))
-    mean_image = devices.place_state(data.statistics.crop_mean(config.data.crop_size))
-    evaluator = Evaluator(trainer, data, config, mean_image, devices, plan)
+    state = devices.place_state(
+        steps.initial_state(trainer.network, seed, trainer.rule)
+    )
+    statistics = data.statistics
+    mean = devices.place_state(
+        trainer.form.mean_of(statistics.mean_image, statistics.channel_mean)
+    )
+    evaluator = Evaluator(trainer, data, mean, devices, plan)
     meter = Meter(plan)
+    start = diagnosis.Start(config, num_classes=len(data.source.class_names))
 
     row = evaluator.row(state.params, 0)
     if not write(row):
         return "diverged", row
     batches = devices.placed(augmented_batches(config, data, seed, plan))
     for step, batch in enumerate(batches, start=1):
-        learning_rate = plan.learning_rate(step)
+        if step == 1:
+            row = diagnosis.row(trainer.diagnose(state.params, batch, mean), config)
+            record.write(row)
+            progress.warn(row["warning"])
         numbers = steps.Numbers(
-            np.float32(learning_rate),
+            Rates(*map(np.float32, plan.rates(step))),
             np.float32(config.optimizer.momentum),
             np.float32(config.optimizer.weight_decay),
             np.uint32(seed),
         )
-        state, counts = trainer.train_step(state, batch, numbers, mean_image)
+        state, counts = trainer.train_step(state, batch, numbers, mean)
         meter.add(counts)
         progress.advance(plan.batch_size)
 
         if plan.due(step, config.training.record_every_epochs):
-            row = meter.row(step)
+            row = start.checked(meter.row(step))
             if not write(row):
                 return "diverged", row
+            progress.warn(row.get("warning"))
         if plan.due(step, config.training.evaluate_every_epochs):
             row = evaluator.row(state.params, step)
             if not write(row):
@@ -79,19 +97,26 @@ def train(
 
 def augmented_batches(
     config: ConfigDict, data: Data, seed: int, plan: "Plan"
-) -> Iterator[Batch]:
+) -> Iterator[TrainBatch]:
     """The training batches of a trial, from its first step to its last."""
+    wanted = config.data
+    augmentation = Augmentation(
+        crop_size=wanted.crop_size,
+        random_crop=wanted.random_crop,
+        random_flip=wanted.random_flip,
+        crop_sharing=wanted.crop_sharing,
+        lighting_deviation=wanted.lighting_deviation,
+        lighting_shrink=wanted.lighting_shrink,
+        lighting_off_epoch=wanted.lighting_off_epoch,
+        components=data.statistics.components(wanted.lighting_scale),
+    )
     return train_batches(
         data.train,
+        augmentation,
         seed=seed,
         start_step=0,
         num_steps=plan.num_steps,
         batch_size=config.training.batch_size,
-        crop_size=config.data.crop_size,
-        random_crop=config.data.random_crop,
-        random_flip=config.data.random_flip,
-        lighting_deviation=config.data.lighting_deviation,
-        components=data.statistics.scaled_components,
     )
 
 
@@ -100,26 +125,40 @@ class Trainer:
     """A network with its steps, compiled at their first call."""
 
     network: Network
+    form: InputForm
+    rule: steps.Rule
     train_step: steps.TrainStep
     eval_step: steps.EvalStep
+    diagnose: diagnosis.Diagnose
 
     @staticmethod
     def of(config: ConfigDict, data: Data, devices: Devices) -> "Trainer":
         """One for all trials whose networks agree: they share its compilation."""
-        num_classes = len(data.source.class_names)
-        model = FrozenConfigDict(config.model)
-        return _trainer(model, config.data.crop_size, num_classes, devices)
+        return _trainer(
+            FrozenConfigDict(config.model),
+            InputForm.of(config.data),
+            steps.Rule(config.optimizer.rate_in_velocity, config.optimizer.bias_decay),
+            len(data.source.class_names),
+            devices,
+        )
 
 
 @functools.cache
 def _trainer(
-    model: FrozenConfigDict, image_size: int, num_classes: int, devices: Devices
+    model: FrozenConfigDict,
+    form: InputForm,
+    rule: steps.Rule,
+    num_classes: int,
+    devices: Devices,
 ) -> Trainer:
-    network = build(model, image_size=image_size, num_classes=num_classes)
+    network = build(model, image_size=form.crop_size, num_classes=num_classes)
     return Trainer(
         network,
-        devices.spread_train(steps.make_train_step(network)),
-        devices.spread_eval(steps.make_eval_step(network)),
+        form,
+        rule,
+        devices.spread_train(steps.make_train_step(network, form, rule)),
+        devices.spread_eval(steps.make_eval_step(network, form)),
+        diagnosis.make_diagnose(network, form),
     )
 
 
@@ -159,14 +198,9 @@ class Plan:
         now, before = (n * self.batch_size // period for n in (step, step - 1))
         return now > before or step == self.num_steps
 
-    def learning_rate(self, step: int) -> float:
+    def rates(self, step: int) -> Rates:
         """Of step number `step`, counted from 1."""
-        return learning_rate_at(
-            self.epoch(step - 1),
-            learning_rate=self.optimizer.learning_rate,
-            drop_epochs=self.optimizer.drop_epochs,
-            drop_factor=self.optimizer.drop_factor,
-        )
+        return rates_at(self.epoch(step - 1), self.optimizer)
 
     def row(
         self, kind: str, step: int, total: steps.Counts | None, rate: float | None
@@ -194,7 +228,7 @@ class Plan:
             "loss": mean("loss"),
             "top1_error": mean("top1_errors"),
             "top5_error": mean("top5_errors"),
-            "learning_rate": self.learning_rate(max(1, step)),
+            "learning_rate": float(self.rates(max(1, step)).kernel),
             "images_per_second": rate,
         }
         return row | ({"diverged": True} if total is None else {})
@@ -250,8 +284,7 @@ class Evaluator:
 
     trainer: Trainer
     data: Data
-    config: ConfigDict
-    mean_image: jax.Array
+    mean: jax.Array
     devices: Devices
     plan: Plan
 
@@ -261,10 +294,9 @@ class Evaluator:
         batches = evaluation_batches(
             self.data.validation,
             batch_size=self.devices.rounded_up(EVALUATION_BATCH),
-            crop_size=self.config.data.crop_size,
         )
         counts = [
-            self.trainer.eval_step(params, batch, self.mean_image)
+            self.trainer.eval_step(params, batch, self.mean)
             for batch in self.devices.placed(batches)
         ]
         columns = zip(*jax.device_get(counts), strict=True)

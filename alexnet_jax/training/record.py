@@ -128,6 +128,11 @@ class Progress:
             flush=True,
         )
 
+    def warn(self, warning: str | None) -> None:
+        """Says a warning, if there is one, with the name of what is being trained."""
+        if warning is not None:
+            self.say(f"Warning, {self.label}: {warning}")
+
     def say(self, message: str) -> None:
         """Prints a line without breaking the bar."""
         if self.bar is not None:

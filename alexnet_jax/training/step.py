@@ -13,14 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int, Key, UInt8, UInt32
+from jaxtyping import Array, Float, Int, Key, UInt32
 
 from alexnet_jax.model.network import Network, Params
-from alexnet_jax.training.optimizer import Scalar, update_rule
+from alexnet_jax.training.inputs import (
+    Batch,
+    InputForm,
+    train_input,
+    view_input,
+    views,
+)
+from alexnet_jax.training.optimizer import Rates, Scalar, update_rule
 
 AXIS = "batch"
-
-Batch = dict[str, jax.Array]
 
 
 @jax.tree_util.register_dataclass
@@ -38,10 +43,18 @@ class TrainState:
 class Numbers(NamedTuple):
     """What trials vary: traced, so that one compilation serves them all."""
 
-    learning_rate: Scalar
+    rates: Rates
     momentum: Scalar
     weight_decay: Scalar
     seed: UInt32[Array, ""] | np.uint32
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What of the update rule a compiled step is made for: see `optimizer.py`."""
+
+    rate_in_velocity: bool
+    bias_decay: bool
 
 
 class Counts(NamedTuple):
@@ -57,32 +70,36 @@ TrainStep = Callable[[TrainState, Batch, Numbers, jax.Array], tuple[TrainState, 
 EvalStep = Callable[[Params, Batch, jax.Array], Counts]
 
 
-def initial_state(network: Network, seed: int) -> TrainState:
+def initial_state(network: Network, seed: int, rule: Rule) -> TrainState:
     """First weights drawn with `seed`, at rest."""
     params = network.initialize(jax.random.key(seed))
-    rule = update_rule(learning_rate=0.0, momentum=0.0, weight_decay=0.0)
-    return TrainState(jnp.zeros((), jnp.int32), params, rule.init(params))
+    no_rates = Rates(0.0, 0.0, 0.0, 0.0)
+    update = update_rule(
+        rates=no_rates, momentum=0.0, weight_decay=0.0, **dataclasses.asdict(rule)
+    )
+    return TrainState(jnp.zeros((), jnp.int32), params, update.init(params))
 
 
-def make_train_step(network: Network) -> TrainStep:
-    """Returns train_step(state, batch, numbers, mean_image) -> state, counts.
+def make_train_step(network: Network, form: InputForm, rule: Rule) -> TrainStep:
+    """Returns train_step(state, batch, numbers, mean) -> state, counts.
 
-    The counts are of the batch before the update, with dropout on.
+    `mean` is `form.mean_of(...)`. The counts are of the batch before the update, with
+    dropout on.
     """
 
     def train_step(
         state: TrainState,
         batch: Batch,
         numbers: Numbers,
-        mean_image: Float[Array, "h w 3"],
+        mean: Float[Array, "h w 3"],
     ) -> tuple[TrainState, Counts]:
         keys = dropout_keys(numbers.seed, batch["epoch"], batch["example"])
-        images = network_input(batch["image"], mean_image, batch["lighting"])
+        images = train_input(batch, mean, form)
 
         def mean_loss(params: Params) -> tuple[jax.Array, Counts]:
             logits = network.apply(params, images, keys)
-            counts = count(logits, batch["label"], batch["weight"])
-            return counts.loss / len(batch["label"]), counts
+            counts = count(logits, batch["label"], jnp.ones(len(images)))
+            return counts.loss / len(images), counts
 
         # Under shard_map's check_vma, gradients with respect to parameters that count
         # as equal on all devices come out summed over the devices. Marked as varying,
@@ -91,38 +108,41 @@ def make_train_step(network: Network) -> TrainStep:
         gradients, counts = jax.grad(mean_loss, has_aux=True)(params)
         gradients = lax.pmean(gradients, AXIS)
 
-        rule = update_rule(
-            learning_rate=numbers.learning_rate,
+        update = update_rule(
+            rates=numbers.rates,
             momentum=numbers.momentum,
             weight_decay=numbers.weight_decay,
+            **dataclasses.asdict(rule),
         )
-        updates, velocity = rule.update(gradients, state.velocity, state.params)
+        updates, velocity = update.update(gradients, state.velocity, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, velocity), lax.psum(counts, AXIS)
 
     return train_step
 
 
-def make_eval_step(network: Network) -> EvalStep:
-    """Returns eval_step(params, batch, mean_image) -> counts, without dropout."""
+def make_eval_step(network: Network, form: InputForm) -> EvalStep:
+    """Returns eval_step(params, batch, mean) -> counts, without dropout.
 
-    def eval_step(
-        params: Params, batch: Batch, mean_image: Float[Array, "h w 3"]
-    ) -> Counts:
-        images = network_input(batch["image"], mean_image, batch["lighting"])
-        logits = network.apply(params, images, None)
-        return lax.psum(count(logits, batch["label"], batch["weight"]), AXIS)
+    Of several views the probabilities are averaged, not the logits (section 4.1).
+    """
+
+    def eval_step(params: Params, batch: Batch, mean: Float[Array, "h w 3"]) -> Counts:
+        images = batch["image"]
+        places = views(images.shape[1], form)
+
+        def log_probabilities(place: jax.Array) -> Float[Array, "n classes"]:
+            x = view_input(images, place, mean, form)
+            return jax.nn.log_softmax(network.apply(params, x, None))
+
+        if len(places) == 1:
+            averaged = log_probabilities(jnp.asarray(places[0]))
+        else:  # one view after the other: memory for one
+            of_views = lax.map(log_probabilities, jnp.asarray(places))
+            averaged = jax.nn.logsumexp(of_views, axis=0) - jnp.log(len(places))
+        return lax.psum(count(averaged, batch["label"], batch["weight"]), AXIS)
 
     return eval_step
-
-
-def network_input(
-    images: UInt8[Array, "n h w 3"],
-    mean_image: Float[Array, "h w 3"],
-    lighting: Float[Array, "n 3"],
-) -> Float[Array, "n h w 3"]:
-    """Grey levels of 0..255, minus the mean image, plus each image's colour shift."""
-    return images.astype(jnp.float32) - mean_image[None] + lighting[:, None, None, :]
 
 
 def dropout_keys(

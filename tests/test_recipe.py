@@ -1,0 +1,261 @@
+"""Which AlexNet: the recipes' choices, how a run takes them, and their page."""
+
+import dataclasses
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+from alexnet_jax import config as configuration
+from alexnet_jax.config import base, finish, get_field, set_field, trial_config, trials
+from alexnet_jax.errors import UserError
+from alexnet_jax.fields import FIELDS
+from alexnet_jax.recipe import (
+    CHOICES,
+    DEFAULT,
+    RECIPES,
+    SWITCHES,
+    departures,
+    without_effect,
+)
+from alexnet_jax.report import recipes as page
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "recipes.md"
+
+
+def overridden(*given, **values):
+    """A config of AlexNet as the command line makes it; "__" stands for a dot."""
+    config = given[0] if given else base()
+    overrides = {name.replace("__", "."): value for name, value in values.items()}
+    for name, value in overrides.items():
+        set_field(config, name, value)
+    return finish(config, overrides)
+
+
+def choices(config):
+    return {name: get_field(config, name) for name in CHOICES}
+
+
+# --- The rows ---------------------------------------------------------------------
+
+
+def test_every_choice_is_a_field_and_takes_its_default_from_the_default_recipe():
+    for name, choice in CHOICES.items():
+        assert FIELDS[name].default == choice.of(DEFAULT), name
+
+
+def test_each_recipe_is_right_by_the_fields_own_rules():
+    for recipe in RECIPES:
+        finished = overridden(recipe=recipe)
+        assert finished.recipe == recipe
+        assert choices(finished) == {n: c.of(recipe) for n, c in CHOICES.items()}
+
+
+def test_no_two_recipes_agree():
+    for one, other in itertools.combinations(RECIPES, 2):
+        assert any(c.of(one) != c.of(other) for c in CHOICES.values())
+
+
+def test_switches_and_what_they_switch_off_are_fields():
+    for switch, value, fields in SWITCHES:
+        assert type(value) is type(FIELDS[switch].default)
+        assert set(fields) <= set(FIELDS)
+
+
+def test_what_has_no_effect_is_told_with_what_switches_it_off():
+    values = {name: choice.of("torchvision") for name, choice in CHOICES.items()}
+    told = without_effect(values)
+    assert told["model.norm_k"] == "model.normalization=none"
+    assert told["model.biases"] == "model.initialization=fan_in"
+    assert told["data.lighting_scale"] == "data.lighting_deviation=0.0"
+    assert "model.pool_window" not in told
+
+
+# --- Taking one -------------------------------------------------------------------
+
+
+def test_the_default_recipe_is_source2012():
+    config = finish(base(), {})
+    assert config.recipe == DEFAULT == "source2012"
+    assert configuration.departures(config) == {
+        "alexnet": {"recipe": "source2012", "departures": {}}
+    }
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_single_choice_overrides_the_recipe_and_is_recorded(recipe):
+    config = overridden(recipe=recipe, optimizer__momentum=0.5)
+    assert config.optimizer.momentum == 0.5
+    expected = {n: c.of(recipe) for n, c in CHOICES.items()}
+    assert choices(config) == expected | {"optimizer.momentum": 0.5}
+    assert configuration.departures(config) == {
+        "alexnet": {"recipe": recipe, "departures": {"optimizer.momentum": 0.5}}
+    }
+
+
+def test_an_override_with_the_default_recipes_value_holds_under_another_recipe():
+    """source2012 has two towers: asked for by hand, torchvision gets them too."""
+    config = overridden(recipe="torchvision", model__towers=2)
+    assert config.model.towers == 2
+    found = configuration.departures(config)["alexnet"]
+    assert found == {"recipe": "torchvision", "departures": {"model.towers": 2}}
+
+
+def test_what_a_config_file_sets_stays_under_another_recipe():
+    config = base()
+    config.data.crop_size = 64
+    config = overridden(config, recipe="caffe")
+    assert config.data.crop_size == 64
+    assert config.model.norm_k == 1.0
+    found = configuration.departures(config)["alexnet"]["departures"]
+    assert found == {"data.crop_size": 64}
+
+
+def test_a_config_file_can_name_its_recipe():
+    config = base()
+    config.recipe = "caffe"
+    assert finish(config, {}).data.channel_order == "bgr"
+
+
+def test_arms_can_be_recipes():
+    config = base()
+    config.arms = {recipe: {"recipe": recipe} for recipe in RECIPES}
+    config.data.crop_size = 64
+    config = overridden(config, optimizer__momentum=0.5)
+    for trial in trials(config):
+        of_trial = trial_config(config, trial)
+        expected = {n: c.of(trial.arm) for n, c in CHOICES.items()} | {
+            "data.crop_size": 64,
+            "optimizer.momentum": 0.5,
+        }
+        assert choices(of_trial) == expected
+        assert of_trial.recipe == trial.arm
+    assert configuration.departures(config) == {
+        recipe: {
+            "recipe": recipe,
+            "departures": {"data.crop_size": 64, "optimizer.momentum": 0.5},
+        }
+        for recipe in RECIPES
+    }
+
+
+def test_an_arm_of_a_recipe_can_change_a_choice_of_it():
+    config = base()
+    config.arms = {
+        "plain": {"recipe": "caffe"},
+        "RGB": {"recipe": "caffe", "data.channel_order": "rgb"},
+    }
+    config = finish(config, {})
+    plain, rgb = (trial_config(config, trial) for trial in trials(config))
+    differing = [
+        name for name in FIELDS if get_field(plain, name) != get_field(rgb, name)
+    ]
+    assert differing == ["data.channel_order"]
+
+
+def test_tuned_values_are_tried_in_every_recipe():
+    config = base()
+    config.arms = {"a": {"recipe": "paper"}, "b": {"recipe": "torchvision"}}
+    config.tuned = {"optimizer.weight_decay": (0.1, 0.2)}
+    config = finish(config, {})
+    decays = [trial_config(config, t).optimizer.weight_decay for t in trials(config)]
+    assert decays == [0.1, 0.2, 0.1, 0.2]
+
+
+def test_the_four_layer_network_departs_from_nothing():
+    config = finish(base(network="four_layer"), {})
+    assert departures({"recipe": config.recipe}) == {}
+
+
+# --- Refusals ---------------------------------------------------------------------
+
+
+def test_a_recipe_that_does_not_exist_is_refused_with_the_nearest():
+    with pytest.raises(UserError, match=r"one of paper, .* Did you mean 'torchvision'"):
+        overridden(recipe="torchvison")
+    config = base()
+    config.arms = {"a": {}, "b": {"recipe": "cafe"}}
+    with pytest.raises(UserError, match="Did you mean 'caffe'"):
+        finish(config, {})
+
+
+def test_the_four_layer_network_comes_in_no_recipe():
+    with pytest.raises(UserError, match="in no recipe"):
+        overridden(base(network="four_layer"), recipe="paper")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "value", "reason"),
+    [
+        ("torchvision", "model.norm_k", 1.0, "model.normalization=none"),
+        ("torchvision", "model.norm_alpha", 1e-4, "model.normalization=none"),
+        ("torchvision", "model.biases", (0.0,) * 9, "model.initialization=fan_in"),
+        ("paper", "model.map_norm_size", 3, "model.map_norm=False"),
+        ("caffe", "data.lighting_scale", "deviation", "data.lighting_deviation=0.0"),
+        ("source2012", "data.channel_mean", (1.0, 2.0, 3.0), "data.mean=center"),
+    ],
+)
+def test_an_override_that_the_recipe_does_not_read_is_refused(
+    recipe, name, value, reason
+):
+    message = rf"config.{name}=.* has no effect: {reason} \(recipe {recipe}\)"
+    with pytest.raises(UserError, match=message):
+        overridden(recipe=recipe, **{name.replace(".", "__"): value})
+
+
+def test_it_is_taken_if_what_it_needs_is_switched_on_too():
+    config = overridden(
+        recipe="torchvision", model__normalization="local_response", model__norm_k=1.0
+    )
+    assert config.model.norm_k == 1.0
+
+
+def test_an_override_that_one_arm_reads_is_taken():
+    config = base()
+    config.arms = {"with": {}, "without": {"model.normalization": "none"}}
+    assert overridden(config, model__norm_k=1.0).model.norm_k == 1.0
+
+
+def test_an_arm_that_sets_what_it_does_not_read_is_refused():
+    config = base()
+    config.arms = {
+        "with": {},
+        "without": {"model.normalization": "none", "model.norm_k": 1.0},
+    }
+    with pytest.raises(UserError, match=r"Arm 'without': model\.norm_k has no effect"):
+        finish(config, {})
+
+
+def test_tuned_values_that_no_arm_reads_are_refused():
+    config = base()
+    config.model.normalization = "none"
+    config.tuned = {"model.norm_alpha": (1e-4, 1e-3)}
+    with pytest.raises(UserError, match=r"config.model.norm_alpha=.* has no effect"):
+        finish(config, {})
+
+
+# --- The page ---------------------------------------------------------------------
+
+
+def test_the_page_is_what_the_recipes_say():
+    assert DOCUMENT.read_text() == page.document(), (
+        "stale: python -m alexnet_jax.report.recipes > docs/recipes.md"
+    )
+
+
+def test_the_page_has_a_row_a_choice_and_a_dash_where_it_has_no_effect():
+    rows = re.findall(r"^\| `(\S+)` \| (.*) \|$", page.document(), re.MULTILINE)
+    told = {name: row.split(" | ") for name, row in rows if name in CHOICES}
+    assert set(told) == set(CHOICES)
+    # meaning, the four, note
+    assert told["model.norm_k"][1:5] == ["2", "2", "1", "–"]
+    assert told["model.towers"][1:5] == ["2", "2", "2", "1"]
+    assert told["model.weight_deviations"][1] == "0.01 in all"
+    assert told["data.channel_order"][1:5] == ["rgb", "rgb", "bgr", "rgb"]
+
+
+def test_the_page_would_not_be_the_same_with_another_choice(monkeypatch):
+    choice = dataclasses.replace(CHOICES["model.norm_k"], caffe=3.0)
+    monkeypatch.setitem(CHOICES, "model.norm_k", choice)
+    assert DOCUMENT.read_text() != page.document()

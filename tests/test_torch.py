@@ -1,0 +1,132 @@
+"""The recipes against PyTorch's own layers with the same weights, where it is installed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from alexnet_jax.config import base, finish
+from alexnet_jax.model import layers
+from alexnet_jax.model.network import build
+
+torch = pytest.importorskip(
+    "torch", reason="parity with PyTorch: pip install torch==2.13.0"
+)
+
+NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+LABELS = np.array([3, 7])
+
+
+class LocalResponseNorm(torch.nn.LocalResponseNorm):
+    """PyTorch's, which divides alpha by its size."""
+
+    def __init__(self, model):
+        depth = model["norm_depth"]
+        alpha, beta, k = (
+            depth * model["norm_alpha"],
+            model["norm_beta"],
+            model["norm_k"],
+        )
+        super().__init__(depth, alpha=alpha, beta=beta, k=k)
+
+
+def twin(recipe, model, widths):
+    """The recipe's network in PyTorch's layers, with their own weights, no dropout."""
+    nn = torch.nn
+    c1, c2, c3, c4, c5, f6, f7, classes = widths
+    padding = {"both": 2, "none": 0}[model["conv1_padding"]]
+    groups = model["towers"]
+    norm = (lambda: LocalResponseNorm(model)) if recipe == "caffe" else nn.Identity
+    pool = {"kernel_size": 3, "stride": 2, "ceil_mode": recipe == "caffe"}
+    return nn.Sequential(
+        *(nn.Conv2d(3, c1, 11, stride=4, padding=padding), nn.ReLU()),
+        *(norm(), nn.MaxPool2d(**pool)),
+        *(nn.Conv2d(c1, c2, 5, padding=2, groups=groups), nn.ReLU()),
+        *(norm(), nn.MaxPool2d(**pool)),
+        *(nn.Conv2d(c2, c3, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(c3, c4, 3, padding=1, groups=groups), nn.ReLU()),
+        *(nn.Conv2d(c4, c5, 3, padding=1, groups=groups), nn.ReLU()),
+        *(nn.MaxPool2d(**pool), nn.AdaptiveAvgPool2d((6, 6)), nn.Flatten()),
+        *(nn.Linear(36 * c5, f6), nn.ReLU()),
+        *(nn.Linear(f6, f7), nn.ReLU()),
+        nn.Linear(f7, classes),
+    )
+
+
+def from_torch_order(name, weight):
+    """A PyTorch weight in this project's layout."""
+    if weight.ndim == 4:
+        return weight.transpose(2, 3, 1, 0)  # HWIO
+    if name == "fc6":  # its inputs are channel, height, width there
+        outputs = weight.shape[0]
+        weight = weight.reshape(outputs, -1, 6, 6).transpose(0, 2, 3, 1)
+        weight = weight.reshape(outputs, -1)
+    return weight.T
+
+
+@pytest.mark.parametrize(("recipe", "size"), [("torchvision", 224), ("caffe", 227)])
+def test_logits_and_gradients_are_pytorchs(recipe, size):
+    config = base()
+    config.recipe = recipe
+    model = finish(config, {}).model.to_dict() | {"width": 0.25}
+    network = build(model, image_size=size, num_classes=10)
+    shapes = jax.eval_shape(network.initialize, jax.random.key(0))
+    assert tuple(shapes) == NAMES
+
+    torch.manual_seed(0)
+    there = twin(recipe, model, [shapes[name]["bias"].shape[0] for name in NAMES])
+    of_torch = [layer for layer in there if hasattr(layer, "weight")]
+    params = {
+        name: {
+            "kernel": jnp.array(from_torch_order(name, layer.weight.detach().numpy())),
+            "bias": jnp.array(layer.bias.detach().numpy()),
+        }
+        for name, layer in zip(NAMES, of_torch, strict=True)
+    }
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(lambda s: s.shape, shapes)
+
+    images = 2 * np.random.default_rng(0).normal(size=(2, size, size, 3))
+    images = images.astype(np.float32)
+    logits = there(torch.tensor(images.transpose(0, 3, 1, 2)))
+    torch.nn.functional.cross_entropy(logits, torch.tensor(LABELS)).backward()
+
+    def loss(params):
+        ours = network.apply(params, jnp.array(images), None)
+        losses = optax.softmax_cross_entropy_with_integer_labels(ours, LABELS)
+        return losses.mean(), ours
+
+    gradients, ours = jax.grad(loss, has_aux=True)(params)
+    spread = logits.detach().numpy().std()
+    np.testing.assert_allclose(
+        ours, logits.detach().numpy(), rtol=1e-4, atol=1e-4 * spread
+    )
+    for name, layer in zip(NAMES, of_torch, strict=True):
+        for kind, gradient in (
+            ("kernel", layer.weight.grad),
+            ("bias", layer.bias.grad),
+        ):
+            expected = gradient.numpy()
+            if kind == "kernel":
+                expected = from_torch_order(name, expected)
+            scale = np.abs(expected).max()
+            assert scale > 0, name
+            np.testing.assert_allclose(
+                gradients[name][kind], expected, rtol=1e-3, atol=2e-4 * scale
+            )
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (torch.nn.Conv2d(16, 480, 5), (5, 5, 16, 480)),
+        (torch.nn.Linear(900, 300), (900, 300)),
+    ],
+    ids=["convolution", "dense"],
+)
+def test_first_weights_of_torchvision_have_pytorchs_bound(layer, shape):
+    start = layers.Start(None, 0.0)
+    kernel, bias = layers.first_weights(shape, start, jax.random.key(0))
+    for ours, there in ((kernel, layer.weight), (bias, layer.bias)):
+        there = there.detach().abs().max().item()
+        assert jnp.abs(ours).max() == pytest.approx(there, rel=0.02)
