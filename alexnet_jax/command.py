@@ -16,15 +16,21 @@ from alexnet_jax.config import is_complete
 from alexnet_jax.errors import UserError, nearest
 from alexnet_jax.fields import FIELDS, TYPE_NAMES
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file; behind a colon, the dataset.", lock_config=True
-)
-
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """Runs a command; what goes wrong by the user's hand is said in one message."""
+def run(main: Callable[[list[str]], None], *, with_config: bool = True) -> None:
+    """Runs a command; what goes wrong by the user's hand is said in one message.
+
+    `with_config`: it needs --config, and leaves records.
+    """
+    if with_config:
+        config_flags.DEFINE_config_file(
+            "config",
+            None,
+            "Config file; behind a colon, the dataset.",
+            lock_config=True,
+        )
 
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1:
@@ -35,8 +41,11 @@ def run(main: Callable[[list[str]], None]) -> None:
         _use_compilation_cache()
         main(argv)
 
+    def parse(argv: list[str]) -> list[str]:
+        return _parse_flags(argv, with_config)
+
     try:
-        app.run(guarded, flags_parser=_parse_flags)
+        app.run(guarded, flags_parser=parse)
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
@@ -44,17 +53,17 @@ def run(main: Callable[[list[str]], None]) -> None:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
-        print(
-            "\nInterrupted. Records written so far are kept. The same command goes on: "
-            "finished trials are not repeated, the one under way starts again.",
-            file=sys.stderr,
+        kept = (
+            " Records written so far are kept. The same command goes on: finished "
+            "trials are not repeated, the one under way starts again."
         )
+        print(f"\nInterrupted.{kept if with_config else ''}", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
 def config_and_overrides() -> tuple[ConfigDict, dict[str, Any]]:
     """The config of --config with its overrides applied, and these by dotted name."""
-    return CONFIG.value, config_flags.get_override_values(flags.FLAGS["config"])
+    return flags.FLAGS.config, config_flags.get_override_values(flags.FLAGS["config"])
 
 
 def cache_folder() -> Path:
@@ -69,9 +78,10 @@ def _use_compilation_cache() -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def _parse_flags(argv: list[str], with_config: bool) -> list[str]:
     """absl's flags, with plain words for a config or a field that will not do."""
-    if not any(argument.startswith(("--help", "-help", "-?")) for argument in argv):
+    helped = any(argument.startswith(("--help", "-help", "-?")) for argument in argv)
+    if with_config and not helped:
         _check_config(argv)
         _check_fields(argv)
     try:

@@ -5,12 +5,14 @@ channels is tower a, the second half tower b; each reads its own half of the inp
 """
 
 import dataclasses
+import functools
 import math
 import zlib
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float, Key
@@ -18,6 +20,7 @@ from jaxtyping import Array, Float, Key
 from alexnet_jax.errors import UserError
 
 Images = Float[Array, "n h w c"]
+Kernel = Float[Array, "a b c d"]
 Mapped = Float[Array, "n i j d"]  # other sizes, perhaps other channels
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -52,18 +55,12 @@ class Convolution(nnx.Module):
         # Two convolutions, not feature_group_count=2: XLA on CPU runs the grouped
         # form 6 to 8 times slower.
         inputs = jnp.split(x, self.towers, axis=-1)
-        kernels = jnp.split(self.kernel[...], self.towers, axis=-1)
+        kernels = jnp.split(self.kernel[...].astype(x.dtype), self.towers, axis=-1)
         outputs = [
-            lax.conv_general_dilated(
-                x_tower,
-                kernel,
-                window_strides=(self.stride, self.stride),
-                padding=self.padding,
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
+            convolve(x_tower, kernel, stride=self.stride, padding=self.padding)
             for x_tower, kernel in zip(inputs, kernels, strict=True)
         ]
-        return jnp.concatenate(outputs, axis=-1) + self.bias[...]
+        return jnp.concatenate(outputs, axis=-1) + self.bias[...].astype(x.dtype)
 
 
 class Dense(nnx.Module):
@@ -82,7 +79,177 @@ class Dense(nnx.Module):
         self.bias = nnx.Param(bias)
 
     def __call__(self, x: Float[Array, "n i"]) -> Float[Array, "n o"]:
-        return x @ self.kernel[...] + self.bias[...]
+        return x @ self.kernel[...].astype(x.dtype) + self.bias[...].astype(x.dtype)
+
+
+# Multiplications an image from which the weight gradient's loop pays on a CPU. On an
+# EPYC core it was 3.1 times as fast as XLA's at AlexNet's conv1 (105 million), 1.2 to
+# 1.3 times at conv3 to conv5 (37 and more) and as fast at conv2 (112), but up to 3
+# times as slow at those of the four-layer network (10 and fewer).
+LOOP_FROM = 20_000_000
+
+
+def convolve(x: Images, kernel: Kernel, *, stride: int, padding: Padding) -> Mapped:
+    """Cross-correlates images with a kernel: one tower, no bias."""
+    rows, columns = _convolved_sides(x, kernel, stride, padding)
+    if rows * columns * kernel.size < LOOP_FROM:
+        return _convolve_by_library(x, kernel, stride, padding)
+    return _convolve(x, kernel, stride, padding)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _convolve(x: Images, kernel: Kernel, stride: int, padding: Padding) -> Mapped:
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=lambda x, kernel: _convolve_by_library(x, kernel, stride, padding),
+        default=lambda x, kernel: _convolve_on_gpu(x, kernel, stride, padding),
+    )
+
+
+def _convolve_forward(x, kernel, stride, padding):
+    return _convolve(x, kernel, stride, padding), (x, kernel)
+
+
+def _convolve_backward(stride, padding, saved, gradient):
+    """Both gradients as XLA takes them, but on a CPU the kernel's by a loop."""
+
+    def on_cpu(x, kernel, gradient):
+        _, of_x = jax.vjp(lambda x: _convolve_by_library(x, kernel, stride, padding), x)
+        return *of_x(gradient), kernel_gradient(
+            x, gradient, kernel.shape, stride=stride, padding=padding
+        )
+
+    def on_gpu(x, kernel, gradient):
+        _, of_both = jax.vjp(
+            lambda x, kernel: _convolve_on_gpu(x, kernel, stride, padding), x, kernel
+        )
+        return of_both(gradient)
+
+    return lax.platform_dependent(*saved, gradient, cpu=on_cpu, default=on_gpu)
+
+
+_convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+def _convolve_by_library(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: Padding
+) -> jax.Array:
+    strides, layout = (stride, stride), ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+        x, kernel, strides, padding, dimension_numbers=layout
+    )
+
+
+def _convolve_on_gpu(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: Padding
+) -> jax.Array:
+    """Folded where bfloat16 images have three channels: conv1. Not timed on a GPU."""
+    if x.dtype == jnp.bfloat16 and x.shape[3] < 8 and stride > 1:
+        return folded_convolve(x, kernel, stride=stride, padding=padding)
+    return _convolve_by_library(x, kernel, stride, padding)
+
+
+def folded_convolve(
+    x: Images, kernel: Kernel, *, stride: int, padding: Padding
+) -> Mapped:
+    """`convolve` with each stride x stride square of pixels folded into one.
+
+    Their channels come to lie side by side and the stride becomes 1: conv1's
+    227 x 227 x 3 by 11 x 11 / 4 is 57 x 57 x 48 by 3 x 3 / 1, with 19% more
+    multiplications, by zeros. GPU matrix units want channels in eights, to which XLA
+    does not pad bfloat16.
+    """
+    layout = ("NHWC", "OHWI", "NHWC")
+    images = _folded_images(x, kernel.shape, stride, padding)
+    kernels = _folded_kernel(kernel, stride)
+    return lax.conv_general_dilated(
+        images, kernels, (1, 1), "VALID", dimension_numbers=layout
+    )
+
+
+def kernel_gradient(
+    x: Images,
+    gradient: Mapped,
+    shape: tuple[int, ...],
+    *,
+    stride: int,
+    padding: Padding,
+) -> Kernel:
+    """The gradient of `convolve` with respect to its kernel, of this shape.
+
+    Image by image one matrix product, whose operands then stay in the cache: (output
+    channels, pixels) by (pixels, what each saw of the folded image). XLA on CPU takes
+    the whole as a convolution by a kernel of the images' size.
+    """
+    rows, columns, outputs = gradient.shape[1:]
+    height, width = (-(-window // stride) for window in shape[:2])
+    kind = jnp.promote_types(x.dtype, jnp.float32)
+
+    def of_image(number: int | jax.Array) -> jax.Array:
+        image = lax.dynamic_slice_in_dim(x, number, 1)
+        image = _folded_images(image, shape, stride, padding)[0]
+        seen = [
+            image[i : i + rows, j : j + columns]
+            for i in range(height)
+            for j in range(width)
+        ]
+        patches = jnp.concatenate(seen, axis=-1).reshape(rows * columns, -1)
+        errors = lax.dynamic_index_in_dim(gradient, number, keepdims=False)
+        errors = errors.reshape(rows * columns, outputs)
+        return lax.dot(errors.T, patches, preferred_element_type=kind)
+
+    # From the first image's, not from zeros: under shard_map these would count as equal
+    # on all devices.
+    total = lax.fori_loop(
+        1, len(x), lambda number, total: total + of_image(number), of_image(0)
+    )
+    total = total.reshape(outputs, height, width, -1).astype(x.dtype)
+    unfold = jax.linear_transpose(
+        lambda kernel: _folded_kernel(kernel, stride),
+        jax.ShapeDtypeStruct(shape, x.dtype),
+    )
+    return unfold(total)[0]
+
+
+def _convolved_sides(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: Padding
+) -> tuple[int, int]:
+    height, width = (
+        (x.shape[1 + axis] + sum(padding[axis]) - kernel.shape[axis]) // stride + 1
+        for axis in (0, 1)
+    )
+    return height, width
+
+
+def _folded_images(
+    x: jax.Array, kernel_shape: tuple[int, ...], stride: int, padding: Padding
+) -> jax.Array:
+    """(n, h, w, c) as (n, h / stride, w / stride, stride * stride * c), padded."""
+    edges = []
+    for side, window, (before, after) in zip(
+        x.shape[1:3], kernel_shape, padding, strict=False
+    ):
+        pixels = (side + before + after - window) // stride + 1
+        whole = (pixels - 1 + -(-window // stride)) * stride
+        edges.append((before, whole - before - side, 0))  # negative: cuts off
+    return _fold(
+        lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)]), stride
+    )
+
+
+def _folded_kernel(kernel: jax.Array, stride: int) -> jax.Array:
+    """(a, b, c, d) as (d, a / stride, b / stride, stride * stride * c), with zeros."""
+    rows, columns = (-window % stride for window in kernel.shape[:2])
+    whole = jnp.pad(kernel, ((0, rows), (0, columns), (0, 0), (0, 0)))
+    return _fold(jnp.moveaxis(whole, -1, 0), stride)
+
+
+def _fold(x: jax.Array, stride: int) -> jax.Array:
+    n, height, width, channels = x.shape
+    rows, columns = height // stride, width // stride
+    x = x.reshape(n, rows, stride, columns, stride, channels).swapaxes(2, 3)
+    return x.reshape(n, rows, columns, stride * stride * channels)
 
 
 def layer_key(key: Key[Array, ""], name: str) -> Key[Array, ""]:
@@ -156,41 +323,199 @@ def local_response_norm(
     on i, clipped at the edges of i's own tower: as in the 2012 code no sum crosses
     from one tower to the other. `alpha` multiplies the sum undivided, as printed.
     """
-    shape = x.shape
-    x = x.reshape(*shape[:3], towers, shape[3] // towers)
-    window = (1, 1, 1, 1, depth)
-    before, after = depth // 2, (depth - 1) // 2
-    padding = ((0, 0),) * 4 + ((before, after),)
-    energy = lax.reduce_window(x * x, 0.0, lax.add, window, (1,) * 5, padding)
-    return (x * (k + alpha * energy) ** -beta).reshape(shape)
+    apart = x.reshape(*x.shape[:3], towers, x.shape[3] // towers)
+    window = ((4, depth // 2, (depth - 1) // 2),)
+    return _normalize(apart, window, k, alpha, beta).reshape(x.shape)
+
+
+def map_norm(x: Images, *, size: int, k: float, alpha: float, beta: float) -> Images:
+    """Divides each activation by the energy around it in its own map.
+
+    The 2012 code's second normalization in layer 2, which the paper leaves out:
+    a / (k + alpha * sum a**2) ** beta over size x size pixels, clipped at the edges.
+    """
+    lines = size // 2, (size - 1) // 2
+    return _normalize(x, ((1, *lines), (2, *lines)), k, alpha, beta)
+
+
+# Where a normalization sums: (axis, values before, values behind), one after the other.
+Window = tuple[tuple[int, int, int], ...]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def _normalize(
+    x: Float[Array, "*axes"], window: Window, k: float, alpha: float, beta: float
+) -> Float[Array, "*axes"]:
+    """x / (k + alpha * sum x**2) ** beta; its backward pass saves only x.
+
+    Summing again costs nothing measurable; saved, the energies of layer 1 alone take
+    as much memory as its activations.
+    """
+    scale = k + alpha * _energy(x, window)
+    return (x * _reciprocal_power(scale, beta)).astype(x.dtype)
+
+
+def _normalize_forward(x, window, k, alpha, beta):
+    return _normalize(x, window, k, alpha, beta), x
+
+
+def _normalize_backward(window, k, alpha, beta, x, gradient):
+    """dx_i = g_i s_i**-beta - 2 alpha beta x_i sum_j g_j x_j s_j**(-beta - 1).
+
+    Over those j in whose sum i is: the window mirrored, which is another of even depth.
+    """
+    scale = k + alpha * _energy(x, window)
+    direct = gradient * _reciprocal_power(scale, beta)
+    mirrored = tuple((axis, behind, before) for axis, before, behind in window)
+    crossed = _window_sum(direct * x / scale, mirrored)
+    return ((direct - 2 * alpha * beta * x * crossed).astype(x.dtype),)
+
+
+_normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
+def _energy(x: jax.Array, window: Window) -> jax.Array:
+    """Sums of squares, in float32 at least: bfloat16 would keep 3 digits of them."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return _window_sum(x * x, window)
+
+
+def _window_sum(x: jax.Array, window: Window) -> jax.Array:
+    """Sums over the neighbours on each axis: over a square, sums of sums of lines."""
+    # Five shifted slices instead took 1.3 times as long on an EPYC core (and 0.85
+    # times on a Xeon).
+    for axis, before, behind in window:
+        sizes = [1] * x.ndim
+        sizes[axis] = before + 1 + behind
+        padding = [(0, 0)] * x.ndim
+        padding[axis] = (before, behind)
+        zero = np.zeros((), x.dtype)
+        x = lax.reduce_window(x, zero, lax.add, sizes, (1,) * x.ndim, padding)
+    return x
+
+
+def _reciprocal_power(x: jax.Array, beta: float) -> jax.Array:
+    """x ** -beta, for the paper's 0.75 by roots: 2 to 3 times as fast as a power."""
+    if beta == 0.75:
+        return lax.rsqrt(x) * lax.rsqrt(lax.sqrt(x))
+    return x**-beta
 
 
 def pooled_size(size: int, window: int, stride: int, rounding: str) -> int:
-    """Pixels left of `size`.
+    """Pixels left of `size`; below 1 if none is.
 
-    Rounding "up", as cuda-convnet and Caffe do, the last window may overhang the edge:
-    32 -> 16 for 3/2, where "down", the usual rule, gives 15. For AlexNet's own 55, 27
-    and 13 both give 27, 13 and 6.
+    Rounded "up", by cuda-convnet's rule, the last window may overhang the edge:
+    32 -> 16 for 3/2; "down", by the usual one, 15. For AlexNet's own 55, 27 and 13
+    both give 27, 13 and 6.
     """
     if rounding == "up":
         return 1 + math.ceil(max(0, size - window) / stride)
-    return (size - window) // stride + 1
+    return 1 + (size - window) // stride
 
 
 def max_pool(
     x: Images, *, window: int, stride: int, rounding: str, ties: str
 ) -> Mapped:
-    """Maximum over window x window, every `stride` pixels (section 3.4)."""
-    padding = _overhang(x.shape, window, stride, rounding)
-    return nnx.max_pool(x, (window, window), (stride, stride), padding)
+    """Maximum over window x window, every `stride` pixels (section 3.4).
+
+    Of equal maxima the gradient goes to the "first", in rows from the top left, or to
+    "all", as in cuda-convnet. The first is what today's libraries do, and the same to
+    the bit as `nnx.max_pool`, whose gradient, XLA's select-and-scatter, takes 8 to 14
+    times as long on a CPU and is refused on GPUs where results must be deterministic.
+    """
+    return _max_pool(x, x.shape[1:3], window, stride, rounding, ties)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4, 5))
+def _max_pool(
+    x: Images,
+    sides: tuple[int, ...],
+    window: int,
+    stride: int,
+    rounding: str,
+    ties: str,
+) -> Mapped:
+    views = _views(x, window, stride, rounding)
+    return functools.reduce(jnp.maximum, views)
+
+
+def _max_pool_forward(x, sides, window, stride, rounding, ties):
+    """Saves, of the first maxima, only their places in their windows: small integers."""
+    if ties == "all":
+        maximum = _max_pool(x, sides, window, stride, rounding, ties)
+        return maximum, (x, maximum)
+    maximum, *others = _views(x, window, stride, rounding)
+    kind = jnp.uint8 if window**2 <= 256 else jnp.int32
+    place = jnp.zeros(maximum.shape, kind)
+    for number, view in enumerate(others, start=1):
+        place = jnp.where(view > maximum, kind(number), place)
+        maximum = jnp.maximum(maximum, view)
+    return maximum, (None, place)
+
+
+def _max_pool_backward(sides, window, stride, rounding, ties, saved, gradient):
+    """Collects, for each pixel, the gradients of the windows that it won.
+
+    The pixels of one phase, (row % stride, column % stride), lie at the same places in
+    their windows, so that each phase is a sum of a few shifted slices.
+    """
+    x, won = saved  # won: the maxima themselves, or where they were
+    rows, columns = (-(-side // stride) for side in sides)  # pixels of a phase
+    ahead = (window - 1) // stride
+    edges = [(ahead, rows - won.shape[1], 0), (ahead, columns - won.shape[2], 0)]
+    edges = [(0, 0, 0), *edges, (0, 0, 0)]
+    won, gradient = (lax.pad(v, np.zeros((), v.dtype), edges) for v in (won, gradient))
+    if x is not None:
+        room = [(0, rows * stride - sides[0]), (0, columns * stride - sides[1])]
+        x = jnp.pad(x, ((0, 0), *room, (0, 0)))
+
+    def phase(top: int, left: int) -> jax.Array:
+        total = jnp.zeros((), gradient.dtype)
+        # Backwards: from the first window to the last, the order of the library's sum.
+        for i in reversed(range(top, window, stride)):
+            for j in reversed(range(left, window, stride)):
+                row, column = ahead - i // stride, ahead - j // stride
+                there = np.s_[:, row : row + rows, column : column + columns]
+                wanted = (
+                    i * window + j if x is None else x[:, top::stride, left::stride]
+                )
+                total += jnp.where(won[there] == wanted, gradient[there], 0)
+        return total
+
+    phases = [
+        jnp.stack([phase(top, left) for left in range(stride)], axis=3)
+        for top in range(stride)
+    ]
+    whole = jnp.stack(phases, axis=2)  # n, rows, stride, columns, stride, c
+    whole = whole.reshape(len(whole), rows * stride, columns * stride, -1)
+    return (whole[:, : sides[0], : sides[1]],)
+
+
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def _views(x: jax.Array, window: int, stride: int, rounding: str) -> list[jax.Array]:
+    """For each place in the window, row by row, the pixel there of every window."""
+    edges = _overhang(x.shape, window, stride, rounding)
+    x = jnp.pad(x, ((0, 0), *edges, (0, 0)), constant_values=-jnp.inf)
+    rows, columns = (
+        (pooled_size(side, window, stride, rounding) - 1) * stride + 1
+        for side in x.shape[1:3]
+    )
+    return [
+        x[:, i : i + rows : stride, j : j + columns : stride]
+        for i in range(window)
+        for j in range(window)
+    ]
 
 
 def average_pool(x: Images, *, window: int, stride: int, rounding: str) -> Mapped:
     """Mean over the pixels of each window that lie inside the image."""
     padding = _overhang(x.shape, window, stride, rounding)
-    return nnx.avg_pool(
+    mean = nnx.avg_pool(
         x, (window, window), (stride, stride), padding, count_include_pad=False
     )
+    return mean.astype(x.dtype)  # the library's counts are float32
 
 
 def _overhang(
@@ -199,8 +524,8 @@ def _overhang(
     """Padding at the bottom and right that makes room for the last window."""
 
     def after(size: int) -> int:
-        needed = (pooled_size(size, window, stride, rounding) - 1) * stride + window
-        return max(0, needed - size)
+        windows = pooled_size(size, window, stride, rounding)
+        return max(0, (windows - 1) * stride + window - size)
 
     return (0, after(shape[1])), (0, after(shape[2]))
 
@@ -236,23 +561,6 @@ def no_pixels(name: str, size: int, numerator: str, stride: int) -> UserError:
         f"({numerator}) / {stride} + 1 < 1. "
         "Give larger images (--config.data.crop_size)."
     )
-
-
-def map_norm(x: Images, *, size: int, k: float, alpha: float, beta: float) -> Images:
-    """Divides each activation by the energy around it in its own map.
-
-    The 2012 code's second normalization in layer 2, which the paper leaves out:
-    a / (k + alpha * sum a**2) ** beta over size x size pixels, clipped at the edges.
-    """
-    before, after = size // 2, (size - 1) // 2
-    energy = x * x
-    for axis in (1, 2):  # the sum over a square is a sum of sums over lines
-        window = [1, 1, 1, 1]
-        window[axis] = size
-        padding = [(0, 0)] * 4
-        padding[axis] = (before, after)
-        energy = lax.reduce_window(energy, 0.0, lax.add, window, (1,) * 4, padding)
-    return x * (k + alpha * energy) ** -beta
 
 
 def dropout(
