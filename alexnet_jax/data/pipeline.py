@@ -84,7 +84,7 @@ class Augmentation:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rescaled:
-    """A split whose images come rescaled and centre-cropped to size x size.
+    """A split whose images come rescaled to size x size, by `images.rescale`.
 
     `images` and `labels` hold all of them where they fit into memory, else None.
     """
