@@ -174,7 +174,7 @@ _FIELDS: dict[str, Field] = {
     ),
     "training.evaluate_every_epochs": Field(1.0, "epochs between evaluations", above=0),
     "training.warn_below_spread": Field(
-        0.001, "of the logits between images at the start: diagnosis.py", minimum=0
+        0.0003, "of the logits between images at the start: diagnosis.py", minimum=0
     ),
     "training.warn_after_steps": Field(
         2000, "by then the loss is below ln(classes), or a warning is given", minimum=1

@@ -60,11 +60,9 @@ def test_the_plain_network_is_ours_with_its_gradient():
 
 @pytest.mark.parametrize(("towers", "count"), [(2, 60_965_224), (1, 62_378_344)])
 def test_pytorchs_network_has_as_many_parameters(towers, count):
-    torch = pytest.importorskip("torch", reason="PyTorch is no dependency")
-    with torch.device("meta"):
-        network = contenders.torch_alexnet(towers)
-        assert sum(p.numel() for p in network.parameters()) == count
-        assert network(torch.empty(2, 3, 224, 224)).shape == (2, 1000)
+    pytest.importorskip("torch", reason="PyTorch is no dependency")
+    network = contenders.torch_alexnet(towers)
+    assert sum(p.numel() for p in network.parameters()) == count
 
 
 def test_forms_take_turns():
