@@ -417,16 +417,22 @@ def wait_for_torch() -> None:
 
 def torch_both_ways(module: Any, x: jax.Array, of_images: bool = True) -> Form:
     torch = pytorch()
-    kind = torch.bfloat16 if x.dtype == jnp.bfloat16 else torch.float32
+    lower = x.dtype == jnp.bfloat16
     images = torch.from_numpy(np.array(x, np.float32).transpose(0, 3, 1, 2).copy())
-    images = images.to(torch_device(), kind).requires_grad_(of_images)
-    module = module.to(torch_device(), kind)
-    gradient = torch.ones_like(module(images))
+    images = images.to(torch_device(), torch.bfloat16 if lower else torch.float32)
+    images.requires_grad_(of_images)
+    module = module.to(torch_device())
+
+    def forward() -> Any:
+        with torch.autocast(torch_device(), torch.bfloat16, enabled=lower):
+            return module(images)
+
+    gradient = torch.ones_like(forward())
 
     def run() -> None:
         images.grad = None
         module.zero_grad()
-        module(images).backward(gradient)
+        forward().backward(gradient)
         wait_for_torch()
 
     return run
