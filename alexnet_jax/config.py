@@ -13,13 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 from alexnet_jax import checks
 from alexnet_jax import recipe as recipes
 from alexnet_jax.errors import UserError
 from alexnet_jax.fields import FIELDS, FOUR_LAYER
 from alexnet_jax.recipe import CHOICES
+
+# By name: what differs from the defaults of the fields.
+NETWORKS: dict[str, dict[str, Any]] = {"alexnet": {}, "four_layer": FOUR_LAYER}
 
 
 def base(dataset: str = "digits", network: str = "alexnet") -> ConfigDict:
@@ -46,15 +49,38 @@ def base(dataset: str = "digits", network: str = "alexnet") -> ConfigDict:
         convert_dict=False,  # arms and tuned have keys with dots
         sort_keys=False,
     )
+    if network not in NETWORKS:
+        raise UserError(f"Unknown network '{network}': {' or '.join(NETWORKS)}.")
     for name, field in FIELDS.items():
-        set_field(config, name, field.default)
-    if network == "four_layer":
-        for name, value in FOUR_LAYER.items():
-            set_field(config, name, value)
-    elif network != "alexnet":
-        raise UserError(f"Unknown network '{network}': alexnet or four_layer.")
+        value = NETWORKS[network].get(name, field.default)
+        set_field(config, name, Default(value) if name in CHOICES else value)
     config.data.dataset = checks.dataset(dataset)
     return config.lock()
+
+
+class Default(FieldReference):
+    """A field that still has its recipe's value, until something is assigned to it.
+
+    Then it holds whatever the recipe: also if what was assigned is the same.
+    """
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value)
+        object.__setattr__(self, "assigned", False)
+
+    def set(self, value: Any, type_safe: bool = True) -> None:
+        super().set(value, type_safe)
+        object.__setattr__(self, "assigned", True)
+
+
+def assigned_fields(config: ConfigDict) -> set[str]:
+    """The recipe's choices that a config file or the command line has assigned."""
+    found = set()
+    for name in CHOICES:
+        section, _, field = name.partition(".")
+        if getattr(config[section].get_ref(field), "assigned", False):
+            found.add(name)
+    return found
 
 
 def is_complete(config: Any) -> bool:
@@ -153,6 +179,7 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     Raises:
       UserError: naming the first field that is wrong, and what it may be.
     """
+    assigned = assigned_fields(config) | set(overrides)
     config = config.copy_and_resolve_references()
     if not config.arms:
         config.arms = {config.experiment: {}}
@@ -167,7 +194,7 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     for name, tried in config.tuned.items():
         checks.tuned(name, tried)
     set_in_arms = {arm: tuple(chosen) for arm, chosen in config.arms.items()}
-    _take_recipes(config, overrides)
+    _take_recipes(config, assigned | set(config.tuned))
 
     of_arms = {arm: _with(config, chosen) for arm, chosen in config.arms.items()}
     for one, other in itertools.combinations(of_arms, 2):
@@ -180,18 +207,17 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     for arm, names in set_in_arms.items():
         for name in names:
             checks.has_effect(f"Arm '{arm}': {name}", name, [of_arms[arm]])
-    for name in (*overrides, *config.tuned):
+    for name in sorted(assigned | set(config.tuned)):
         value = get_field(config, name)
         checks.has_effect(f"config.{name}={value}", name, list(of_arms.values()))
     return config.lock()
 
 
-def _take_recipes(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
+def _take_recipes(config: ConfigDict, kept: set[str]) -> None:
     """Puts the choices of the recipes named in place of the default recipe's.
 
-    What a config file set to something else than the default recipe's choice stays, and
-    so does what the command line set. An arm that names a recipe gets its choices as
-    overrides, except where the experiment departs from its own recipe.
+    But for the fields in `kept`, which somebody has assigned. An arm that names a recipe
+    gets its other choices as overrides.
     """
     checks.recipe(config.recipe, config.model.name)
     for chosen in config.arms.values():
@@ -201,11 +227,6 @@ def _take_recipes(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
         )
     if config.model.name == "four_layer":
         return
-    kept = {*overrides, *config.tuned} | {
-        name
-        for name, choice in CHOICES.items()
-        if get_field(config, name) != choice.of(recipes.DEFAULT)
-    }
     taken = {name: choice for name, choice in CHOICES.items() if name not in kept}
     for name, choice in taken.items():
         set_field(config, name, choice.of(config.recipe))

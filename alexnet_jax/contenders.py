@@ -104,6 +104,17 @@ def library_norm(
     return (apart * (k + alpha * energy) ** -beta).reshape(x.shape)
 
 
+def library_map_norm(
+    x: Images, *, size: int, k: float, alpha: float, beta: float
+) -> Images:
+    """The 2012 code's second norm by one window over the map."""
+    edges = ((0, 0), *((size // 2, (size - 1) // 2),) * 2, (0, 0))
+    energy = lax.reduce_window(
+        x * x, np.zeros((), x.dtype), lax.add, (1, size, size, 1), (1,) * 4, edges
+    )
+    return x * (k + alpha * energy) ** -beta
+
+
 def library_max_pool(x: Images, *, window: int, stride: int) -> Mapped:
     """Rounded down; for AlexNet's sizes up and down agree."""
     return nnx.max_pool(x, (window, window), (stride, stride))
@@ -162,6 +173,9 @@ def layer_rows(setting: Setting) -> Iterator[Row]:
         bars = {"core": {"plain": bar}} if bar else {}
         name = f"max pool {side}x{side}x{channels}"
         yield pool_row(name, (side, channels), setting, bars)
+    yield all_ties_row(setting)
+    yield map_norm_row(setting)
+    yield folded_row(setting)
     for name, side, inputs, outputs, window, stride, pads, towers in (
         ("conv1", 224, 3, 96, 11, 4, (0, 3), 1),
         ("conv2, two towers", 27, 96, 256, 5, 1, (2, 2), 2),
@@ -222,6 +236,41 @@ def pool_row(name: str, sizes: tuple[int, int], setting: Setting, bars: dict) ->
     if torch := pytorch():
         forms["torch"] = torch_both_ways(torch.nn.MaxPool2d(3, 2), x)
     return Row(name, forms, bars)
+
+
+def all_ties_row(setting: Setting) -> Row:
+    """The 2012 code's gradient, which the library does not have: against its own."""
+    x = draw(setting, setting.batch_size, 27, 27, 256)
+
+    def ours(x: Images) -> Mapped:
+        return layers.max_pool(x, window=3, stride=2, rounding="up", ties="all")
+
+    plain = functools.partial(library_max_pool, window=3, stride=2)
+    forms = {"ours": both_ways(ours, x), "plain": both_ways(plain, x)}
+    return Row("max pool 27x27, all ties", forms)
+
+
+def map_norm_row(setting: Setting) -> Row:
+    x = draw(setting, setting.batch_size, 27, 27, 256)
+    constants: dict[str, Any] = {"size": 5, "k": 1.0, "alpha": 4e-5, "beta": 0.75}
+    forms_of_norm = {"ours": layers.map_norm, "plain": library_map_norm}
+    forms = {
+        form: both_ways(functools.partial(norm, **constants), x)
+        for form, norm in forms_of_norm.items()
+    }
+    return Row("map norm 27x27x256", forms)
+
+
+def folded_row(setting: Setting) -> Row:
+    """conv1 with 48 channels of folded pixels, for matrix units: not used so far."""
+    x = draw(setting, setting.batch_size, 224, 224, 3)
+    kernel = jnp.asarray(np.random.default_rng(1).standard_normal((11, 11, 3, 96)))
+    kernel = kernel.astype(setting.array_dtype)
+    choices: dict[str, Any] = {"stride": 4, "padding": ((0, 3), (0, 3))}
+    plain = functools.partial(library_convolve, x, **choices, towers=1)
+    folded = functools.partial(layers.folded_convolve, x, **choices)
+    forms = {"ours": both_ways(folded, kernel), "plain": both_ways(plain, kernel)}
+    return Row("conv1, folded", forms)
 
 
 def convolution_row(

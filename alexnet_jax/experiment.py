@@ -20,6 +20,7 @@ from alexnet_jax import config as configuration
 from alexnet_jax.config import Trial, trial_config, trials
 from alexnet_jax.data import pipeline, source
 from alexnet_jax.errors import UserError
+from alexnet_jax.model.network import build
 from alexnet_jax.report import page, verdict
 from alexnet_jax.report.records import read_experiment
 from alexnet_jax.training import loop
@@ -60,11 +61,11 @@ def run(config: ConfigDict, folder: Path) -> str:
         tensorboard_writer()  # refuses where it is not installed
     check_writable(folder)
     check_folder(folder, config)
-    datasets = Datasets(config)
     for trial in trials({**config, "seeds": 1}):
-        # Refuses what leaves a layer no pixels.
         of_trial = trial_config(config, trial)
-        loop.Trainer.of(of_trial, datasets.of(of_trial), devices)
+        # Refuses what leaves a layer no pixels, before the data is read.
+        build(of_trial.model, image_size=of_trial.data.crop_size, num_classes=1)
+    datasets = Datasets(config)
 
     open_folder(folder, config, datasets, devices)
     everything = trials(config)

@@ -27,7 +27,7 @@ TYPE_NAMES = {
     float: "a number",
     bool: "true or false",
     str: "text",
-    tuple: "numbers in brackets, like (1,2)",
+    tuple: "numbers with commas, like 1,2",
 }
 
 # Default of a field that is a recipe's choice: taken from `recipe.py`.

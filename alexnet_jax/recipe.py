@@ -76,7 +76,11 @@ CHOICES: dict[str, Choice] = {
     ),
     "model.layer2_order": alike("activation norm pool"),
     "model.normalization": Choice(
-        "local_response", "local_response", "local_response", "none"
+        "local_response",
+        "local_response",
+        "local_response",
+        "none",
+        "none leaves map_norm as it is; the code's ablation (148) removed both",
     ),
     "model.norm_depth": alike(5),
     "model.norm_k": Choice(2.0, 2.0, 1.0, 2.0),
@@ -209,11 +213,13 @@ CHOICES: dict[str, Choice] = {
     "training.num_epochs": Choice(90.0, 91.0, 90.0, 90.0),
 }
 
-# (a field, its value, the fields that then have no effect)
-SWITCHES: tuple[tuple[str, Value, tuple[str, ...]], ...] = (
+# What a recipe's network is in all of them, and no row: other values depart from it.
+OF_ALL: dict[str, Value] = {"model.width": 1.0, "model.dtype": "float32"}
+
+# ({field: its value, ...}, the fields that then have no effect)
+SWITCHES: tuple[tuple[dict[str, Value], tuple[str, ...]], ...] = (
     (
-        "model.name",
-        "four_layer",
+        {"model.name": "four_layer"},
         (
             "model.towers",
             "model.conv1_padding",
@@ -224,8 +230,7 @@ SWITCHES: tuple[tuple[str, Value, tuple[str, ...]], ...] = (
         ),
     ),
     (
-        "model.normalization",
-        "none",
+        {"model.normalization": "none"},
         (
             "model.norm_depth",
             "model.norm_k",
@@ -234,10 +239,9 @@ SWITCHES: tuple[tuple[str, Value, tuple[str, ...]], ...] = (
             "model.norm_across_towers",
         ),
     ),
-    ("model.towers", 1, ("model.norm_across_towers",)),
+    ({"model.towers": 1}, ("model.norm_across_towers",)),
     (
-        "model.map_norm",
-        False,
+        {"model.map_norm": False},
         (
             "model.map_norm_size",
             "model.map_norm_k",
@@ -245,27 +249,31 @@ SWITCHES: tuple[tuple[str, Value, tuple[str, ...]], ...] = (
             "model.map_norm_beta",
         ),
     ),
-    ("model.dropout_rate", 0.0, ("model.dropout_form", "model.dropout_place")),
-    ("model.initialization", "fan_in", ("model.weight_deviations", "model.biases")),
-    ("data.mean", "image", ("data.channel_mean",)),
-    ("data.mean", "center", ("data.channel_mean",)),
+    ({"model.dropout_rate": 0.0}, ("model.dropout_form", "model.dropout_place")),
+    ({"model.initialization": "fan_in"}, ("model.weight_deviations", "model.biases")),
+    ({"data.mean": "image"}, ("data.channel_mean",)),
+    ({"data.mean": "center"}, ("data.channel_mean",)),
     (
-        "data.lighting_deviation",
-        0.0,
+        {"data.lighting_deviation": 0.0},
         ("data.lighting_scale", "data.lighting_shrink", "data.lighting_off_epoch"),
     ),
-    ("optimizer.drop_epochs", (), ("optimizer.bias_drops",)),
+    ({"data.random_crop": False, "data.random_flip": False}, ("data.crop_sharing",)),
+    ({"optimizer.drop_epochs": ()}, ("optimizer.bias_drops",)),
+    (
+        {"optimizer.drop_epochs": (), "optimizer.conv1_drop_epochs": ()},
+        ("optimizer.drop_factor",),
+    ),
+    ({"optimizer.bias_rate": 0.0}, ("optimizer.bias_drops", "optimizer.bias_decay")),
 )
 
 
 def without_effect(values: Mapping[str, Any]) -> dict[str, str]:
     """The fields of `values` that nothing reads, each with what switches it off."""
     found: dict[str, str] = {}
-    for switch, value, fields in SWITCHES:
-        if values.get(switch) == value and switch not in found:
-            found |= {
-                field: f"{switch}={value}" for field in fields if field not in found
-            }
+    for switches, fields in SWITCHES:
+        if all(values.get(switch) == value for switch, value in switches.items()):
+            reason = " and ".join(f"{name}={value}" for name, value in switches.items())
+            found |= {field: reason for field in fields if field not in found}
     return found
 
 
@@ -274,8 +282,9 @@ def departures(values: Mapping[str, Any]) -> dict[str, Any]:
     recipe = values["recipe"]
     if recipe == NO_RECIPE:
         return {}
+    of_recipe = {name: choice.of(recipe) for name, choice in CHOICES.items()}
     return {
         name: values[name]
-        for name, choice in CHOICES.items()
-        if values[name] != choice.of(recipe)
+        for name, chosen in (OF_ALL | of_recipe).items()
+        if values[name] != chosen
     }

@@ -89,10 +89,10 @@ def test_layers_are_timed_into_a_table_and_a_file(tmp_path):
     assert str(tmp_path) not in output.read_text()
     names = [row["name"] for row in report["rows"]]
     assert names[: len(names) // 2] == names[len(names) // 2 :]
-    assert [row["cores"] for row in report["rows"]] == ["core"] * 10 + ["all"] * 10
+    assert [row["cores"] for row in report["rows"]] == ["core"] * 13 + ["all"] * 13
     for row in report["rows"]:
         assert {"ours", "plain"} <= set(row["milliseconds"])
-        assert done.stdout.count(row["name"]) == 2
+        assert done.stdout.count(f"{row['name']} ") >= 2
     assert "bar" not in done.stdout  # they are for batch 32
 
 

@@ -177,7 +177,7 @@ def test_a_misspelt_field_is_refused_with_the_nearest(refuse, argument, nearest)
         ("--config.seeds=1.5", "a whole number"),
         ("--config.training.num_epochs=many", "a number"),
         ("--config.training.tensorboard=perhaps", "true or false"),
-        ("--config.model.biases=(1,", "numbers in brackets"),
+        ("--config.model.biases=(1,", "numbers with commas"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_answered_with_the_right_one(

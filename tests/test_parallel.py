@@ -201,15 +201,15 @@ def compiled(devices, request):
 
 def compile_step(devices):
     model = base().model.to_dict() | {"width": 1 / 24}
-    network = build(model, image_size=32, num_classes=10)
+    network = build(model, image_size=40, num_classes=10)
     state = jax.eval_shape(lambda: steps.initial_state(network, 0, RULE))
     batch = {
         name: jax.ShapeDtypeStruct((8, SHARE, *values.shape[1:]), values.dtype)
-        for name, values in make_batch(size=32, examples=1).items()
+        for name, values in make_batch(size=40, examples=1).items()
     }
-    form = dataclasses.replace(FORM, crop_size=32)
+    form = dataclasses.replace(FORM, crop_size=40)
     train_step = devices.spread_train(steps.make_train_step(network, form, RULE))
-    text = train_step.lower(state, batch, NUMBERS, mean_image(40)).compile().as_text()
+    text = train_step.lower(state, batch, NUMBERS, mean_image(48)).compile().as_text()
     return text, state
 
 

@@ -58,8 +58,9 @@ def test_no_two_recipes_agree():
 
 
 def test_switches_and_what_they_switch_off_are_fields():
-    for switch, value, fields in SWITCHES:
-        assert type(value) is type(FIELDS[switch].default)
+    for switches, fields in SWITCHES:
+        for switch, value in switches.items():
+            assert type(value) is type(FIELDS[switch].default)
         assert set(fields) <= set(FIELDS)
 
 
@@ -70,6 +71,170 @@ def test_what_has_no_effect_is_told_with_what_switches_it_off():
     assert told["model.biases"] == "model.initialization=fan_in"
     assert told["data.lighting_scale"] == "data.lighting_deviation=0.0"
     assert "model.pool_window" not in told
+
+
+WIDE = (96, 256, 384, 384, 256, 0, 4096, 4096)
+
+# As the sources have them, written down apart from recipe.py: the paper's sections 2 to 5;
+# layers-145.cfg, layer-params-145.cfg, convdata.py and layer.py of the released code;
+# bvlc_alexnet's train_val.prototxt and solver.prototxt; torchvision's alexnet.py and
+# training reference. Not here: what has no effect.
+SOURCES = {
+    "paper": {
+        "channels": WIDE,
+        "towers": 2,
+        "layer1_order": "activation norm pool",
+        "layer2_order": "activation norm pool",
+        "norm_depth": 5,
+        "norm_k": 2,
+        "norm_alpha": 1e-4,
+        "norm_beta": 0.75,
+        "map_norm": False,
+        "weight_deviations": (0.01,) * 9,
+        "dropout_rate": 0.5,
+        "dropout_form": "mask",
+        "dropout_place": "after",
+        "rescale": "shorter_side",
+        "rescale_size": 256,
+        "crop_size": 224,
+        "crop_sharing": 1,
+        "mean": "image",
+        "lighting_deviation": 0.1,
+        "lighting_scale": "eigenvalue",
+        "lighting_shrink": False,
+        "views": "ten",
+        "learning_rate": 0.01,
+        "drop_factor": 0.1,
+        "bias_rate": 1,
+        "momentum": 0.9,
+        "rate_in_velocity": True,
+        "weight_decay": 5e-4,
+        "batch_size": 128,
+        "num_epochs": 90,
+    },
+    "source2012": {
+        "channels": WIDE,
+        "towers": 2,
+        "conv1_padding": "after",
+        "layer1_order": "norm pool activation",
+        "layer2_order": "activation norm pool",
+        "norm_depth": 5,
+        "norm_k": 2,
+        "norm_alpha": 1e-4 / 5,
+        "norm_beta": 0.75,
+        "norm_across_towers": False,
+        "map_norm": True,
+        "map_norm_size": 5,
+        "map_norm_k": 1,
+        "map_norm_alpha": 0.001 / 25,
+        "map_norm_beta": 0.75,
+        "pool_ties": "all",
+        "weight_deviations": (0.01, 0.01, 0.03, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01),
+        "dropout_form": "mask",
+        "dropout_place": "after",
+        "crop_size": 224,
+        "crop_sharing": 32,
+        "mean": "center",
+        "channel_order": "rgb",
+        "lighting_deviation": 0.1,
+        "lighting_scale": "deviation",
+        "lighting_shrink": True,
+        "lighting_off_epoch": 67,
+        "views": "ten",
+        "learning_rate": 0.01,
+        "drop_epochs": (25, 51, 79),
+        "bias_rate": 2,
+        "bias_drops": False,
+        "conv1_drop_epochs": (67,),
+        "conv1_stop_epoch": 72,
+        "momentum": 0.9,
+        "rate_in_velocity": True,
+        "weight_decay": 5e-4,
+        "bias_decay": False,
+        "batch_size": 128,
+        "num_epochs": 91,
+    },
+    "caffe": {
+        "channels": WIDE,
+        "towers": 2,
+        "conv1_padding": "none",
+        "layer1_order": "activation norm pool",
+        "layer2_order": "activation norm pool",
+        "norm_depth": 5,
+        "norm_k": 1,
+        "norm_alpha": 1e-4 / 5,
+        "norm_beta": 0.75,
+        "norm_across_towers": True,
+        "map_norm": False,
+        "pool_rounding": "up",
+        "pool_ties": "first",
+        "weight_deviations": (*(0.01,) * 6, 0.005, 0.005, 0.01),
+        "biases": (0, 0.1, 0, 0.1, 0.1, 0.1, 0.1, 0.1, 0),
+        "dropout_form": "inverted",
+        "dropout_place": "after",
+        "rescale": "warp",
+        "rescale_size": 256,
+        "crop_size": 227,
+        "crop_sharing": 1,
+        "mean": "image",
+        "channel_scale": (1, 1, 1),
+        "channel_order": "bgr",
+        "lighting_deviation": 0,
+        "views": "center",
+        "learning_rate": 0.01,
+        "drop_epochs": (20, 40, 60, 80),
+        "bias_rate": 2,
+        "bias_drops": True,
+        "momentum": 0.9,
+        "rate_in_velocity": True,
+        "weight_decay": 5e-4,
+        "bias_decay": False,
+        "batch_size": 256,
+        "num_epochs": 90,
+    },
+    "torchvision": {
+        "channels": (64, 192, 384, 256, 256, 0, 4096, 4096),
+        "towers": 1,
+        "conv1_padding": "both",
+        "normalization": "none",
+        "map_norm": False,
+        "pool_rounding": "down",
+        "initialization": "fan_in",
+        "dropout_rate": 0.5,
+        "dropout_form": "inverted",
+        "dropout_place": "before",
+        "rescale_size": 256,
+        "crop_size": 224,
+        "mean": "channel",
+        "channel_mean": (0.485 * 255, 0.456 * 255, 0.406 * 255),
+        "channel_scale": (0.229 * 255, 0.224 * 255, 0.225 * 255),
+        "channel_order": "rgb",
+        "lighting_deviation": 0,
+        "views": "center",
+        "learning_rate": 0.01,
+        "drop_epochs": (30, 60),
+        "bias_rate": 1,
+        "momentum": 0.9,
+        "rate_in_velocity": False,
+        "weight_decay": 1e-4,
+        "bias_decay": True,
+        "batch_size": 8 * 32,
+        "num_epochs": 90,
+    },
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_what_its_source_has(recipe):
+    values = {name: choice.of(recipe) for name, choice in CHOICES.items()}
+    by_last = {name.rpartition(".")[2]: value for name, value in values.items()}
+    assert len(by_last) == len(values)
+    for name, expected in SOURCES[recipe].items():
+        assert (
+            by_last[name] == pytest.approx(expected)
+            if not isinstance(expected, str)
+            else by_last[name] == expected
+        ), name
 
 
 # --- Taking one -------------------------------------------------------------------
@@ -100,6 +265,33 @@ def test_an_override_with_the_default_recipes_value_holds_under_another_recipe()
     assert config.model.towers == 2
     found = configuration.departures(config)["alexnet"]
     assert found == {"recipe": "torchvision", "departures": {"model.towers": 2}}
+
+
+def test_what_a_config_file_sets_stays_even_if_it_is_the_default_recipes_value():
+    config = base()
+    config.model.towers = 2
+    config.optimizer.drop_epochs = (25.0, 51.0, 79.0)
+    config = overridden(config, recipe="torchvision")
+    assert config.model.towers == 2
+    assert configuration.departures(config)["alexnet"]["departures"] == {
+        "model.towers": 2,
+        "optimizer.drop_epochs": (25.0, 51.0, 79.0),
+    }
+
+
+def test_another_width_and_another_dtype_are_departures():
+    config = overridden(model__width=0.5, model__dtype="bfloat16")
+    assert configuration.departures(config)["alexnet"]["departures"] == {
+        "model.width": 0.5,
+        "model.dtype": "bfloat16",
+    }
+
+
+def test_what_a_config_file_sets_and_nothing_reads_is_refused():
+    config = base()
+    config.model.norm_k = 1.0
+    with pytest.raises(UserError, match=r"config.model.norm_k=1.0 has no effect"):
+        overridden(config, recipe="torchvision")
 
 
 def test_what_a_config_file_sets_stays_under_another_recipe():
@@ -194,6 +386,7 @@ def test_the_four_layer_network_comes_in_no_recipe():
         ("paper", "model.map_norm_size", 3, "model.map_norm=False"),
         ("caffe", "data.lighting_scale", "deviation", "data.lighting_deviation=0.0"),
         ("source2012", "data.channel_mean", (1.0, 2.0, 3.0), "data.mean=center"),
+        ("torchvision", "data.lighting_shrink", True, "data.lighting_deviation=0.0"),
     ],
 )
 def test_an_override_that_the_recipe_does_not_read_is_refused(
@@ -202,6 +395,15 @@ def test_an_override_that_the_recipe_does_not_read_is_refused(
     message = rf"config.{name}=.* has no effect: {reason} \(recipe {recipe}\)"
     with pytest.raises(UserError, match=message):
         overridden(recipe=recipe, **{name.replace(".", "__"): value})
+
+
+def test_sharing_without_anything_to_share_is_refused():
+    with pytest.raises(
+        UserError, match=r"random_crop=False and data.random_flip=False \(recipe"
+    ):
+        overridden(
+            data__random_crop=False, data__random_flip=False, data__crop_sharing=4
+        )
 
 
 def test_it_is_taken_if_what_it_needs_is_switched_on_too():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from alexnet_jax.config import base, finish
 from alexnet_jax.model import layers
@@ -18,17 +19,9 @@ NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 LABELS = np.array([3, 7])
 
 
-class LocalResponseNorm(torch.nn.LocalResponseNorm):
-    """PyTorch's, which divides alpha by its size."""
-
-    def __init__(self, model):
-        depth = model["norm_depth"]
-        alpha, beta, k = (
-            depth * model["norm_alpha"],
-            model["norm_beta"],
-            model["norm_k"],
-        )
-        super().__init__(depth, alpha=alpha, beta=beta, k=k)
+def caffes_norm():
+    """bvlc_alexnet's local_size 5, alpha 0.0001, beta 0.75, k 1: alpha is divided by 5."""
+    return torch.nn.LocalResponseNorm(5, alpha=0.0001, beta=0.75, k=1.0)
 
 
 def twin(recipe, model, widths):
@@ -37,7 +30,7 @@ def twin(recipe, model, widths):
     c1, c2, c3, c4, c5, f6, f7, classes = widths
     padding = {"both": 2, "none": 0}[model["conv1_padding"]]
     groups = model["towers"]
-    norm = (lambda: LocalResponseNorm(model)) if recipe == "caffe" else nn.Identity
+    norm = caffes_norm if recipe == "caffe" else nn.Identity
     pool = {"kernel_size": 3, "stride": 2, "ceil_mode": recipe == "caffe"}
     return nn.Sequential(
         *(nn.Conv2d(3, c1, 11, stride=4, padding=padding), nn.ReLU()),
@@ -130,3 +123,75 @@ def test_first_weights_of_torchvision_have_pytorchs_bound(layer, shape):
     for ours, there in ((kernel, layer.weight), (bias, layer.bias)):
         there = there.detach().abs().max().item()
         assert jnp.abs(ours).max() == pytest.approx(there, rel=0.02)
+
+
+@pytest.mark.parametrize("rounding", ["up", "down"])
+@pytest.mark.parametrize("side", [13, 12])
+def test_max_pool_and_its_gradient_are_pytorchs_ties_included(side, rounding):
+    x = np.random.default_rng(1).integers(0, 4, (2, side, side, 5)).astype(np.float32)
+    images = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+    there = torch.nn.functional.max_pool2d(
+        images, 3, stride=2, ceil_mode=rounding == "up"
+    )
+    weights = np.random.default_rng(2).normal(size=there.shape).astype(np.float32)
+    (there * torch.tensor(weights)).sum().backward()
+
+    def weighted(x):
+        y = layers.max_pool(x, window=3, stride=2, rounding=rounding, ties="first")
+        return (y * weights.transpose(0, 2, 3, 1)).sum(), y
+
+    gradient, y = jax.grad(weighted, has_aux=True)(jnp.array(x))
+    np.testing.assert_array_equal(y, there.detach().numpy().transpose(0, 2, 3, 1))
+    expected = images.grad.numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("towers", [1, 2])
+def test_convolution_and_its_gradients_are_pytorchs(towers):
+    x = np.random.default_rng(3).normal(size=(2, 9, 9, 8)).astype(np.float32)
+    layer = torch.nn.Conv2d(8, 6, 3, padding=1, groups=towers)
+    images = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+    there = layer(images)
+    there.square().sum().backward()
+    ours = layers.Convolution(
+        8,
+        6,
+        window=3,
+        stride=1,
+        padding=((1, 1), (1, 1)),
+        towers=towers,
+        start=layers.Start(0.1, 0.0),
+        key=jax.random.key(0),
+    )
+    graph, state = nnx.split(ours)
+    params = nnx.to_pure_dict(state) | {
+        "kernel": jnp.array(layer.weight.detach().numpy().transpose(2, 3, 1, 0)),
+        "bias": jnp.array(layer.bias.detach().numpy()),
+    }
+
+    def squared(params, x):
+        return jnp.square(nnx.merge(graph, nnx.State(params))(x)).sum()
+
+    of_params, of_x = jax.grad(squared, argnums=(0, 1))(params, jnp.array(x))
+    for one, other in (
+        (of_params["kernel"], layer.weight.grad.numpy().transpose(2, 3, 1, 0)),
+        (of_params["bias"], layer.bias.grad.numpy()),
+        (of_x, images.grad.numpy().transpose(0, 2, 3, 1)),
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_the_gradient_of_normalization_is_pytorchs():
+    x = 100 * np.random.default_rng(4).normal(size=(2, 5, 4, 12)).astype(np.float32)
+    weights = np.random.default_rng(5).normal(size=x.shape).astype(np.float32)
+    images = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+    there = caffes_norm()(images)
+    (there * torch.tensor(weights.transpose(0, 3, 1, 2))).sum().backward()
+
+    def weighted(x):
+        constants = {"depth": 5, "k": 1.0, "alpha": 2e-5, "beta": 0.75}
+        return (layers.local_response_norm(x, **constants, towers=1) * weights).sum()
+
+    expected = images.grad.numpy().transpose(0, 2, 3, 1)
+    gradient = jax.grad(weighted)(jnp.array(x))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)

@@ -39,6 +39,8 @@ FOOTER = """\
 |---|---|---|
 | `source2012` | credit shared among equal logits | the lower class counts as the larger |
 | `source2012` | one order of images for all epochs | each has its own, from the seed |
+| `source2012` | a last, smaller batch in each epoch | epochs follow one another without a gap |
+| `paper` | 32 x 32 places of a crop, as "2048 times" implies | 33 x 33, as 224 of 256 pixels have |
 | `caffe` | its image resampler (OpenCV) | one resampler for all: bilinear, antialiased |
 | `torchvision` | parts of random size in training | crops of 224 from 256, as the others |
 | `torchvision` | adaptive mean pooling to 6 x 6 before fc6 | does nothing at 224 pixels |

@@ -109,10 +109,12 @@ def likely_cause(measured: Mapping[str, Any], config: ConfigDict) -> str:
     deviations = config.model.weight_deviations
     normal = config.model.initialization == "normal"
     if normal and scale < LEAST_INPUT_DEVIATION:
+        divided = tuple(config.data.channel_scale) != (1.0, 1.0, 1.0)
         return (
             f"the input has deviation {scale:.2g}, and first weights of deviation "
             f"{deviations[0]:g} suit grey levels (50 to 80): give "
-            "config.data.channel_scale=(1,1,1), or larger config.model.weight_deviations."
+            f"{'--config.data.channel_scale=1,1,1 or ' if divided else ''}"
+            "larger --config.model.weight_deviations."
         )
     for name, layer in measured["layers"].items():
         if layer["dead"] > 0.5:
