@@ -5,7 +5,7 @@ python -m alexnet_jax.benchmark --what=layers|step [--batch_size=32] [--repeats=
 
 All forms of a row run in one process and take turns; given are their medians. On a CPU
 once on one core, by the process's CPU time, and once on all, by the clock on the wall;
-on a GPU by the latter alone. Steps take 6 GB of memory at batch 32.
+on a GPU by the latter alone. Steps take 5 GB of memory at batch 32.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ from absl import flags
 
 from alexnet_jax import command
 from alexnet_jax.errors import UserError
+from alexnet_jax.provenance import git_state
 
 WHAT = flags.DEFINE_enum("what", None, ["layers", "step"], "What is timed.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.", lower_bound=1)
@@ -74,6 +75,7 @@ def measure(what: str, batch_size: int, repeats: int, dtype: str) -> dict[str, A
         "command": f"python -m alexnet_jax.benchmark --what={what} "
         f"--batch_size={batch_size} --repeats={repeats} --dtype={dtype}",
         "date": datetime.date.today().isoformat(),
+        "git": git_state(),
         "what": what,
         "batch_size": batch_size,
         "repeats": repeats,

@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +20,7 @@ from alexnet_jax.config import Trial, trial_config, trials
 from alexnet_jax.data import pipeline, source
 from alexnet_jax.errors import UserError
 from alexnet_jax.model.network import build
+from alexnet_jax.provenance import git_state
 from alexnet_jax.report import page, verdict
 from alexnet_jax.report.records import read_experiment
 from alexnet_jax.training import loop
@@ -255,26 +255,6 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found
-
-
-def git_state() -> dict[str, Any]:
-    """Commit and dirty flag of this code's checkout; nulls where it is in none."""
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(here), *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True
-        ).stdout
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)
-        commit = git("rev-parse", "HEAD").strip()
-        # An untracked config changes a result as well as an edited one.
-        dirty = bool(git("status", "--porcelain", ".", "../configs").strip())
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "dirty": None}
-    return {"commit": commit, "dirty": dirty}
 
 
 def as_json(value: Any) -> Any:

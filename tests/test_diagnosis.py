@@ -320,3 +320,36 @@ def test_the_warning_says_the_step_the_loss_and_the_learning_rate():
         "after 320 steps the loss, 6.908, has not fallen below 6.839, 99% of ln(classes)"
     )
     assert "config.optimizer.learning_rate=0.01 " in text
+
+
+# --- At full size -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "fires"),
+    [
+        ("source2012", {}, False),
+        ("torchvision", {}, False),
+        ("paper", {}, False),
+        ("paper", {"channel_scale": (74.0, 73.0, 76.0)}, True),
+    ],
+)
+def test_the_bound_lies_between_the_recipes_and_the_fault(name, changes, fires):
+    """On 224 x 224 pixels, of width 1, for 1000 classes: 0.0003."""
+    config = base()
+    config.recipe = name
+    for field, value in changes.items():
+        config.data[field] = value
+    config = finish(config, {})
+    network = build(config.model, image_size=224, num_classes=1000)
+    form = InputForm.of(config.data)
+    mean = form.mean_of(np.full((256, 256, 3), 118.0), np.full(3, 118.0))
+    batch = {
+        name: values[None] for name, values in make_batch(photographs(224)).items()
+    }
+    params = network.initialize(jax.random.key(0))
+    measured = diagnosis.make_diagnose(network, form)(
+        params, batch, jax.device_put(mean)
+    )
+    assert (diagnosis.row(measured, config)["warning"] is not None) == fires
+    assert (measured["logit_spread"] < config.training.warn_below_spread) == fires
