@@ -344,9 +344,8 @@ def test_the_bound_lies_between_the_recipes_and_the_fault(name, changes, fires):
     network = build(config.model, image_size=224, num_classes=1000)
     form = InputForm.of(config.data)
     mean = form.mean_of(np.full((256, 256, 3), 118.0), np.full(3, 118.0))
-    batch = {
-        name: values[None] for name, values in make_batch(photographs(224)).items()
-    }
+    batch = make_batch(photographs(224))
+    batch = jax.device_put({name: values[None] for name, values in batch.items()})
     params = network.initialize(jax.random.key(0))
     measured = diagnosis.make_diagnose(network, form)(
         params, batch, jax.device_put(mean)
