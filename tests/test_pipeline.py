@@ -87,6 +87,7 @@ def data(request):
 
 def train_batches(data, **changes):
     steps = {"seed": 3, "start_step": 0, "num_steps": 12, "batch_size": 8}
+    steps |= {"host": 0, "num_hosts": 1}
     of_steps = {name: changes.pop(name, value) for name, value in steps.items()}
     augmentation = dataclasses.replace(AUGMENTATION, **changes)
     return list(pipeline.train_batches(data.train, augmentation, **of_steps))
@@ -313,6 +314,24 @@ def test_batches_do_not_depend_on_whether_they_fit_into_memory(
 
 
 @pytest.mark.parametrize("crop_sharing", [1, 5])
+@pytest.mark.parametrize("num_hosts", [2, 4])
+@pytest.mark.parametrize("crop_sharing", [1, 5])
+def test_the_shares_of_all_hosts_put_together_are_the_batches(
+    data, num_hosts, crop_sharing
+):
+    choices = {"batch_size": 12, "num_steps": 9, "crop_sharing": crop_sharing}
+    shares = [
+        train_batches(data, host=host, num_hosts=num_hosts, start_step=2, **choices)
+        for host in range(num_hosts)
+    ]
+    together = [
+        {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        for parts in zip(*shares, strict=True)
+    ]
+    assert len(together) == 7
+    assert_equal(together, train_batches(data, start_step=2, **choices))
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_an_augmentation_does_not_depend_on_the_batch_size(
     in_memory, batch_size, crop_sharing

@@ -100,14 +100,38 @@ class Rescaled:
         return self.split.num_examples
 
     def load(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Image (size, size, 3) uint8 and label of one example, in a tf.data graph."""
+        """Image (size, size, 3) uint8 and label of an example, in a tf.data graph.
+
+        From memory also those of a batch.
+        """
         if self.images is not None:
             return tf.gather(self.images, index), tf.gather(self.labels, index)
+        return self.load_crop(index, 0, self.size)
+
+    def load_carefully(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """`load` from disk by the long way, antialiased: for what is then kept."""
+        encoded, label = self._encoded(index)
+        return images.rescale(images.decode(encoded), self.size, self.how), label
+
+    def load_crop(
+        self, index: tf.Tensor, offset: tf.Tensor | int, crop_size: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The part of `load`'s image from `offset` (y, x) on, and the label.
+
+        From disk by the shorter way of `images.rescaled_crop`.
+        """
+        if self.images is not None:
+            image, label = self.load(index)
+            return images.crop(image, offset, crop_size), label
+        encoded, label = self._encoded(index)
+        image = images.rescaled_crop(encoded, self.size, self.how, offset, crop_size)
+        return image, label
+
+    def _encoded(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         encoded, label = tf.numpy_function(
             self._read, [index], (tf.string, tf.int32), stateful=False
         )
-        image = images.rescale(images.decode(encoded), self.size, self.how)
-        return image, tf.ensure_shape(label, ())
+        return encoded, tf.ensure_shape(label, ())
 
     def _read(self, index: np.int64) -> tuple[bytes, np.int32]:
         encoded, label = self.split.read(int(index))
@@ -159,15 +183,18 @@ def _rescaled(data: Rescaled, in_memory: bool) -> Rescaled:
     """The same, with its images read into memory if they fit."""
     if not in_memory:
         return data
-    batches = list(evaluation_batches(data, batch_size=256))
-    pixels = np.concatenate([batch["image"] for batch in batches])
-    labels = np.concatenate([batch["label"] for batch in batches])
-    count = data.num_examples
+    indices = tf.data.Dataset.range(data.num_examples)
+    load = tf.autograph.experimental.do_not_convert(
+        lambda index: dict(
+            zip(("image", "label"), data.load_carefully(index), strict=True)
+        )
+    )
+    batches = list(_numpy(_batched(indices, load, data, 256, one_by_one=True)))
     with tf.device("CPU"):
         return dataclasses.replace(
             data,
-            images=tf.constant(pixels[:count]),
-            labels=tf.constant(labels[:count]),
+            images=tf.constant(np.concatenate([batch["image"] for batch in batches])),
+            labels=tf.constant(np.concatenate([batch["label"] for batch in batches])),
         )
 
 
@@ -179,8 +206,13 @@ def train_batches(
     start_step: int,
     num_steps: int,
     batch_size: int,
+    host: int,
+    num_hosts: int,
 ) -> Iterator[TrainBatch]:
-    """Batches of steps start_step .. num_steps - 1.
+    """Batches of steps start_step .. num_steps - 1: of each the share of one host.
+
+    `batch_size` is that of all hosts together; theirs are its slices, one after the
+    other.
 
     Epochs follow one another without a gap: example i of step s has place
     s * batch_size + i in the endless row of epochs, each a permutation. So a batch can
@@ -188,7 +220,8 @@ def train_batches(
     is the step. An example's lighting depends on (seed, epoch, example) alone, and so
     do its crop and reflection; shared ones depend on (seed, place // crop_sharing).
     """
-    count = data.num_examples
+    count, share = data.num_examples, batch_size // num_hosts
+    assert share * num_hosts == batch_size
     first, last = start_step * batch_size, num_steps * batch_size
 
     @tf.autograph.experimental.do_not_convert
@@ -204,39 +237,37 @@ def train_batches(
         )
         indices = tf.ensure_shape(indices, (None,))
         places = epoch * count + begin + tf.range(tf.size(indices, tf.int64))
-        return tf.data.Dataset.from_tensor_slices((places, indices))
+        ours = places % batch_size // share == host
+        return tf.data.Dataset.from_tensor_slices((places[ours], indices[ours]))
 
     @tf.autograph.experimental.do_not_convert
     def load(place: tf.Tensor, index: tf.Tensor) -> dict[str, tf.Tensor]:
-        image, label = data.load(index)
-        augmented = _augmented(image, augmentation, seed, place, index, count)
+        augmented = _augmented(data, augmentation, seed, place, index)
         epoch = tf.cast(place // count, tf.int32)
         return augmented | {
-            "label": label,
             "example": tf.cast(index, tf.int32),
             "epoch": epoch,
         }
 
     epochs = tf.data.Dataset.range(first // count, -(-last // count))
     examples = epochs.flat_map(of_epoch)
-    dataset = _batched(examples, load, data, batch_size, augmentation.is_random)
+    dataset = _batched(examples, load, data, share, augmentation.is_random)
     return cast(Iterator[TrainBatch], _numpy(dataset))
 
 
 def _augmented(
-    image: tf.Tensor,
+    data: Rescaled,
     augmentation: Augmentation,
     seed: int,
     place: tf.Tensor,
     index: tf.Tensor,
-    count: int,
 ) -> dict[str, tf.Tensor]:
-    """An image cropped and reflected, and what is still to be done to its pixels.
+    """An image cropped and reflected, its label, and what is yet to be done to pixels.
 
     Or, where nothing is random, those of a batch.
     """
     size, sharing = augmentation.crop_size, augmentation.crop_sharing
-    side = image.shape[-2]
+    count = data.num_examples
 
     def draw(purpose: int) -> tf.Tensor:
         if sharing > 1 and purpose != LIGHTING:
@@ -246,14 +277,11 @@ def _augmented(
         return tf.stack([(seed << 32) + place // count, index * PURPOSES + purpose])
 
     shape = tf.shape(index)
-    center = images.center_offset(side, size)
-    offset = tf.fill(tf.concat([shape, [2]], axis=0), center)
-    mirrored = tf.zeros(shape, tf.int32)
+    offset = images.center_offset(data.size, size)
     if augmentation.random_crop:
-        offset = images.random_offset(side, size, draw(CROP))
-        image = images.crop(image, offset, size)
-    else:
-        image = images.crop(image, center, size)
+        offset = images.random_offset(data.size, size, draw(CROP))
+    image, label = data.load_crop(index, offset, size)
+    mirrored = tf.zeros(shape, tf.int32)
     if augmentation.random_flip:
         mirrored = images.random_mirror(draw(FLIP))
         image = images.mirror(image, mirrored)
@@ -271,7 +299,8 @@ def _augmented(
             gain = tf.where(on, gain, 1.0)
     return {
         "image": image,
-        "offset": offset,
+        "label": label,
+        "offset": tf.broadcast_to(offset, tf.concat([shape, [2]], axis=0)),
         "mirrored": mirrored,
         "lighting": shift,
         "gain": gain,

@@ -117,6 +117,8 @@ def augmented_batches(
         start_step=0,
         num_steps=plan.num_steps,
         batch_size=config.training.batch_size,
+        host=0,
+        num_hosts=1,
     )
 
 
