@@ -313,7 +313,6 @@ def test_batches_do_not_depend_on_whether_they_fit_into_memory(
     )
 
 
-@pytest.mark.parametrize("crop_sharing", [1, 5])
 @pytest.mark.parametrize("num_hosts", [2, 4])
 @pytest.mark.parametrize("crop_sharing", [1, 5])
 def test_the_shares_of_all_hosts_put_together_are_the_batches(
@@ -332,6 +331,7 @@ def test_the_shares_of_all_hosts_put_together_are_the_batches(
     assert_equal(together, train_batches(data, start_step=2, **choices))
 
 
+@pytest.mark.parametrize("crop_sharing", [1, 5])
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_an_augmentation_does_not_depend_on_the_batch_size(
     in_memory, batch_size, crop_sharing
