@@ -36,7 +36,10 @@ def by_pillow(data):
 
 
 def decoded(data):
-    return images.decode(tf.constant(data)).numpy()
+    """In a graph, as the pipeline does."""
+    return next(
+        tf.data.Dataset.from_tensors(data).map(images.decode).as_numpy_iterator()
+    )
 
 
 # --- decode -----------------------------------------------------------------------

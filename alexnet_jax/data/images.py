@@ -5,40 +5,134 @@ from `seed`, two int64 that the caller makes of (seed, epoch, example, purpose).
 """
 
 import functools
+import io
 from typing import TypeAlias
 
+import numpy as np
+import PIL.Image
 import tensorflow as tf
+
+from alexnet_jax.errors import UserError
 
 # jaxtyping cannot check tensors of a tf.data graph, whose sizes are not known yet.
 Image: TypeAlias = tf.Tensor  # uint8 (height, width, 3)
 Seed: TypeAlias = tf.Tensor  # int64 (2,)
 
+# A few kilobytes can unfold to any size; these take 300 MB, once for each thread.
+MAX_PIXELS = 100_000_000
+PNG, PNG_WIDTH, PNG_HEADER = b"\x89PNG\r\n\x1a\n", 16, 33  # start; byte; bytes
+PILLOW_FORMATS = ("BMP", "GIF", "WEBP")
+
 
 def decode(encoded: tf.Tensor) -> Image:
-    """JPEG, PNG, BMP or GIF bytes -> RGB; of an animation, the first picture.
+    """JPEG, PNG, BMP, GIF or WebP bytes -> RGB, told apart by the bytes themselves.
+
+    Grey becomes three equal channels, a palette its colours. Transparency is left away:
+    the colours below it show, as they are stored. Of 16 bits the upper eight are kept.
+    CMYK: R = 255 (1 - C) (1 - K) and so on, inks inverted first where Adobe's marker
+    says that they are stored so. Of an animation, the first picture. Colour profiles,
+    gamma and the orientation in EXIF are not applied: no recipe of AlexNet did.
 
     JPEG's inverse cosine transform is pinned to the accurate one, so that the same
-    bytes give the same pixels on every machine.
+    bytes give the same pixels on every machine. A JPEG that is cut off is refused; one
+    with bytes changed inside mostly is not: the format has no checksums.
+
+    JPEG and PNG are TensorFlow's. BMP, GIF and WebP are Pillow's, because TensorFlow
+    takes a BMP's palette indices for greys and refuses an animated WebP.
+
+    Raises:
+      tf.errors.OpError: when run, if the bytes are no such picture, are cut off, or
+        hold more than MAX_PIXELS.
     """
+    start = tf.strings.substr(encoded, 0, len(PNG))
+    is_png = (start == PNG) & (tf.strings.length(encoded) >= PNG_HEADER)
     image = tf.cond(
         tf.io.is_jpeg(encoded),
-        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+        lambda: _jpeg(encoded),
+        lambda: tf.cond(
+            is_png,
+            lambda: _png(encoded),
+            lambda: tf.numpy_function(_by_pillow, [encoded], tf.uint8, stateful=False),
+        ),
     )
     return tf.ensure_shape(image, (None, None, 3))
+
+
+def _jpeg(encoded: tf.Tensor) -> Image:
+    shape = tf.cast(tf.io.extract_jpeg_shape(encoded), tf.int64)
+    checked = _check_size(encoded, shape[0], shape[1])
+    return tf.io.decode_jpeg(checked, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def _png(encoded: tf.Tensor) -> Image:
+    sides = tf.io.decode_raw(
+        tf.strings.substr(encoded, PNG_WIDTH, 8), tf.int32, little_endian=False
+    )
+    sides = tf.cast(tf.bitcast(sides, tf.uint32), tf.int64)
+    return tf.io.decode_png(_check_size(encoded, sides[1], sides[0]), channels=3)
+
+
+def _check_size(encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """The same bytes, unless they would unfold to more than MAX_PIXELS."""
+    checked = tf.cond(
+        # Not their product: it can pass 2**63.
+        width > MAX_PIXELS // tf.maximum(height, 1),
+        lambda: tf.numpy_function(_refuse_size, [height, width], tf.string),
+        lambda: encoded,
+    )
+    return tf.ensure_shape(checked, ())
+
+
+def _refuse_size(height: int | np.int64, width: int | np.int64) -> bytes:
+    raise UserError(
+        f"The picture says it is {width} x {height} pixels; more than "
+        f"{MAX_PIXELS:,} are not unpacked, for the memory they take. Scale it down or "
+        "leave it out."
+    )
+
+
+def _by_pillow(given: bytes | np.ndarray) -> np.ndarray:
+    """uint8 (height, width, 3); the bytes, outside of a graph, come as an array."""
+    encoded: bytes = given.item() if isinstance(given, np.ndarray) else given
+    if not encoded:
+        raise UserError("The file is empty: 0 bytes.")
+    try:
+        with PIL.Image.open(io.BytesIO(encoded), formats=PILLOW_FORMATS) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                _refuse_size(height, width)
+            return np.array(picture.convert("RGB"))
+    except PIL.UnidentifiedImageError as error:
+        raise UserError(
+            f"It is no JPEG, PNG, BMP, GIF or WebP, or ends in its header: it begins "
+            f"with {encoded[:16]!r}."
+        ) from error
+    except UserError:
+        raise
+    except Exception as error:  # Pillow raises whatever a decoder meets
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise UserError(f"The picture is damaged or cut off: {reason}.") from error
 
 
 def rescale(image: Image, size: int, how: str) -> Image:
     """To size x size: "shorter_side" scales it to `size` and cuts out the centre.
 
     "warp" scales both sides, as Caffe's short recipe did. The paper names no resampling:
-    this is bilinear, antialiased where it shrinks.
+    this is bilinear, antialiased where it shrinks. Only what is kept is computed, so a
+    picture of 20 x 5000 pixels costs no more than another of as many.
     """
-    scaled = _scaled_sides(tf.shape(image), size, how)
-    resized = tf.image.resize(image, scaled, method="bilinear", antialias=True)
-    top, left = (scaled[0] - size) // 2, (scaled[1] - size) // 2
-    cut = resized[top : top + size, left : left + size]
-    rounded = tf.cast(tf.clip_by_value(tf.round(cut), 0, 255), tf.uint8)
+    sides = tf.cast(tf.shape(image)[:2], tf.int64)
+    scaled = _scaled_sides(sides, size, how)
+    cut_off = (scaled - size) // 2
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=[size, size],
+        scale=tf.cast(scaled, tf.float32) / tf.cast(sides, tf.float32),
+        translation=-tf.cast(cut_off, tf.float32),
+        kernel_type="triangle",
+        antialias=True,
+    )[0]
+    rounded = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
     return tf.ensure_shape(rounded, (size, size, 3))
 
 
@@ -64,21 +158,23 @@ def _is_plain_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     return tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: tf.io.extract_jpeg_shape(encoded)[2] <= 3,
-        lambda: False,
+        lambda: tf.constant(False),
     )
 
 
 def _jpeg_crop(
     encoded: tf.Tensor, rescale_size: int, how: str, offset: tf.Tensor | int, size: int
 ) -> Image:
-    sides = tf.io.extract_jpeg_shape(encoded)[:2]
-    scaled = tf.stack(_scaled_sides(sides, rescale_size, how))
+    sides = tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64)
+    encoded = _check_size(encoded, sides[0], sides[1])
+    scaled = _scaled_sides(sides, rescale_size, how)
     step = tf.cast(sides, tf.float32) / tf.cast(scaled, tf.float32)  # pixels a pixel
-    begin = tf.cast((scaled - rescale_size) // 2 + offset, tf.float32) * step
+    cut_off = (scaled - rescale_size) // 2
+    begin = tf.cast(cut_off + tf.cast(offset, tf.int64), tf.float32) * step
     halvings = tf.reduce_sum(tf.cast(tf.reduce_min(step) >= (2.0, 4.0, 8.0), tf.int32))
 
     def decoded(ratio: int) -> Image:
-        whole = -(-sides // ratio)
+        whole = tf.cast(-(-sides // ratio), tf.int32)
         extent = tf.cast(tf.round(size * step / ratio), tf.int32)
         extent = tf.clip_by_value(extent, 1, whole)
         first = tf.cast(tf.round(begin / ratio), tf.int32)
@@ -100,13 +196,11 @@ def _jpeg_crop(
     return tf.ensure_shape(tf.cast(resized + 0.5, tf.uint8), (size, size, 3))
 
 
-def _scaled_sides(sides: tf.Tensor, size: int, how: str) -> list[tf.Tensor]:
-    """Height and width to which `rescale` scales an image of these sides."""
-    height, width = sides[0], sides[1]
+def _scaled_sides(sides: tf.Tensor, size: int, how: str) -> tf.Tensor:
+    """Height and width, int64 (2,), to which `rescale` scales an image of these sides."""
     if how == "warp":
-        return [tf.constant(size), tf.constant(size)]
-    shorter = tf.minimum(height, width)
-    return [tf.maximum(size, _divide(side * size, shorter)) for side in (height, width)]
+        return tf.constant([size, size], tf.int64)
+    return tf.maximum(np.int64(size), _divide(sides * size, tf.reduce_min(sides)))
 
 
 def _divide(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
