@@ -17,12 +17,24 @@ from alexnet_jax.errors import UserError, nearest
 from alexnet_jax.fields import FIELDS, TYPE_NAMES
 
 BAD_INPUT, INTERRUPTED = 2, 130
+TRIALS_KEPT = (
+    "Records written so far are kept. The same command goes on: finished trials are not "
+    "repeated, the one under way starts again."
+)
 
 
-def run(main: Callable[[list[str]], None], *, with_config: bool = True) -> None:
+def run(
+    main: Callable[[list[str]], None],
+    *,
+    with_config: bool = True,
+    kept: str = TRIALS_KEPT,
+) -> None:
     """Runs a command; what goes wrong by the user's hand is said in one message.
 
-    `with_config`: it needs --config, and leaves records.
+    Args:
+      main: the command, without its program's name.
+      with_config: it needs --config, and leaves records.
+      kept: what is said of these when it is interrupted.
     """
     if with_config:
         config_flags.DEFINE_config_file(
@@ -53,11 +65,7 @@ def run(main: Callable[[list[str]], None], *, with_config: bool = True) -> None:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
-        kept = (
-            " Records written so far are kept. The same command goes on: finished "
-            "trials are not repeated, the one under way starts again."
-        )
-        print(f"\nInterrupted.{kept if with_config else ''}", file=sys.stderr)
+        print(f"\nInterrupted.{f' {kept}' if with_config else ''}", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 

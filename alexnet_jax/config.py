@@ -244,10 +244,27 @@ def _take_recipes(config: ConfigDict, kept: set[str]) -> None:
 
 def run_folder(config: ConfigDict, workdir: str) -> Path:
     """The absolute path of `workdir`; if empty, of runs/<experiment>-<dataset>."""
-    kind, equals, name = config.data.dataset.partition("=")
-    dataset = Path(name if equals else kind).absolute().name
     folder = os.path.expanduser(workdir) if workdir else ""
-    return Path(folder or f"runs/{config.experiment}-{dataset}").absolute()
+    default = f"runs/{config.experiment}-{_dataset_name(config)}"
+    return Path(folder or default).absolute()
+
+
+def prepared_folder(config: ConfigDict) -> Path | None:
+    """The absolute path of a trial's prepared images; None if originals are wanted.
+
+    By default prepared/<dataset>-<size>, with "-warp" behind it if they are warped.
+    """
+    given = config.data.prepared_dir
+    if given == "none":
+        return None
+    warp = "" if config.data.rescale == "shorter_side" else f"-{config.data.rescale}"
+    name = f"{_dataset_name(config)}-{config.data.rescale_size}{warp}"
+    return Path(os.path.expanduser(given) or f"prepared/{name}").absolute()
+
+
+def _dataset_name(config: ConfigDict) -> str:
+    kind, equals, name = config.data.dataset.partition("=")
+    return Path(name if equals else kind).absolute().name
 
 
 def _ablated(config: ConfigDict, name: str) -> str:

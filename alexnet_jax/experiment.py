@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax import config as configuration
 from alexnet_jax.config import Trial, trial_config, trials
-from alexnet_jax.data import pipeline, source
+from alexnet_jax.data import pipeline, prepared, source
 from alexnet_jax.errors import UserError
 from alexnet_jax.model.network import build
 from alexnet_jax.provenance import git_state
@@ -91,7 +91,13 @@ class Datasets:
         wanted = config.data
         key = (wanted.dataset, wanted.tfds_dir, wanted.rescale, wanted.rescale_size)
         if key not in self._prepared:
-            opened = self._open(wanted.dataset, tfds_dir=wanted.tfds_dir)
+            opened = prepared.choose(
+                self._open(wanted.dataset, tfds_dir=wanted.tfds_dir),
+                folder=configuration.prepared_folder(config),
+                by_hand=bool(wanted.prepared_dir),
+                rescale=wanted.rescale,
+                rescale_size=wanted.rescale_size,
+            )
             self._prepared[key] = pipeline.prepare(
                 opened, rescale=wanted.rescale, rescale_size=wanted.rescale_size
             )
@@ -174,6 +180,8 @@ def check_folder(folder: Path, config: ConfigDict) -> None:
         return
     old = configuration.flatten(read_experiment(folder)["config"])
     new = configuration.flatten(as_json(config.to_dict()))
+    # Where the images lie is nothing of the experiment; `open_folder` compares them.
+    old["data.prepared_dir"] = new["data.prepared_dir"]
     differing = [
         f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} now"
         for name in sorted(old.keys() | new.keys())
@@ -213,7 +221,8 @@ def open_folder(
         raise UserError(
             f"{folder} was made with other data: the data fingerprint is "
             f"{fingerprints(held['data'])} there, {fingerprints(data)} now. Choose another "
-            "folder by --workdir=DIR."
+            "folder by --workdir=DIR, or by --config.data.prepared_dir=DIR (none: the "
+            "original images) the same images as there."
         )
     if any(held[name] != here[name] for name in ("git", "versions", "devices")):
         held["continued"].append(here)
@@ -221,7 +230,12 @@ def open_folder(
 
 
 def fingerprints(data: list[dict[str, Any]]) -> str:
-    return ", ".join(one["fingerprint"] for one in data)
+    """Of the sources, and of the prepared sets where such were used."""
+    return ", ".join(
+        one["fingerprint"]
+        + (f" prepared {one['prepared']['fingerprint']}" if one.get("prepared") else "")
+        for one in data
+    )
 
 
 def describe(data: pipeline.Data) -> dict[str, Any]:
@@ -235,6 +249,7 @@ def describe(data: pipeline.Data) -> dict[str, Any]:
         "validation_examples": data.validation.num_examples,
         "rescale": data.train.how,
         "rescale_size": data.train.size,
+        "prepared": data.source.prepared,
     }
 
 

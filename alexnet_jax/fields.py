@@ -99,6 +99,9 @@ _FIELDS: dict[str, Field] = {
     # What it is trained on (sections 2 and 4.1)
     "data.dataset": Field("digits", "digits, a TFDS name, tfds=NAME or folder=PATH"),
     "data.tfds_dir": Field("", "TFDS data folder; empty: TFDS's own default"),
+    "data.prepared_dir": Field(
+        "", "of alexnet_jax.prepare; empty: prepared/<dataset>-<size>; none: originals"
+    ),
     "data.rescale": Field(
         BY_RECIPE,
         "shorter side and centre, s. 2, or the whole warped to a square",
@@ -221,7 +224,14 @@ FOUR_LAYER: dict[str, Value] = {
 }
 
 # Fields of the experiment, in which its trials cannot differ.
-WHOLE = ("experiment", "seeds", "data.dataset", "data.tfds_dir", "training.tensorboard")
+WHOLE = (
+    "experiment",
+    "seeds",
+    "data.dataset",
+    "data.tfds_dir",
+    "data.prepared_dir",
+    "training.tensorboard",
+)
 
 # Values of the tuples that have one for each layer, or channel of colour.
 LENGTHS = {

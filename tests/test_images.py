@@ -8,7 +8,6 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
 from alexnet_jax.data import images
 
@@ -336,66 +335,3 @@ def test_a_seed_gives_the_same_each_time_and_each_of_its_numbers_counts(draw):
 def test_a_reflection_is_the_same_each_time():
     once, again = (over_seeds(images.random_mirror, 50) for _ in range(2))
     np.testing.assert_array_equal(once, again)
-
-
-# --- The short way for what is read anew each time --------------------------------
-
-
-def psnr(some, others):
-    error = np.square(np.asarray(some, float) - np.asarray(others, float)).mean()
-    return 10 * np.log10(255**2 / max(error, 1e-9))
-
-
-def photograph(height, width):
-    """scikit-learn's picture of a flower, as a JPEG of these sides."""
-    (flower,) = [i for i in load_sample_images().images if i[0, 0].max() < 60]
-    resized = tf.image.resize(flower, (height, width), "bicubic", antialias=True)
-    pixels = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
-    return tf.io.encode_jpeg(pixels, quality=95)
-
-
-SIDES = [(375, 500), (500, 333), (300, 260), (700, 1000), (1500, 1100), (2048, 3000)]
-
-
-@pytest.mark.parametrize("height_width", SIDES)
-@pytest.mark.parametrize("how", ["shorter_side", "warp"])
-@pytest.mark.parametrize("offset", [(0, 0), (16, 16), (32, 5)])
-def test_the_short_way_gives_the_same_crop_to_half_a_pixel(height_width, how, offset):
-    """Against the antialiased window that it should show, to 38 dB; and no other."""
-    data = photograph(*height_width)
-    y, x = offset
-    crop = images.rescaled_crop(data, 256, how, tf.constant(offset), 224).numpy()
-    whole = images.decode(data).numpy()
-    shorter = min(height_width)
-    window = []
-    for side, begin in zip(height_width, (y, x), strict=True):
-        scaled = 256 if how == "warp" else max(256, round(side * 256 / shorter))
-        first = ((scaled - 256) // 2 + begin) * side / scaled
-        # Whole pixels of the image as it was decoded, perhaps at a half or a quarter.
-        ratio = 1
-        while min(height_width) / 256 >= 2 * ratio:
-            ratio *= 2
-        first = round(first / ratio) * ratio
-        window.append(slice(first, first + round(224 * side / scaled / ratio) * ratio))
-    expected = tf.image.resize(whole[tuple(window)], (224, 224), antialias=True)
-    assert psnr(crop, expected) > 36
-    exact = images.crop(
-        images.rescale(images.decode(data), 256, how), tf.constant(offset), 224
-    )
-    assert psnr(crop, exact) > 31
-
-
-def test_the_short_way_of_a_picture_of_that_size_is_the_crop_itself():
-    data = photograph(256, 256)
-    crop = images.rescaled_crop(data, 256, "shorter_side", tf.constant((7, 9)), 224)
-    whole = images.decode(data)
-    assert psnr(crop, whole[7:231, 9:233]) > 60
-
-
-def test_pictures_that_are_no_jpeg_take_the_long_way():
-    data = tf.constant(encoded(picture(40, 50), "PNG"))
-    short = images.rescaled_crop(data, 32, "shorter_side", tf.constant((3, 5)), 24)
-    long = images.crop(
-        images.rescale(images.decode(data), 32, "shorter_side"), tf.constant((3, 5)), 24
-    )
-    assert (short.numpy() == long.numpy()).all()

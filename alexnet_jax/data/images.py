@@ -4,8 +4,8 @@ Integers in and out: images stay uint8 until they are on the device. Randomness 
 from `seed`, two int64 that the caller makes of (seed, epoch, example, purpose).
 """
 
-import functools
 import io
+import re
 from typing import TypeAlias
 
 import numpy as np
@@ -114,6 +114,26 @@ def _by_pillow(given: bytes | np.ndarray) -> np.ndarray:
         raise UserError(f"The picture is damaged or cut off: {reason}.") from error
 
 
+def restore(encoded: tf.Tensor, form: str, size: int, how: str) -> Image:
+    """What a split's `read` gives -> size x size, by the split's `form`.
+
+    A prepared image, "jpeg" or "raw", has that size already.
+    """
+    if form == "raw":
+        return tf.reshape(tf.io.decode_raw(encoded, tf.uint8), (size, size, 3))
+    if form == "jpeg":
+        return tf.ensure_shape(decode(encoded), (size, size, 3))
+    return rescale(decode(encoded), size, how)
+
+
+def reason(error: tf.errors.OpError) -> str:
+    """Why an image could not be read, of TensorFlow's error: one line, its own words."""
+    message = error.message.split("\nTraceback")[0]  # of a Python function
+    message = re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*", "", message, flags=re.DOTALL)
+    message = re.sub(r"^.*Iterator::\S*: ", "", message, flags=re.DOTALL)
+    return " ".join(message.removeprefix("UserError: ").split())
+
+
 def rescale(image: Image, size: int, how: str) -> Image:
     """To size x size: "shorter_side" scales it to `size` and cuts out the centre.
 
@@ -136,64 +156,30 @@ def rescale(image: Image, size: int, how: str) -> Image:
     return tf.ensure_shape(rounded, (size, size, 3))
 
 
-def rescaled_crop(
-    encoded: tf.Tensor, rescale_size: int, how: str, offset: tf.Tensor | int, size: int
+def restored_crop(
+    encoded: tf.Tensor,
+    form: str,
+    rescale_size: int,
+    how: str,
+    offset: tf.Tensor | int,
+    size: int,
 ) -> Image:
-    """`crop(rescale(decode(encoded), rescale_size, how), offset, size)`, faster.
+    """`crop(restore(encoded, form, rescale_size, how), offset, size)`.
 
-    Of a JPEG only the pixels of the crop are decoded, shrunk on the way by 2, 4 or 8
-    where its sides allow, and brought to size x size by bilinear interpolation between
-    whole pixels: to half a pixel the same place, and no antialiasing of what is left, a
-    factor below 2. Other pictures take the long way.
+    Of a prepared JPEG only the crop is decoded.
     """
-    return tf.cond(
-        _is_plain_jpeg(encoded),
-        lambda: _jpeg_crop(encoded, rescale_size, how, offset, size),
-        lambda: crop(rescale(decode(encoded), rescale_size, how), offset, size),
-    )
-
-
-def _is_plain_jpeg(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether it is a JPEG in grey or three colours: those of print take `decode`."""
-    return tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.io.extract_jpeg_shape(encoded)[2] <= 3,
-        lambda: tf.constant(False),
-    )
-
-
-def _jpeg_crop(
-    encoded: tf.Tensor, rescale_size: int, how: str, offset: tf.Tensor | int, size: int
-) -> Image:
-    sides = tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64)
-    encoded = _check_size(encoded, sides[0], sides[1])
-    scaled = _scaled_sides(sides, rescale_size, how)
-    step = tf.cast(sides, tf.float32) / tf.cast(scaled, tf.float32)  # pixels a pixel
-    cut_off = (scaled - rescale_size) // 2
-    begin = tf.cast(cut_off + tf.cast(offset, tf.int64), tf.float32) * step
-    halvings = tf.reduce_sum(tf.cast(tf.reduce_min(step) >= (2.0, 4.0, 8.0), tf.int32))
-
-    def decoded(ratio: int) -> Image:
-        whole = tf.cast(-(-sides // ratio), tf.int32)
-        extent = tf.cast(tf.round(size * step / ratio), tf.int32)
-        extent = tf.clip_by_value(extent, 1, whole)
-        first = tf.cast(tf.round(begin / ratio), tf.int32)
-        first = tf.clip_by_value(first, 0, whole - extent)
-        return tf.io.decode_and_crop_jpeg(
-            encoded,
-            tf.concat([first, extent], axis=0),
-            channels=3,
-            ratio=ratio,
-            dct_method="INTEGER_ACCURATE",
+    if form == "jpeg":
+        places = tf.broadcast_to(offset, (2,))
+        return tf.ensure_shape(
+            tf.io.decode_and_crop_jpeg(
+                encoded,
+                tf.concat([places, [size, size]], axis=0),
+                channels=3,
+                dct_method="INTEGER_ACCURATE",
+            ),
+            (size, size, 3),
         )
-
-    branches = [functools.partial(decoded, ratio) for ratio in (1, 2, 4, 8)]
-    window = tf.switch_case(halvings, branches)
-    resized = tf.raw_ops.ResizeBilinear(
-        images=window[None], size=(size, size), half_pixel_centers=True
-    )[0]
-    # Of uint8 pixels no mean is below 0 or above 255: nothing to clip.
-    return tf.ensure_shape(tf.cast(resized + 0.5, tf.uint8), (size, size, 3))
+    return crop(restore(encoded, form, rescale_size, how), offset, size)
 
 
 def _scaled_sides(sides: tf.Tensor, size: int, how: str) -> tf.Tensor:

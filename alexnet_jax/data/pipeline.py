@@ -7,9 +7,8 @@ once; the others are read again each time. Both give the same batches.
 
 import dataclasses
 import functools
-import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypedDict, cast
 
 import numpy as np
@@ -27,6 +26,9 @@ for kind in ("GPU", "TPU"):
 # Rescaled images up to this many bytes are kept in memory, training and validation
 # together: digits, CIFAR-10 and Fashion-MNIST at 32 x 32 do, ImageNet does not.
 MEMORY_BYTES = 2**29
+
+# Images of a batch where no step uses it.
+READ = 256
 
 # Random draws of one example, told apart.
 CROP, FLIP, LIGHTING = 0, 1, 2
@@ -108,23 +110,20 @@ class Rescaled:
             return tf.gather(self.images, index), tf.gather(self.labels, index)
         return self.load_crop(index, 0, self.size)
 
-    def load_carefully(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """`load` from disk by the long way, antialiased: for what is then kept."""
-        encoded, label = self._encoded(index)
-        return images.rescale(images.decode(encoded), self.size, self.how), label
-
     def load_crop(
         self, index: tf.Tensor, offset: tf.Tensor | int, crop_size: int
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The part of `load`'s image from `offset` (y, x) on, and the label.
 
-        From disk by the shorter way of `images.rescaled_crop`.
+        Of prepared JPEGs on disk only that part is decoded.
         """
         if self.images is not None:
             image, label = self.load(index)
             return images.crop(image, offset, crop_size), label
         encoded, label = self._encoded(index)
-        image = images.rescaled_crop(encoded, self.size, self.how, offset, crop_size)
+        image = images.restored_crop(
+            encoded, self.split.form, self.size, self.how, offset, crop_size
+        )
         return image, label
 
     def _encoded(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -159,7 +158,7 @@ def prepare(source: Source, *, rescale: str, rescale_size: int) -> Data:
             raise UserError(f"The split '{split.name}' of {source.name} is empty.")
     total = source.train.num_examples + source.validation.num_examples
     in_memory = total * rescale_size**2 * 3 <= MEMORY_BYTES
-    if not in_memory:
+    if not in_memory and source.statistics is None:
         print(
             f"Reading the {source.train.num_examples:,} training images of {source.name} "
             "once for their mean and colours.",
@@ -172,9 +171,9 @@ def prepare(source: Source, *, rescale: str, rescale_size: int) -> Data:
     validation = _rescaled(
         Rescaled(source.validation, rescale_size, rescale, None, None), in_memory
     )
-    computed = statistics.compute(
+    computed = source.statistics or statistics.compute(
         batch["image"][batch["weight"] > 0]
-        for batch in evaluation_batches(train, batch_size=256)
+        for batch in evaluation_batches(train, batch_size=READ)
     )
     return Data(source, train, validation, computed)
 
@@ -185,11 +184,10 @@ def _rescaled(data: Rescaled, in_memory: bool) -> Rescaled:
         return data
     indices = tf.data.Dataset.range(data.num_examples)
     load = tf.autograph.experimental.do_not_convert(
-        lambda index: dict(
-            zip(("image", "label"), data.load_carefully(index), strict=True)
-        )
+        lambda index: dict(zip(("image", "label"), data.load(index), strict=True))
     )
-    batches = list(_numpy(_batched(indices, load, data, 256, one_by_one=True)))
+    dataset = _batched(indices, load, data, READ, one_by_one=True)
+    batches = list(_numpy(dataset, data, _in_order(data, READ)))
     with tf.device("CPU"):
         return dataclasses.replace(
             data,
@@ -252,7 +250,13 @@ def train_batches(
     epochs = tf.data.Dataset.range(first // count, -(-last // count))
     examples = epochs.flat_map(of_epoch)
     dataset = _batched(examples, load, data, share, augmentation.is_random)
-    return cast(Iterator[TrainBatch], _numpy(dataset))
+
+    def examples_of(number: int) -> Iterator[int]:
+        begin = first + number * batch_size + host * share
+        for place in range(begin, begin + share):
+            yield int(order.epoch_order(seed, place // count, count)[place % count])
+
+    return cast(Iterator[TrainBatch], _numpy(dataset, data, examples_of))
 
 
 def _augmented(
@@ -309,8 +313,16 @@ def _augmented(
 
 def evaluation_batches(data: Rescaled, *, batch_size: int) -> Iterator[EvalBatch]:
     """Every example once, in order, whole; the last batch is filled up."""
-    for batch in _numpy(_evaluation_dataset(data, batch_size)):
+    dataset = _evaluation_dataset(data, batch_size)
+    for batch in _numpy(dataset, data, _in_order(data, batch_size)):
         yield _filled_up(batch, batch_size)
+
+
+def _in_order(data: Rescaled, batch_size: int) -> Callable[[int], Iterable[int]]:
+    """Which examples the n-th batch holds, where they come in order."""
+    return lambda number: range(
+        number * batch_size, min((number + 1) * batch_size, data.num_examples)
+    )
 
 
 @functools.cache  # tracing the graph costs more than going through a small split
@@ -356,15 +368,43 @@ def _filled_up(batch: Any, batch_size: int) -> EvalBatch:
     return cast(EvalBatch, {name: fill(values) for name, values in batch.items()})
 
 
-def _numpy(dataset: tf.data.Dataset) -> Iterator[Any]:
-    """The batches as numpy arrays, prefetched; reading errors said to the user."""
+def _numpy(
+    dataset: tf.data.Dataset,
+    data: Rescaled,
+    examples_of: Callable[[int], Iterable[int]],
+) -> Iterator[Any]:
+    """The batches as numpy arrays, prefetched; reading errors said to the user.
+
+    `examples_of` gives the indices of the n-th batch: the one that fails is looked
+    through for the example to be named.
+    """
     options = tf.data.Options()
     options.autotune.enabled = True
     options.autotune.ram_budget = 2**30
     batches = dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+    number = 0
     try:
-        yield from batches.as_numpy_iterator()
+        for batch in batches.as_numpy_iterator():
+            yield batch
+            number += 1
     except tf.errors.OpError as error:
-        reason = error.message.split("\nTraceback")[0]  # of a Python function
-        reason = re.sub(r"\s*(\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*)", "", reason)
-        raise UserError(f"An image could not be read: {reason.strip()}") from error
+        raise UserError(_unreadable(data, examples_of(number), error)) from error
+
+
+def _unreadable(
+    data: Rescaled, examples: Iterable[int], error: tf.errors.OpError
+) -> str:
+    split, reason = data.split, images.reason(error)
+    for index in examples:
+        try:
+            encoded, _ = split.read(index)
+            images.restore(tf.constant(encoded), split.form, data.size, data.how)
+        except (UserError, OSError, tf.errors.OpError) as found:
+            is_tf = isinstance(found, tf.errors.OpError)
+            reason = images.reason(found) if is_tf else str(found)
+            reason = f"{split.where(index)} in {split.name}: {reason}"
+            break
+    return (
+        f"An image could not be read: {reason}\nMend it or take it away. python -m "
+        "alexnet_jax.prepare lists all such files, and with --skip_bad leaves them out."
+    )

@@ -2,10 +2,13 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from alexnet_jax.data.statistics import Statistics
 
 # Every tenth (digits: fifth) example is held out where a set has no split for it.
 HOLD_OUT_EVERY = 10
@@ -22,12 +25,17 @@ class Split:
         UserError, which names the file, where the bytes cannot be had as written.
       where: index -> where a person finds that example: "train/cat/a b.jpg", or
         "cifar10-train.tfrecord-00000-of-00001, byte 12345". One line, printable.
+      form: of what `read` gives: "encoded", an image file of any size; or of a prepared
+        set, rescaled images as "jpeg" or "raw", rows of RGB bytes.
+      side: pixels of a prepared image, which is square; 0 for "encoded".
     """
 
     name: str
     num_examples: int
     read: Callable[[int], tuple[bytes, int]]
     where: Callable[[int], str] = "example {}".format
+    form: str = "encoded"
+    side: int = 0
 
     def __len__(self) -> int:
         return self.num_examples
@@ -42,6 +50,9 @@ class Source:
       class_names: by label.
       train, validation: what is trained on, and what errors are measured on.
       fingerprint: of digits' contents; of files' names and sizes, not their contents.
+        A prepared set has that of the source it was made of.
+      statistics: of the training split, where they are known already.
+      prepared: what reports say of a prepared set (see `prepared.py`); None of others.
     """
 
     name: str
@@ -49,6 +60,8 @@ class Source:
     train: Split
     validation: Split
     fingerprint: str
+    statistics: Statistics | None = None
+    prepared: Mapping[str, Any] | None = None
 
 
 def open_source(dataset: str, *, tfds_dir: str) -> Source:

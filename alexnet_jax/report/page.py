@@ -28,6 +28,8 @@ def write(folder: Path) -> str:
     tables = "\n\n".join(plain(table) for table in _tables(summary))
     heading = f"{summary['experiment']} on {summary['dataset']}"
     figure = os.path.relpath(folder / "figure.png")
+    if summary["bad_files"]:
+        heading += f", {summary['bad_files']:,} bad files left out"
     return f"{heading}\n\n{tables}\n\nVerdict: {summary['verdict']}\n\nFigure: {figure}"
 
 
@@ -61,6 +63,7 @@ def report(
         f"- data: {data['name']}, {data['train_examples']:,} training and "
         f"{data['validation_examples']:,} {data['validation_split']} images, fingerprint "
         f"{data['fingerprint']}\n"
+        f"{_images(experiment)}"
         f"- devices: {len(devices)} x {devices[0]}; {experiment['platform']}\n"
         f"- versions: {versions}\n"
         f"- started {experiment['started']}; continued "
@@ -78,6 +81,24 @@ def _warnings(outcomes: list[Outcome]) -> list[str]:
         if row.get("warning")
     ]
     return ["## Warnings", "\n".join(lines)] if lines else []
+
+
+def _images(experiment: dict[str, Any]) -> str:
+    """A line a form of the data: its originals, or a prepared set and its bad files."""
+    lines = []
+    for data in experiment["data"]:
+        facts = data.get("prepared")
+        if facts is None:
+            lines.append("- images: the originals, rescaled as they were read\n")
+            continue
+        raw = facts["encoding"] == "raw"
+        kind = "raw" if raw else f"JPEG of quality {facts['jpeg_quality']}"
+        lines.append(
+            f"- images: a prepared set of {data['rescale_size']} x "
+            f"{data['rescale_size']} pixels, {kind}, fingerprint {facts['fingerprint']}; "
+            f"bad files left out: {facts['bad_files']:,}\n"
+        )
+    return "".join(lines)
 
 
 def _recipes(experiment: dict[str, Any]) -> str:

@@ -129,9 +129,11 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
         if len(settings) > 1:
             at_equal = {setting: compared(setting, setting) for setting in settings}
     dataset = experiment["data"][0]["name"]
+    prepared = [one.get("prepared") or {"bad_files": 0} for one in experiment["data"]]
     summary = {
         "experiment": config["experiment"],
         "dataset": dataset,
+        "bad_files": max(one["bad_files"] for one in prepared),
         "claim": claim,
         "seeds": config["seeds"],
         "arms": arms,

@@ -1,0 +1,316 @@
+"""The prepared set: what is in it, what training makes of it, what is refused."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.datasets import load_sample_images
+
+from alexnet_jax.data import images, pipeline, prepared, shards, statistics
+from alexnet_jax.data.source import Source, Split
+from alexnet_jax.errors import UserError
+
+SIZE = 64
+
+
+def photographs(count, seed=0):
+    """Encoded pieces of scikit-learn's two photographs, of many sizes."""
+    rng = np.random.default_rng(seed)
+    whole = load_sample_images().images
+    for i in range(count):
+        height, width = rng.integers(100, 400, 2)
+        top, left = rng.integers(0, [427 - height, 640 - width])
+        piece = np.ascontiguousarray(
+            whole[i % 2][top : top + height, left : left + width]
+        )
+        encode = tf.io.encode_png if i % 3 else tf.io.encode_jpeg
+        yield encode(piece).numpy()
+
+
+def source_of(train, validation, fingerprint="0123456789abcdef"):
+    def split(name, encoded):
+        return Split(name, len(encoded), lambda i: (encoded[i], i % 2))
+
+    return Source(
+        "photographs",
+        ("even", "odd"),
+        split("train", train),
+        split("test", validation),
+        fingerprint,
+    )
+
+
+@pytest.fixture(scope="module")
+def source():
+    encoded = list(photographs(26))
+    return source_of(encoded[:20], encoded[20:])
+
+
+def prepare(source, folder, *, encoding="raw", size=SIZE, how="shorter_side"):
+    """The set made in shards of 8."""
+    job = shards.Job(source, folder, how, size, encoding)
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "SHARD_EXAMPLES", 8)
+        shards.write_json(folder / prepared.PLAN, job.plan())
+        shards.write_shards(job, shards.missing(job), lambda _: None)
+        shards.list_bad_files(job)
+        shards.complete(job)
+    return folder
+
+
+def pixels(source, split, size=SIZE, how="shorter_side"):
+    """All images of a split as training on the originals has them."""
+    data = pipeline.Rescaled(getattr(source, split), size, how, None, None)
+    batches = pipeline.evaluation_batches(data, batch_size=4)
+    found = [batch["image"][batch["weight"] > 0] for batch in batches]
+    return np.concatenate(found)
+
+
+def psnr(one, other):
+    """Decibels of peak signal to noise, over all pixels."""
+    error = np.mean((one.astype(np.float64) - other) ** 2)
+    return 10 * np.log10(255**2 / error)
+
+
+def choose(source, folder, **changed):
+    arguments = {"by_hand": False, "rescale": "shorter_side", "rescale_size": SIZE}
+    return prepared.choose(source, folder=folder, **arguments | changed)
+
+
+# --- The images -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["shorter_side", "warp"])
+def test_raw_images_are_those_of_the_originals_to_the_bit(source, tmp_path, how):
+    opened = prepared.open_prepared(prepare(source, tmp_path / "set", how=how))
+    for split in ("train", "validation"):
+        np.testing.assert_array_equal(
+            pixels(opened, split), pixels(source, split, how=how)
+        )
+
+
+@pytest.mark.parametrize(("size", "decibels"), [(64, 34), (256, 38)])
+def test_jpeg_images_differ_by_one_round_trip_of_so_many_decibels(
+    source, tmp_path, size, decibels
+):
+    """Of photographs: 39.9 dB together at the paper's 256 x 256, no image below 34."""
+    opened = prepared.open_prepared(
+        prepare(source, tmp_path / "set", encoding="jpeg", size=size)
+    )
+    for split in ("train", "validation"):
+        originals = pixels(source, split, size)
+        got = pixels(opened, split, size)
+        for one, original in zip(got, originals, strict=True):
+            record = tf.io.encode_jpeg(original, format="rgb", quality=95)
+            np.testing.assert_array_equal(one, images.decode(record))
+            assert psnr(one, original) > decibels - 4
+        assert psnr(got, originals) > decibels
+
+
+@pytest.mark.parametrize("encoding", ["raw", "jpeg"])
+def test_training_batches_of_a_prepared_set_are_those_of_the_originals(
+    source, tmp_path, encoding
+):
+    """In all but the pixels, which are equal or a JPEG round trip apart."""
+    opened = prepared.open_prepared(
+        prepare(source, tmp_path / "set", encoding=encoding)
+    )
+    batches = []
+    for one in (source, opened):
+        data = pipeline.prepare(one, rescale="shorter_side", rescale_size=SIZE)
+        augmentation = pipeline.Augmentation(
+            crop_size=56,
+            random_crop=True,
+            random_flip=True,
+            crop_sharing=1,
+            lighting_deviation=0.1,
+            lighting_shrink=False,
+            lighting_off_epoch=0.0,
+            components=data.statistics.components("deviation"),
+        )
+        found = pipeline.train_batches(
+            data.train,
+            augmentation,
+            seed=3,
+            start_step=0,
+            num_steps=7,
+            batch_size=6,
+            host=0,
+            num_hosts=1,
+        )
+        batches.append(list(found))
+    for original, got in zip(*batches, strict=True):
+        for name in original:
+            if name == "image" and encoding == "jpeg":
+                assert psnr(got[name], original[name]) > 30  # small, and few
+            else:
+                np.testing.assert_array_equal(got[name], original[name])
+
+
+def test_records_have_their_labels_and_their_places(source, tmp_path):
+    opened = prepared.open_prepared(prepare(source, tmp_path / "set"))
+    assert (opened.train.name, opened.validation.name) == ("train", "test")
+    assert (len(opened.train), len(opened.validation)) == (20, 6)
+    assert (opened.train.form, opened.train.side) == ("raw", SIZE)
+    assert opened.class_names == ("even", "odd")
+    assert [opened.train.read(i)[1] for i in range(20)] == [0, 1] * 10
+    assert opened.train.where(9).endswith(f"train-00001.bin, byte {SIZE * SIZE * 3}")
+
+
+# --- The statistics ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["raw", "jpeg"])
+def test_statistics_are_numpys_of_the_training_split_alone(source, tmp_path, encoding):
+    """Of the pixels before JPEG, so both encodings train with the same."""
+    opened = prepared.open_prepared(
+        prepare(source, tmp_path / "set", encoding=encoding)
+    )
+    got = opened.statistics
+    train = pixels(source, "train")
+    np.testing.assert_allclose(
+        got.mean_image, np.mean(train, axis=0, dtype=np.float64), rtol=1e-14
+    )
+    covariance = np.cov(train.reshape(-1, 3).astype(np.float64), rowvar=False)
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+    np.testing.assert_allclose(got.eigenvalues, eigenvalues[::-1], rtol=1e-10)
+    cosines = np.sum(got.eigenvectors * eigenvectors[:, ::-1], axis=0)
+    np.testing.assert_allclose(np.abs(cosines), 1, rtol=1e-12)
+
+
+def test_statistics_are_those_of_training_on_the_originals_to_the_bit(source, tmp_path):
+    opened = prepared.open_prepared(prepare(source, tmp_path / "set"))
+    data = pipeline.prepare(source, rescale="shorter_side", rescale_size=SIZE)
+    for one, other in zip(
+        dataclasses.astuple(opened.statistics),
+        dataclasses.astuple(data.statistics),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_million_pixels_shard_by_shard_agree_with_numpy_to_1e_9():
+    """245 images of 64 x 64, dark with little colour: where rounding would tell."""
+    rng = np.random.default_rng(0)
+    grey = rng.normal(40, 12, (245, 64, 64, 1))
+    made = np.clip(grey + rng.normal(0, [3, 1, 2], (245, 64, 64, 3)), 0, 255)
+    made = made.astype(np.uint8)
+    assert made.size / 3 > 1_000_000
+    sums = statistics.Sums.zero(64, 64)
+    for part in np.array_split(made, 13):
+        sums += statistics.sums_of(part)
+    got = sums.statistics()
+    mean = np.mean(made, axis=0, dtype=np.float64)
+    np.testing.assert_allclose(got.mean_image, mean, rtol=1e-9)
+    covariance = np.cov(made.reshape(-1, 3).astype(np.float64), rowvar=False)
+    vectors, values = got.eigenvectors, got.eigenvalues
+    np.testing.assert_allclose(
+        vectors @ np.diag(values) @ vectors.T, covariance, rtol=1e-9
+    )
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(covariance)[::-1], rtol=1e-9)
+
+
+# --- Which set is used ------------------------------------------------------------
+
+
+def test_a_set_that_matches_is_used_and_named(source, tmp_path, capsys):
+    folder = prepare(source, tmp_path / "set", encoding="jpeg")
+    opened = choose(source, folder)
+    assert opened.train.form == "jpeg"
+    said = capsys.readouterr().err
+    assert str(folder) in said
+    assert "JPEG of quality 95" in said
+    assert opened.prepared["fingerprint"] in said
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"rescale_size": 32}, "rescale_size: 64 there, 32 now"),
+        ({"rescale": "warp"}, "rescale: shorter_side there, warp now"),
+    ],
+)
+def test_a_set_of_another_form_is_refused(source, tmp_path, changed, words):
+    folder = prepare(source, tmp_path / "set")
+    with pytest.raises(UserError, match=words):
+        choose(source, folder, **changed)
+
+
+def test_a_set_of_other_images_is_refused_with_both_fingerprints(source, tmp_path):
+    folder = prepare(source, tmp_path / "set")
+    other = dataclasses.replace(source, fingerprint="another")
+    with pytest.raises(UserError) as refused:
+        choose(other, folder)
+    assert "fingerprint: 0123456789abcdef there, another now" in str(refused.value)
+    assert "--config.data.prepared_dir=none" in str(refused.value)
+
+
+def test_without_a_manifest_the_originals_are_used_unless_the_set_was_asked_for(
+    source, tmp_path, capsys
+):
+    folder = prepare(source, tmp_path / "set")
+    (folder / prepared.MANIFEST).unlink()
+    assert choose(source, folder) is source
+    assert "not complete" in capsys.readouterr().err
+    with pytest.raises(UserError, match="not complete"):
+        choose(source, folder, by_hand=True)
+    with pytest.raises(UserError, match="not there"):
+        choose(source, tmp_path / "nowhere", by_hand=True)
+    assert choose(source, tmp_path / "nowhere") is source
+    assert choose(source, None, by_hand=True) is source
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("train-00001.bin", lambda data: data[:-1]),
+        ("train-00001.npz", lambda data: data[:-30]),
+        ("train-00001.npz", lambda data: b""),
+        ("statistics.npz", lambda data: data[:100]),
+        ("manifest.json", lambda data: data[:50]),
+        ("manifest.json", lambda data: b"[]"),
+        ("test-00000.npz", None),
+        ("train-00000.bin", None),
+    ],
+)
+def test_a_damaged_set_is_refused_naming_the_file(source, tmp_path, name, damage):
+    folder = prepare(source, tmp_path / "set")
+    path = folder / name
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match="prepare it again") as refused:
+        choose(source, folder)
+    assert name.split(".")[0] in str(refused.value)
+
+
+def test_shards_of_another_set_are_refused(source, tmp_path):
+    folder = prepare(source, tmp_path / "set")
+    other = prepare(
+        source_of(list(photographs(20, 5)), list(photographs(6, 6))), tmp_path / "b"
+    )
+    for ending in (".bin", ".npz"):
+        (other / f"train-00001{ending}").replace(folder / f"train-00001{ending}")
+    with pytest.raises(UserError, match="not those of its manifest"):
+        choose(source, folder)
+
+
+def test_a_set_of_a_later_format_is_refused_naming_both(source, tmp_path):
+    folder = prepare(source, tmp_path / "set")
+    manifest = json.loads((folder / prepared.MANIFEST).read_text())
+    (folder / prepared.MANIFEST).write_text(json.dumps(manifest | {"format": 2}))
+    with pytest.raises(UserError, match="of format 2; this code reads format 1"):
+        choose(source, folder)
+
+
+def test_a_record_cut_off_after_opening_names_file_and_byte(source, tmp_path):
+    folder = prepare(source, tmp_path / "set")
+    opened = prepared.open_prepared(folder)
+    path = folder / "train-00000.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"train-00000\.bin .*byte 86016 is cut off"):
+        opened.train.read(7)
