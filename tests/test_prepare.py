@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -91,6 +93,28 @@ def test_the_command_prepares_where_main_looks_and_refuses_bad_files(
     assert "30 train, 10 val images" in done.stdout
     assert "1 bad file left out" in done.stdout
     assert json.loads((folder / prepared.MANIFEST).read_text())["rescale_size"] == 256
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "alexnet_jax.prepare", "--config=configs/alexnet.py",
+         "--config.data.rescale_size=256", f"--output={tmp_path / 'set'}"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 100
+    while not list(tmp_path.glob("set/*.part")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "The same command goes on" in err
+    assert "trial" not in err
+    assert "Traceback" not in err
+    assert [path.name for path in (tmp_path / "set").iterdir()] == [prepared.PLAN]
 
 
 def test_flags_are_read_before_the_slow_imports(tmp_path):
