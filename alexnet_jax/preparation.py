@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from alexnet_jax.data import prepared, shards
+from alexnet_jax.data import files, prepared, shards
 from alexnet_jax.data.shards import Job, Shard
 from alexnet_jax.errors import UserError
 from alexnet_jax.training.record import Progress
@@ -33,7 +33,7 @@ def prepare(job: Job, *, skip_bad: bool) -> str:
             "--output=DIR."
         ) from error
     try:
-        with shards.only_one(job.folder):
+        with files.only_one(job.folder):
             return _prepare(job, skip_bad)
     finally:
         with contextlib.suppress(OSError):
@@ -54,7 +54,7 @@ def _prepare(job: Job, skip_bad: bool) -> str:
     check_disk(job.folder, needed)
     try:
         if not (job.folder / prepared.PLAN).exists():
-            shards.write_json(job.folder / prepared.PLAN, job.plan())
+            files.write_json(job.folder / prepared.PLAN, job.plan())
         write(job, left)
         bad = shards.list_bad_files(job)
         if bad and not skip_bad:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from alexnet_jax import experiment, preparation
 from alexnet_jax.config import base, finish, trials
-from alexnet_jax.data import prepared, shards
+from alexnet_jax.data import files, prepared, shards
 from alexnet_jax.data.source import open_source
 from alexnet_jax.errors import UserError
 
@@ -178,7 +178,7 @@ KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
 from alexnet_jax import preparation
-from alexnet_jax.data import prepared, shards
+from alexnet_jax.data import files, prepared, shards
 from alexnet_jax.data.source import open_source
 
 pictures, undisturbed, killed = map(Path, sys.argv[1:4])
@@ -265,7 +265,7 @@ def test_only_the_shards_that_lack_are_made(pictures, tmp_path, monkeypatch):
 
 def test_two_at_once_are_refused(pictures, tmp_path):
     (tmp_path / "set").mkdir()
-    with shards.only_one(tmp_path / "set"), pytest.raises(UserError, match="Another"):
+    with files.only_one(tmp_path / "set"), pytest.raises(UserError, match="Another"):
         prepare(pictures, tmp_path / "set")
     prepare(pictures, tmp_path / "set")
 

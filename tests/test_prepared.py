@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from sklearn.datasets import load_sample_images
 
-from alexnet_jax.data import images, pipeline, prepared, shards, statistics
+from alexnet_jax.data import files, images, pipeline, prepared, shards, statistics
 from alexnet_jax.data.source import Source, Split
 from alexnet_jax.errors import UserError
 
@@ -54,7 +54,7 @@ def prepare(source, folder, *, encoding="raw", size=SIZE, how="shorter_side"):
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "SHARD_EXAMPLES", 8)
-        shards.write_json(folder / prepared.PLAN, job.plan())
+        files.write_json(folder / prepared.PLAN, job.plan())
         shards.write_shards(job, shards.missing(job), lambda _: None)
         shards.list_bad_files(job)
         shards.complete(job)

@@ -6,20 +6,17 @@ start makes the shards that are not there, and the same bytes come out.
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import importlib.metadata
 import itertools
-import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_jax.data import images, prepared
+from alexnet_jax.data import files, images, prepared
 from alexnet_jax.data.prepared import Index, shard_path
 from alexnet_jax.data.source import Source, Split
 from alexnet_jax.data.statistics import Sums
@@ -211,7 +208,7 @@ def _write_shard(
     rows: list[tuple[int, int, int]] = []
     bad: list[tuple[int, str]] = []
     digest = hashlib.sha256()
-    with whole_file(shard.path.with_suffix(".bin")) as file:
+    with files.whole_file(shard.path.with_suffix(".bin")) as file:
         for index in shard.examples:
             example = next(found)
             if isinstance(example, str):
@@ -236,7 +233,7 @@ def _write_shard(
     arrays: dict[str, Any] = dataclasses.asdict(columns)
     if shard.split is job.source.train:
         arrays |= {"total": total, "products": products}
-    with whole_file(shard.path.with_suffix(".npz")) as file:
+    with files.whole_file(shard.path.with_suffix(".npz")) as file:
         np.savez(file, **arrays)
 
 
@@ -257,7 +254,7 @@ def list_bad_files(job: Job) -> list[tuple[str, str, str]]:
     lines = [
         "\t".join(map(_one_cell, row)) for row in [("split", "where", "reason"), *bad]
     ]
-    with whole_file(path) as file:
+    with files.whole_file(path) as file:
         file.write(("\n".join(lines) + "\n").encode(errors="backslashreplace"))
     return bad
 
@@ -310,7 +307,7 @@ def complete(job: Job) -> dict[str, Any]:
         if split is job.source.train:
             sums = sum((_sums_of(shard) for shard in shards), sums)
     found = sums.statistics()
-    with whole_file(job.folder / prepared.STATISTICS) as file:
+    with files.whole_file(job.folder / prepared.STATISTICS) as file:
         np.savez(file, **dataclasses.asdict(found))
     manifest = job.plan() | {
         "classes": list(job.source.class_names),
@@ -319,7 +316,7 @@ def complete(job: Job) -> dict[str, Any]:
         "record_bytes": num_bytes,
         "prepared_fingerprint": prepared.fingerprint(indices),
     }
-    write_json(job.folder / prepared.MANIFEST, manifest)
+    files.write_json(job.folder / prepared.MANIFEST, manifest)
     return manifest
 
 
@@ -335,57 +332,3 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found
-
-
-# --- Files ------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write: it appears at `path` whole, on the disk, or not at all."""
-    draft = path.with_name(path.name + ".part")
-    try:
-        with draft.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    with contextlib.suppress(OSError), _folder(path.parent) as folder:
-        os.fsync(folder)  # else the new name may be lost with the power
-
-
-def write_json(path: Path, value: Any) -> None:
-    with whole_file(path) as file:
-        file.write((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
-
-@contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Holds `folder` for this process, until it ends in whatever way.
-
-    Raises:
-      UserError: if another process has it.
-    """
-    with _folder(folder) as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"Another python -m alexnet_jax.prepare is at work in {folder}: wait for "
-                "it, or give another --output=DIR."
-            ) from error
-        except OSError:
-            pass  # a file system without locks
-        yield
-
-
-@contextlib.contextmanager
-def _folder(path: Path) -> Iterator[int]:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
