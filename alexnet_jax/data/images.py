@@ -18,8 +18,9 @@ from alexnet_jax.errors import UserError
 Image: TypeAlias = tf.Tensor  # uint8 (height, width, 3)
 Seed: TypeAlias = tf.Tensor  # int64 (2,)
 
-# A few kilobytes can unfold to any size; these take 300 MB, once for each thread.
-MAX_PIXELS = 100_000_000
+# A few kilobytes can unfold to any size. This is TensorFlow's own limit, and Pillow's:
+# 512 MiB of RGB. A collection of clip art has pictures up to nearly that.
+MAX_PIXELS = 2**29 // 3
 PNG, PNG_WIDTH, PNG_HEADER = b"\x89PNG\r\n\x1a\n", 16, 33  # start; byte; bytes
 PILLOW_FORMATS = ("BMP", "GIF", "WEBP")
 
@@ -85,9 +86,8 @@ def _check_size(encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.T
 
 def _refuse_size(height: int | np.int64, width: int | np.int64) -> bytes:
     raise UserError(
-        f"The picture says it is {width} x {height} pixels; more than "
-        f"{MAX_PIXELS:,} are not unpacked, for the memory they take. Scale it down or "
-        "leave it out."
+        f"The picture says it is {width} x {height} pixels; more than {MAX_PIXELS:,} "
+        "are not unpacked, for the memory they take. Scale it down or leave it out."
     )
 
 
