@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -174,73 +175,56 @@ def test_the_disk_needed_is_told_before_the_first_byte(pictures, tmp_path, capsy
 
 # --- Stopped and started again ----------------------------------------------------
 
-KILLED = """
-import os, random, signal, sys, time
+STARTED = """
+import os, sys, time
 from pathlib import Path
 from alexnet_jax import preparation
-from alexnet_jax.data import files, prepared, shards
+from alexnet_jax.data import shards
 from alexnet_jax.data.source import open_source
 
-pictures, undisturbed, killed = map(Path, sys.argv[1:4])
-shards.SHARD_EXAMPLES = 4
 to_disk = os.fsync
 
-def slowly(handle):  # so that a moment between two writes is often hit
-    time.sleep(0.02)
+def told(handle):  # so that the test can kill between any two writes
+    os.write(1, b".")
+    time.sleep(0.03)
     to_disk(handle)
-    time.sleep(0.02)
 
-os.fsync = slowly
-
-def start(folder):
-    child = os.fork()
-    if child == 0:
-        source = open_source(f"folder={pictures}", tfds_dir="")
-        job = shards.Job(source, folder, "shorter_side", 16, "jpeg")
-        try:
-            preparation.prepare(job, skip_bad=True)
-        except BaseException as error:
-            print(error, flush=True)
-            os._exit(1)
-        os._exit(0)
-    return child
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-begun = time.monotonic()
-assert os.waitpid(start(undisturbed), 0)[1] == 0
-seconds = time.monotonic() - begun
-draw = random.Random(0)
-hits = 0
-for _ in range(12):
-    child = start(killed)
-    time.sleep(draw.uniform(0.2, 0.6) * seconds)
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    hits += os.WIFSIGNALED(status) and killed.exists() and any(killed.glob("*.npz"))
-    if (killed / prepared.MANIFEST).exists():
-        assert contents(killed) == contents(undisturbed)
-        break
-    for index in killed.glob("*.npz"):
-        prepared.Index.read(index.with_suffix(""))
-assert os.waitpid(start(killed), 0)[1] == 0
-assert contents(killed) == contents(undisturbed)
-print("hits", hits)
+os.fsync = told
+shards.SHARD_EXAMPLES = 4
+source = open_source(f"folder={sys.argv[1]}", tfds_dir="")
+job = shards.Job(source, Path(sys.argv[2]), "shorter_side", 16, "jpeg")
+preparation.prepare(job, skip_bad=True)
 """
 
 
-def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(pictures, tmp_path):
-    (pictures / "train/dark/broken.jpg").write_bytes(b"\xff\xd8\xff no more")
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, pictures, tmp_path / "a", tmp_path / "b"],
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", STARTED, *arguments],
         cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert int(done.stdout.split()[-1]) >= 3  # kills that left shards behind
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(pictures, tmp_path):
+    """Each time after a random number of writes, and a random time into the next."""
+    (pictures / "train/dark/broken.jpg").write_bytes(b"\xff\xd8\xff no more")
+    folder = tmp_path / "killed"
+    draw = random.Random(0)
+    for most in (2, 12, 12, 12):  # of 44 for the shards, and a few for the rest
+        with start(pictures, folder) as process:
+            for _ in range(draw.randint(1, most)):
+                assert process.stdout.read(1) == b"."
+            time.sleep(draw.uniform(0, 0.04))
+            process.kill()
+        assert not (folder / prepared.MANIFEST).exists()
+        for index in folder.glob("*.npz"):
+            prepared.Index.read(index.with_suffix(""))  # whole, and its records too
+    assert any(folder.glob("*.npz"))
+    prepare(pictures, folder, skip_bad=True)
+    prepare(pictures, tmp_path / "undisturbed", skip_bad=True)
+    assert contents(folder) == contents(tmp_path / "undisturbed")
 
 
 def test_only_the_shards_that_lack_are_made(pictures, tmp_path, monkeypatch):
