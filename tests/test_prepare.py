@@ -219,7 +219,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(pictures, tmp_path):
             time.sleep(draw.uniform(0, 0.04))
             process.kill()
         assert not (folder / prepared.MANIFEST).exists()
-        for index in folder.glob("*.npz"):
+        for index in folder.glob("*-*.npz"):
             prepared.Index.read(index.with_suffix(""))  # whole, and its records too
     assert any(folder.glob("*.npz"))
     prepare(pictures, folder, skip_bad=True)
