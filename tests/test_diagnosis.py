@@ -151,8 +151,8 @@ def test_inputs_of_deviation_one_under_the_papers_first_weights_are_the_cause(de
         "it may never start to learn. The logits of 8 images differ by "
         f"{row['logit_spread']:.2g} only (from 0.0003 on it is well). Likely because the "
         f"input has deviation {row['input_deviation']:.2g}, and first weights of deviation "
-        "0.01 suit grey levels (50 to 80): give config.data.channel_scale=(1,1,1), or "
-        "larger config.model.weight_deviations."
+        "0.01 suit grey levels (50 to 80): give --config.data.channel_scale=1,1,1 or "
+        "larger --config.model.weight_deviations."
     )
 
 

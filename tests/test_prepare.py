@@ -17,7 +17,7 @@ from PIL import Image
 
 from alexnet_jax import experiment, preparation
 from alexnet_jax.config import base, finish, trials
-from alexnet_jax.data import files, prepared, shards
+from alexnet_jax.data import files, folder, prepared, shards
 from alexnet_jax.data.source import open_source
 from alexnet_jax.errors import UserError
 
@@ -179,7 +179,7 @@ STARTED = """
 import os, sys, time
 from pathlib import Path
 from alexnet_jax import preparation
-from alexnet_jax.data import shards
+from alexnet_jax.data import folder, shards
 from alexnet_jax.data.source import open_source
 
 to_disk = os.fsync
@@ -329,7 +329,7 @@ def test_bad_files_are_listed_with_reasons_and_the_set_is_not_complete(
     with pytest.raises(UserError) as refused:
         prepare(with_bad_files, tmp_path / "set")
     assert "4 of 44 images cannot be read" in str(refused.value)
-    assert "train/bright/empty.jpg: Input is empty" in str(refused.value)
+    assert "train/bright/empty.jpg is empty: 0 bytes" in str(refused.value)
     assert "--skip_bad" in str(refused.value)
     assert not (tmp_path / "set" / prepared.MANIFEST).exists()
     lines = (tmp_path / "set" / prepared.BAD_FILES).read_text().splitlines()
@@ -338,12 +338,12 @@ def test_bad_files_are_listed_with_reasons_and_the_set_is_not_complete(
     assert [row[:2] for row in rows[1:]] == [
         ["train", "train/bright/empty.jpg"],
         ["train", "train/dark/cut off.jpg"],
-        ["train", "train/dark/p 01\\ttab \u2713.png"],
+        ["train", "train/dark/p 01\\\\ttab \u2713.png"],
         ["val", "val/dark/zeros.jpg"],
     ]
-    assert rows[1][2] == "Input is empty."
+    assert "is empty: 0 bytes" in rows[1][2]
     assert "Invalid JPEG data" in rows[2][2]
-    assert rows[3][2].startswith("Unknown image file format")
+    assert rows[3][2].startswith("It is no JPEG, PNG")
 
 
 def test_skip_bad_leaves_them_out_and_counts_them(with_bad_files, tmp_path):
@@ -381,14 +381,14 @@ def test_a_file_that_can_be_read_by_now_is_tried_again(pictures, tmp_path, monke
     """As after a disk that was away: neither names nor sizes changed."""
     prepare(pictures, tmp_path / "undisturbed")
     with pytest.MonkeyPatch.context() as patch:
-        read = Path.read_bytes
+        read = folder._read
 
-        def fails(path):
-            if path.name == "p 02.jpg":
-                raise PermissionError(errno.EACCES, "Permission denied", str(path))
-            return read(path)
+        def fails(root, name):
+            if Path(name).name == "p 02.jpg":
+                raise UserError(f"{name} cannot be read: Permission denied")
+            return read(root, name)
 
-        patch.setattr(Path, "read_bytes", fails)
+        patch.setattr(folder, "_read", fails)
         with pytest.raises(UserError, match=r"2 of 40 .*Permission denied"):
             prepare(pictures, tmp_path / "set")
     prepare(pictures, tmp_path / "set")
