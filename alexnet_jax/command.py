@@ -100,14 +100,16 @@ def _parse_flags(argv: list[str], with_config: bool) -> list[str]:
             name, value = found.groups()
             kind = TYPE_NAMES[type(FIELDS[name].default)]
             raise UserError(f"--config.{name}={value}: it takes {kind}.") from error
-        raise UserError(str(error) + _nearest_field(str(error))) from error
+        raise UserError(_with_field(str(error))) from error
 
 
-def _nearest_field(message: str) -> str:
-    """If an unknown flag is the last part of a field's name, that field."""
-    found = re.search(r"Unknown command line flag '(\w+)'", message)
+def _with_field(message: str) -> str:
+    """With the field's name, if an unknown flag is the last part of one."""
+    found = re.match(r"Unknown command line flag '(\w+)'", message)
     names = [name for name in FIELDS if found and name.split(".")[-1] == found[1]]
-    return f" Did you mean --config.{names[0]}?" if names else ""
+    return (
+        f"{found[0]}. Did you mean --config.{names[0]}?" if found and names else message
+    )
 
 
 def _check_config(argv: list[str]) -> None:

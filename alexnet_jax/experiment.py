@@ -1,9 +1,7 @@
 """An experiment from its configuration to its report: every trial, each once."""
 
-import contextlib
 import datetime
 import functools
-import importlib.metadata
 import json
 import os
 import platform
@@ -19,13 +17,14 @@ from alexnet_jax import config as configuration
 from alexnet_jax.config import Trial, trial_config, trials
 from alexnet_jax.data import pipeline, prepared, source
 from alexnet_jax.errors import UserError
+from alexnet_jax.files import write_json
 from alexnet_jax.model.network import build
-from alexnet_jax.provenance import git_state
+from alexnet_jax.provenance import git_state, versions
 from alexnet_jax.report import page, verdict
 from alexnet_jax.report.records import read_experiment
 from alexnet_jax.training import loop
 from alexnet_jax.training.parallel import Devices
-from alexnet_jax.training.record import Progress, Record, tensorboard_writer, write_json
+from alexnet_jax.training.record import Progress, Record, tensorboard_writer
 
 PACKAGES = (
     "jax",
@@ -258,18 +257,10 @@ def provenance(devices: Devices) -> dict[str, Any]:
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git": git_state(),
-        "versions": {"python": platform.python_version()} | versions(),
+        "versions": {"python": platform.python_version()} | versions(PACKAGES),
         "devices": [device.device_kind for device in devices.devices],
         "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
     }
-
-
-def versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
 
 
 def as_json(value: Any) -> Any:

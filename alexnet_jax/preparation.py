@@ -6,7 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from alexnet_jax.data import files, prepared, shards
+from alexnet_jax import files
+from alexnet_jax.data import prepared, shards
 from alexnet_jax.data.shards import Job, Shard
 from alexnet_jax.errors import UserError
 from alexnet_jax.training.record import Progress

@@ -23,10 +23,6 @@ DEFAULT = "source2012"
 # The four-layer network of Figure 1 is in none of them.
 NO_RECIPE = "none"
 
-WHOLE_LAYER_TEXT = (
-    "N is 'the total number of kernels in the layer'; the code stays in a tower"
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
@@ -88,7 +84,13 @@ CHOICES: dict[str, Choice] = {
         1e-4, 2e-5, 2e-5, 1e-4, "multiplies the sum; code and Caffe divide 1e-4 by 5"
     ),
     "model.norm_beta": alike(0.75),
-    "model.norm_across_towers": Choice(True, False, True, False, WHOLE_LAYER_TEXT),
+    "model.norm_across_towers": Choice(
+        True,
+        False,
+        True,
+        False,
+        "N is 'the total number of kernels in the layer'; the code stays in a tower",
+    ),
     "model.map_norm": Choice(
         False, True, False, False, "a second norm in layer 2 that the text leaves out"
     ),

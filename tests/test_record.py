@@ -3,7 +3,6 @@
 import importlib
 import io
 import json
-import os
 import struct
 import sys
 from types import SimpleNamespace
@@ -12,7 +11,7 @@ import pytest
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.training import record
-from alexnet_jax.training.record import Progress, Record, write_json
+from alexnet_jax.training.record import Progress, Record
 
 ROWS = [
     {"kind": "eval", "step": 0, "loss": 2.5, "learning_rate": 0.01, "rate": None},
@@ -74,47 +73,6 @@ def test_opening_a_record_again_starts_it_anew(tmp_path):
         assert lines(tmp_path) == []
         opened.write(ROWS[1])
     assert [json.loads(line) for line in lines(tmp_path)] == [ROWS[1]]
-
-
-# --- Whole or not at all ----------------------------------------------------------
-
-
-def test_json_is_written_as_it_is_read_back(tmp_path):
-    value = {"status": "finished", "numbers": [1, 0.5, None], "name": "ReLU ×"}
-    write_json(tmp_path / "a.json", value)
-    assert json.loads((tmp_path / "a.json").read_text()) == value
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-
-
-def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
-    path = tmp_path / "a.json"
-    write_json(path, {"run": 1})
-
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_json(path, {"run": 2})
-    assert json.loads(path.read_text()) == {"run": 1}
-
-
-def test_a_write_that_fails_leaves_no_half_a_file(tmp_path, monkeypatch):
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_json(tmp_path / "a.json", {"run": 1})
-    assert not (tmp_path / "a.json").exists()
-
-
-def test_a_value_that_is_no_json_leaves_what_was_there(tmp_path):
-    path = tmp_path / "a.json"
-    write_json(path, {"run": 1})
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(path, {"run": float("nan")})
-    assert json.loads(path.read_text()) == {"run": 1}
 
 
 # --- TensorBoard ------------------------------------------------------------------

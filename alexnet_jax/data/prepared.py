@@ -196,9 +196,7 @@ def _split(
             raise UserError(_damaged(Path(paths[shard[i]]), what))
         return data, int(label[i])
 
-    return Split(
-        name, len(offset), read, where, manifest["encoding"], manifest["rescale_size"]
-    )
+    return Split(name, len(offset), read, where, manifest["encoding"])
 
 
 def _damaged(path: Path, what: str) -> str:

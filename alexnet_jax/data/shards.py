@@ -4,10 +4,8 @@ A shard is there if its index is, which is put in place behind its records; so a
 start makes the shards that are not there, and the same bytes come out.
 """
 
-import contextlib
 import dataclasses
 import hashlib
-import importlib.metadata
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,11 +14,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from alexnet_jax.data import files, images, prepared
+from alexnet_jax import files
+from alexnet_jax.data import images, prepared
 from alexnet_jax.data.prepared import Index, shard_path
 from alexnet_jax.data.source import Source, Split
 from alexnet_jax.data.statistics import Sums
 from alexnet_jax.errors import UserError
+from alexnet_jax.provenance import versions
 
 SHARD_EXAMPLES = 2048  # 400 MB raw at 256 x 256; what a stop costs at most
 SAMPLE = 64  # images whose size is measured to tell the disk that all need
@@ -57,7 +57,7 @@ class Job:
             "encoding": self.encoding,
             "jpeg_quality": prepared.JPEG_QUALITY if self.encoding == "jpeg" else None,
             "shard_examples": SHARD_EXAMPLES,
-            "versions": _versions(),
+            "versions": versions(PACKAGES),
         }
 
     def shards(self) -> list["Shard"]:
@@ -251,9 +251,8 @@ def list_bad_files(job: Job) -> list[tuple[str, str, str]]:
     if not bad:
         path.unlink(missing_ok=True)  # of an earlier start, mended since
         return []
-    lines = [
-        "\t".join(map(_one_cell, row)) for row in [("split", "where", "reason"), *bad]
-    ]
+    # Places and reasons are one printable line each: no cell ends early.
+    lines = ["\t".join(row) for row in [("split", "where", "reason"), *bad]]
     with files.whole_file(path) as file:
         file.write(("\n".join(lines) + "\n").encode(errors="backslashreplace"))
     return bad
@@ -262,18 +261,6 @@ def list_bad_files(job: Job) -> list[tuple[str, str, str]]:
 def _bad_of(shard: Shard) -> Iterable[tuple[int, str]]:
     index = Index.read(shard.path)
     return zip(index.bad, index.reason, strict=True)
-
-
-def _one_cell(text: str) -> str:
-    """A file's name may hold what ends a cell or a line of the table."""
-    for character, written in (
-        ("\\", "\\\\"),
-        ("\t", "\\t"),
-        ("\n", "\\n"),
-        ("\r", "\\r"),
-    ):
-        text = text.replace(character, written)
-    return text
 
 
 def complete(job: Job) -> dict[str, Any]:
@@ -324,11 +311,3 @@ def _sums_of(shard: Shard) -> Sums:
     names = ("length", "total", "products")
     held = prepared.read_arrays(shard.path.with_suffix(".npz"), names)
     return Sums(len(held["length"]), held["total"].astype(np.int64), held["products"])
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found

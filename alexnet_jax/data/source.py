@@ -27,7 +27,6 @@ class Split:
         "cifar10-train.tfrecord-00000-of-00001, byte 12345". One line, printable.
       form: of what `read` gives: "encoded", an image file of any size; or of a prepared
         set, rescaled images as "jpeg" or "raw", rows of RGB bytes.
-      side: pixels of a prepared image, which is square; 0 for "encoded".
     """
 
     name: str
@@ -35,7 +34,6 @@ class Split:
     read: Callable[[int], tuple[bytes, int]]
     where: Callable[[int], str] = "example {}".format
     form: str = "encoded"
-    side: int = 0
 
     def __len__(self) -> int:
         return self.num_examples

@@ -1,10 +1,10 @@
 """The answer of a run folder: summary.json, figure, report.md, and what to print."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax.files import whole_file, write_json
 from alexnet_jax.recipe import NO_RECIPE
 from alexnet_jax.report import figures, verdict
 from alexnet_jax.report.records import Outcome, read_experiment, read_outcomes
@@ -22,9 +22,9 @@ def write(folder: Path) -> str:
     outcomes = read_outcomes(folder, experiment["config"])
     summary = verdict.summarize(experiment, outcomes)
     figures.draw(summary, outcomes, folder)
-    text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-    _replace(folder / "summary.json", text)
-    _replace(folder / "report.md", report(experiment, summary, outcomes))
+    write_json(folder / "summary.json", summary)
+    with whole_file(folder / "report.md") as file:
+        file.write(report(experiment, summary, outcomes).encode())
     tables = "\n\n".join(plain(table) for table in _tables(summary))
     heading = f"{summary['experiment']} on {summary['dataset']}"
     figure = os.path.relpath(folder / "figure.png")
@@ -189,10 +189,3 @@ def markdown(table: Table) -> str:
     heading, *rows = table
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes the file whole or not at all."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(text)
-    os.replace(draft, path)

@@ -1,7 +1,6 @@
 """What a trial leaves while it runs: metrics.jsonl, TensorBoard, a progress bar."""
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from alexnet_jax.errors import UserError
+from alexnet_jax.files import write_json
 
 PLAIN_SECONDS = 10.0
 
@@ -50,13 +50,6 @@ class Record:
     def close_trial(self, status: str, **facts: Any) -> None:
         """Marks the trial as over: "finished" or "diverged". Without it, it is not."""
         write_json(self.folder / "trial.json", {"status": status, **facts})
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes `value` whole or not at all."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
-    os.replace(draft, path)
 
 
 def tensorboard_writer() -> Any:

@@ -1,7 +1,6 @@
 """Files that are there whole or not at all, and folders that one process writes to."""
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -29,6 +28,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """`value`, whole or not at all.
+
+    Raises:
+      ValueError: if it holds a number that is not finite, which JSON has not.
+    """
     with whole_file(path) as file:
         file.write((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
@@ -40,6 +44,8 @@ def only_one(folder: Path) -> Iterator[None]:
     Raises:
       UserError: if another process has it.
     """
+    import fcntl  # not there on Windows
+
     with _folder(folder) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
