@@ -64,6 +64,8 @@ class Default(FieldReference):
     Then it holds whatever the recipe: also if what was assigned is the same.
     """
 
+    assigned: bool
+
     def __init__(self, value: Any) -> None:
         super().__init__(value)
         object.__setattr__(self, "assigned", False)
@@ -74,11 +76,20 @@ class Default(FieldReference):
 
 
 def assigned_fields(config: ConfigDict) -> set[str]:
-    """The recipe's choices that a config file or the command line has assigned."""
+    """The recipe's choices that a config file or the command line has assigned.
+
+    A copy with its references resolved knows no more which: those that differ from the
+    default recipe's.
+    """
     found = set()
     for name in CHOICES:
         section, _, field = name.partition(".")
-        if getattr(config[section].get_ref(field), "assigned", False):
+        value = config[section].get_ref(field)
+        if isinstance(value, Default):
+            assigned = value.assigned
+        else:
+            assigned = value.get() != FIELDS[name].default
+        if assigned:
             found.add(name)
     return found
 

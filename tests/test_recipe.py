@@ -304,6 +304,15 @@ def test_what_a_config_file_sets_stays_under_another_recipe():
     assert found == {"data.crop_size": 64}
 
 
+def test_what_is_set_in_a_copy_with_resolved_references_stays():
+    config = base().copy_and_resolve_references()
+    config.data.rescale_size, config.data.crop_size = 80, 67
+    config.recipe = "torchvision"
+    finished = finish(config, {})
+    assert (finished.data.rescale_size, finished.data.crop_size) == (80, 67)
+    assert finished.model.towers == CHOICES["model.towers"].torchvision
+
+
 def test_a_config_file_can_name_its_recipe():
     config = base()
     config.recipe = "caffe"
