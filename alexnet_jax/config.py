@@ -78,9 +78,11 @@ class Default(FieldReference):
 def assigned_fields(config: ConfigDict) -> set[str]:
     """The recipe's choices that a config file or the command line has assigned.
 
-    A copy with its references resolved knows no more which: those that differ from the
-    default recipe's.
+    A copy with its references resolved knows no more which: those that differ from what
+    `base` gave.
     """
+    given = {name: FIELDS[name].default for name in CHOICES}
+    given |= NETWORKS.get(config.model.name, {})
     found = set()
     for name in CHOICES:
         section, _, field = name.partition(".")
@@ -88,7 +90,7 @@ def assigned_fields(config: ConfigDict) -> set[str]:
         if isinstance(value, Default):
             assigned = value.assigned
         else:
-            assigned = value.get() != FIELDS[name].default
+            assigned = value.get() != given[name]
         if assigned:
             found.add(name)
     return found

@@ -288,7 +288,7 @@ def test_other_versions_are_not_mixed_into_a_set_half_made(
     pictures, tmp_path, monkeypatch
 ):
     prepare(pictures, tmp_path / "set")
-    monkeypatch.setattr(shards, "_versions", lambda: {"numpy": "9.9"})
+    monkeypatch.setattr(shards, "versions", lambda packages: {"numpy": "9.9"})
     assert "complete already" in prepare(pictures, tmp_path / "set")
     (tmp_path / "set" / prepared.MANIFEST).unlink()
     with pytest.raises(UserError, match=r"versions: .* there, \{'numpy': '9\.9'\} now"):
