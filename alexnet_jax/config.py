@@ -87,11 +87,8 @@ def assigned_fields(config: ConfigDict) -> set[str]:
     for name in CHOICES:
         section, _, field = name.partition(".")
         value = config[section].get_ref(field)
-        if isinstance(value, Default):
-            assigned = value.assigned
-        else:
-            assigned = value.get() != given[name]
-        if assigned:
+        known = isinstance(value, Default)
+        if value.assigned if known else value.get() != given[name]:
             found.add(name)
     return found
 

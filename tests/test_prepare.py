@@ -103,9 +103,11 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path):
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background job has it ignored, and hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 100
-    while not list(tmp_path.glob("set/*.part")):
+    while not list(tmp_path.glob("set/*.bin.part")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -1,7 +1,7 @@
 """What happens to one image before the network (sections 2 and 4.1): pure functions.
 
-Integers in and out: images stay uint8 until they are on the device. Randomness comes
-from `seed`, two int64 that the caller makes of (seed, epoch, example, purpose).
+Integers in and out: images stay uint8 until they are on the device. Nothing is random
+here: where a crop begins and whether it is mirrored are arguments.
 """
 
 import io
@@ -16,13 +16,17 @@ from alexnet_jax.errors import UserError
 
 # jaxtyping cannot check tensors of a tf.data graph, whose sizes are not known yet.
 Image: TypeAlias = tf.Tensor  # uint8 (height, width, 3)
-Seed: TypeAlias = tf.Tensor  # int64 (2,)
 
 # A few kilobytes can unfold to any size. This is TensorFlow's own limit, and Pillow's:
 # 512 MiB of RGB. A collection of clip art has pictures up to nearly that.
 MAX_PIXELS = 2**29 // 3
 PNG, PNG_WIDTH, PNG_HEADER = b"\x89PNG\r\n\x1a\n", 16, 33  # start; byte; bytes
 PILLOW_FORMATS = ("BMP", "GIF", "WEBP")
+
+RESAMPLING = "means over areas where no side grows, else bilinear, antialiased"
+# How far pixels of a crop may be displaced, in pixels of the original: 1 / DISPLACED; and
+# how many beside it are looked through for an edge that needs no more.
+DISPLACED, SLACK = 12, 32
 
 
 def decode(encoded: tf.Tensor) -> Image:
@@ -138,22 +142,46 @@ def rescale(image: Image, size: int, how: str) -> Image:
     """To size x size: "shorter_side" scales it to `size` and cuts out the centre.
 
     "warp" scales both sides, as Caffe's short recipe did. The paper names no resampling:
-    this is bilinear, antialiased where it shrinks. Only what is kept is computed, so a
-    picture of 20 x 5000 pixels costs no more than another of as many.
+    see RESAMPLING.
     """
     sides = tf.cast(tf.shape(image)[:2], tf.int64)
     scaled = _scaled_sides(sides, size, how)
-    cut_off = (scaled - size) // 2
+    rescaled = tf.cond(
+        tf.reduce_all(scaled <= sides),
+        lambda: _center(_averaged(image, scaled), size),
+        lambda: _interpolated(image, sides, scaled, size),
+    )
+    return tf.ensure_shape(rescaled, (size, size, 3))
+
+
+def _averaged(image: Image, scaled: tf.Tensor) -> Image:
+    """To the sides `scaled`, none of them longer: means over each pixel's area."""
+    resized = tf.raw_ops.ResizeArea(images=image[None], size=tf.cast(scaled, tf.int32))
+    return _rounded(resized[0])
+
+
+def _interpolated(
+    image: Image, sides: tf.Tensor, scaled: tf.Tensor, size: int
+) -> Image:
+    """The centre of the image scaled; of that alone the pixels are computed."""
     resized = tf.raw_ops.ScaleAndTranslate(
         images=image[None],
         size=[size, size],
         scale=tf.cast(scaled, tf.float32) / tf.cast(sides, tf.float32),
-        translation=-tf.cast(cut_off, tf.float32),
+        translation=-tf.cast((scaled - size) // 2, tf.float32),
         kernel_type="triangle",
         antialias=True,
-    )[0]
-    rounded = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
-    return tf.ensure_shape(rounded, (size, size, 3))
+    )
+    return _rounded(resized[0])
+
+
+def _rounded(image: tf.Tensor) -> Image:
+    return tf.cast(tf.round(image), tf.uint8)
+
+
+def _center(image: Image, size: int) -> Image:
+    begin = (tf.shape(image)[:2] - size) // 2
+    return tf.slice(image, tf.concat([begin, [0]], axis=0), [size, size, 3])
 
 
 def restored_crop(
@@ -161,25 +189,80 @@ def restored_crop(
     form: str,
     rescale_size: int,
     how: str,
-    offset: tf.Tensor | int,
+    offset: tf.Tensor,
     size: int,
 ) -> Image:
-    """`crop(restore(encoded, form, rescale_size, how), offset, size)`.
+    """`crop(restore(encoded, form, rescale_size, how), offset, size)`, sooner.
 
-    Of a prepared JPEG only the crop is decoded.
+    Of a JPEG only the part that is kept is decoded and resampled. The pixels are the
+    same, but for the outermost columns, where the decoder smooths colours without their
+    neighbours; in an original that has to shrink they may also be displaced by
+    1 / DISPLACED of its pixels: see `_window`.
     """
     if form == "jpeg":
-        places = tf.broadcast_to(offset, (2,))
-        return tf.ensure_shape(
-            tf.io.decode_and_crop_jpeg(
-                encoded,
-                tf.concat([places, [size, size]], axis=0),
-                channels=3,
-                dct_method="INTEGER_ACCURATE",
-            ),
-            (size, size, 3),
+        cut_out = _jpeg_part(encoded, offset, [size, size])
+    else:
+        cut_out = tf.cond(
+            tf.io.is_jpeg(encoded),
+            lambda: _jpeg_crop(encoded, rescale_size, how, offset, size),
+            lambda: crop(restore(encoded, form, rescale_size, how), offset, size),
         )
-    return crop(restore(encoded, form, rescale_size, how), offset, size)
+    return tf.ensure_shape(cut_out, (size, size, 3))
+
+
+def _jpeg_crop(
+    encoded: tf.Tensor, rescale_size: int, how: str, offset: tf.Tensor, size: int
+) -> Image:
+    sides = tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64)
+    scaled = _scaled_sides(sides, rescale_size, how)
+
+    def of_part() -> Image:
+        checked = _check_size(encoded, sides[0], sides[1])
+        first = (scaled - rescale_size) // 2 + tf.cast(offset, tf.int64)
+        begin, end, out_begin, out_end = _window(sides, scaled, first, first + size)
+        part = _jpeg_part(checked, begin, end - begin)
+        return crop(_averaged(part, out_end - out_begin), first - out_begin, size)
+
+    return tf.cond(
+        tf.reduce_all(scaled <= sides),
+        of_part,
+        lambda: crop(rescale(_jpeg(encoded), rescale_size, how), offset, size),
+    )
+
+
+def _jpeg_part(encoded: tf.Tensor, begin: tf.Tensor, sides: tf.Tensor | list) -> Image:
+    window = tf.concat([tf.cast(begin, tf.int32), tf.cast(sides, tf.int32)], axis=0)
+    return tf.io.decode_and_crop_jpeg(
+        encoded, window, channels=3, dct_method="INTEGER_ACCURATE"
+    )
+
+
+def _window(
+    sides: tf.Tensor, scaled: tf.Tensor, first: tf.Tensor, last: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """What of an image to decode for the pixels first .. last - 1 of it `scaled`.
+
+    An edge between pixels of the scaled image mostly lies within a pixel of the image,
+    where it cannot be cut. But of the edges next to it one lies nearly between two; or
+    else the image's own edge is taken. All int64 (2,), heights and widths.
+
+    Returns:
+      begin, end: of the part of the image.
+      out_begin, out_end: of what that is, scaled.
+    """
+    away = tf.constant([*range(SLACK), 2**31], tf.int64)[:, None]
+
+    def nearest(edges: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        inside = tf.clip_by_value(edges, 0, scaled)
+        past = (inside * sides) % scaled
+        too_far = tf.minimum(past, scaled - past) * DISPLACED > scaled
+        best = tf.argmin(tf.cast(too_far, tf.uint8), axis=0)
+        edge = tf.gather(tf.reshape(inside, [-1]), 2 * best + [0, 1])
+        return _divide(edge * sides, scaled), edge
+
+    begin, out_begin = nearest(first - away)
+    end, out_end = nearest(last + away)
+    return begin, end, out_begin, out_end
 
 
 def _scaled_sides(sides: tf.Tensor, size: int, how: str) -> tf.Tensor:
@@ -194,35 +277,10 @@ def _divide(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return (2 * a + b) // (2 * b)
 
 
-def center_offset(side: int, size: int) -> int:
-    """Of the central `size` of `side` pixels."""
-    return (side - size) // 2
-
-
-def random_offset(side: int, size: int, seed: Seed) -> tf.Tensor:
-    """(y, x) of a crop at one of the (side - size + 1)**2 places, each equally likely.
-
-    1089 for 224 of 256: the paper says 32 x 32, its code does 33 x 33.
-    """
-    places = side - size + 1
-    return tf.random.stateless_uniform((2,), seed, 0, places, tf.int32, alg="philox")
-
-
-def crop(image: Image, offset: tf.Tensor | int, size: int) -> Image:
-    """size x size from the pixel `offset` on, (y, x) or one number for both.
-
-    One number cuts a batch too, each image there.
-    """
-    if isinstance(offset, int):
-        return image[..., offset : offset + size, offset : offset + size, :]
-    return tf.ensure_shape(
-        tf.slice(image, [offset[0], offset[1], 0], [size, size, 3]), (size, size, 3)
-    )
-
-
-def random_mirror(seed: Seed) -> tf.Tensor:
-    """Whether an image is reflected: 0 or 1, each with probability 1/2."""
-    return tf.random.stateless_uniform((), seed, 0, 2, tf.int32, alg="philox")
+def crop(image: Image, offset: tf.Tensor, size: int) -> Image:
+    """size x size from the pixel `offset` on, (y, x)."""
+    begin = tf.concat([tf.cast(offset, tf.int32), [0]], axis=0)
+    return tf.ensure_shape(tf.slice(image, begin, [size, size, 3]), (size, size, 3))
 
 
 def mirror(image: Image, mirrored: tf.Tensor) -> Image:
@@ -230,13 +288,14 @@ def mirror(image: Image, mirrored: tf.Tensor) -> Image:
     return tf.cond(mirrored == 1, lambda: tf.reverse(image, [1]), lambda: image)
 
 
-def lighting(components: tf.Tensor, deviation: float, seed: Seed) -> tf.Tensor:
-    """One random shift of an image's colour, (R, G, B) in grey levels (section 4.1).
+def crop_pixels(out: np.ndarray, rows: np.ndarray, x: int, mirrored: int) -> None:
+    """From column `x` of an image's rows to `out`, if `mirrored` left for right.
 
-    components @ alpha with alpha ~ N(0, deviation**2) three times; the columns of
-    `components` (3, 3) are the scaled principal components of the training set's RGB.
+    For images that are numbers already: in one copy, without TensorFlow.
     """
-    alpha = tf.random.stateless_normal(
-        (3,), seed, 0.0, deviation, tf.float32, alg="philox"
-    )
-    return tf.linalg.matvec(components, alpha)
+    cut_out = rows[:, x : x + out.shape[1]]
+    if mirrored:
+        for channel in range(3):  # all at once would take numpy twice the time
+            out[..., channel] = cut_out[:, ::-1, channel]
+    else:
+        out[...] = cut_out

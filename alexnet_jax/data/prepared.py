@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Int64
 
+from alexnet_jax.data import images
 from alexnet_jax.data.source import Source, Split
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UserError
@@ -184,19 +185,23 @@ def _split(
         return f"{paths[shard[i]]}, byte {offset[i]}"
 
     def read(i: int) -> tuple[bytes, int]:
-        wanted = int(length[i])
+        return read_part(i, 0, int(length[i]))
+
+    def read_part(i: int, first: int, count: int) -> tuple[bytes, int]:
         # Opened anew each time: ImageNet has more shards than a process may open.
         file = os.open(paths[shard[i]], os.O_RDONLY)
         try:
-            data = os.pread(file, wanted, int(offset[i]))
+            data = os.pread(file, count, int(offset[i]) + first)
         finally:
             os.close(file)
-        if len(data) != wanted:
+        if len(data) != count:
             what = f"the record at byte {offset[i]} is cut off"
             raise UserError(_damaged(Path(paths[shard[i]]), what))
         return data, int(label[i])
 
-    return Split(name, len(offset), read, where, manifest["encoding"])
+    form = manifest["encoding"]
+    by_part = read_part if form == "raw" else None
+    return Split(name, len(offset), read, where, form, by_part)
 
 
 def _damaged(path: Path, what: str) -> str:
@@ -250,6 +255,7 @@ def choose(
         "fingerprint": source.fingerprint,
         "rescale": rescale,
         "rescale_size": rescale_size,
+        "resampling": images.RESAMPLING,
     }
     differing = differences(manifest, wanted)
     if differing:

@@ -4,10 +4,11 @@ A shard is there if its index is, which is put in place behind its records; so a
 start makes the shards that are not there, and the same bytes come out.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from alexnet_jax.data import images, prepared
 from alexnet_jax.data.prepared import Index, shard_path
 from alexnet_jax.data.source import Source, Split
 from alexnet_jax.data.statistics import Sums
+from alexnet_jax.data.stream import stream
 from alexnet_jax.errors import UserError
 from alexnet_jax.provenance import versions
 
 SHARD_EXAMPLES = 2048  # 400 MB raw at 256 x 256; what a stop costs at most
 SAMPLE = 64  # images whose size is measured to tell the disk that all need
-RESAMPLING = "bilinear, antialiased where it shrinks: images.rescale"
 PACKAGES = ("numpy", "tensorflow-cpu", "tensorflow")  # what the pixels depend on
 
 
@@ -53,7 +54,7 @@ class Job:
             "fingerprint": self.source.fingerprint,
             "rescale": self.rescale,
             "rescale_size": self.size,
-            "resampling": RESAMPLING,
+            "resampling": images.RESAMPLING,
             "encoding": self.encoding,
             "jpeg_quality": prepared.JPEG_QUALITY if self.encoding == "jpeg" else None,
             "shard_examples": SHARD_EXAMPLES,
@@ -95,7 +96,7 @@ class Prepared:
 
 def prepare_examples(
     job: Job, split: Split, indices: Iterable[int]
-) -> Iterator[Prepared | str]:
+) -> Generator[Prepared | str, None, None]:
     """Each example of `indices`, in that order, or why it cannot be read: one line."""
 
     def read(index: np.int64) -> tuple[bytes, np.int32]:
@@ -123,25 +124,18 @@ def prepare_examples(
             )
         return record, label, image, products
 
-    numbers = np.fromiter(indices, np.int64)
-    options = tf.data.Options()
-    options.autotune.ram_budget = 2**30
-    dataset = (
-        tf.data.Dataset.from_tensor_slices(numbers)
-        .map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .prefetch(tf.data.AUTOTUNE)
-        .with_options(options)
-    )
-    iterator = iter(dataset)
-    for _ in numbers:
-        try:
-            record, label, image, products = next(iterator)
-        except tf.errors.OpError as error:  # of this one: the next call gives the next
-            yield images.reason(error) or type(error).__name__
-            continue
-        pixels = image.numpy()
-        data = record.numpy() if job.encoding == "jpeg" else pixels.tobytes()
-        yield Prepared(data, int(label), pixels, products.numpy().astype(np.int64))
+    def build(numbers: tf.data.Dataset) -> tf.data.Dataset:
+        return numbers.map(load, tf.data.AUTOTUNE, deterministic=True)
+
+    numbers = tf.data.Dataset.from_tensor_slices(np.fromiter(indices, np.int64))
+    with contextlib.closing(stream(numbers, build)) as made:
+        for found in made:
+            if isinstance(found, tf.errors.OpError):
+                yield images.reason(found) or type(found).__name__
+                continue
+            record, label, image, products = found
+            data = record if job.encoding == "jpeg" else image.tobytes()
+            yield Prepared(data, int(label), image, products.astype(np.int64))
 
 
 def missing(job: Job) -> list[Shard]:
@@ -190,9 +184,9 @@ def write_shards(job: Job, shards: list[Shard], advance: Callable[[int], None]) 
     for split in job.splits:
         of_split = [shard for shard in shards if shard.split is split]
         indices = itertools.chain.from_iterable(shard.examples for shard in of_split)
-        found = prepare_examples(job, split, indices)
-        for shard in of_split:
-            _write_shard(job, shard, found, advance)
+        with contextlib.closing(prepare_examples(job, split, indices)) as found:
+            for shard in of_split:
+                _write_shard(job, shard, found, advance)
 
 
 def _write_shard(

@@ -27,6 +27,7 @@ class Split:
         "cifar10-train.tfrecord-00000-of-00001, byte 12345". One line, printable.
       form: of what `read` gives: "encoded", an image file of any size; or of a prepared
         set, rescaled images as "jpeg" or "raw", rows of RGB bytes.
+      read_part: of form "raw" only: (index, first byte, how many) -> (bytes, label).
     """
 
     name: str
@@ -34,6 +35,7 @@ class Split:
     read: Callable[[int], tuple[bytes, int]]
     where: Callable[[int], str] = "example {}".format
     form: str = "encoded"
+    read_part: Callable[[int, int, int], tuple[bytes, int]] | None = None
 
     def __len__(self) -> int:
         return self.num_examples

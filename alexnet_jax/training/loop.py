@@ -1,10 +1,11 @@
 """One trial from its first weights to its last record."""
 
+import contextlib
 import dataclasses
 import functools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from fractions import Fraction
 from typing import Any
 
@@ -66,38 +67,38 @@ def train(
     row = evaluator.row(state.params, 0)
     if not write(row):
         return "diverged", row
-    batches = devices.placed(augmented_batches(config, data, seed, plan))
-    for step, batch in enumerate(batches, start=1):
-        if step == 1:
-            row = diagnosis.row(trainer.diagnose(state.params, batch, mean), config)
-            record.write(row)
-            progress.warn(row["warning"])
-        numbers = steps.Numbers(
-            Rates(*map(np.float32, plan.rates(step))),
-            np.float32(config.optimizer.momentum),
-            np.float32(config.optimizer.weight_decay),
-            np.uint32(seed),
-        )
-        state, counts = trainer.train_step(state, batch, numbers, mean)
-        meter.add(counts)
-        progress.advance(plan.batch_size)
+    with contextlib.closing(augmented_batches(config, data, seed, plan)) as batches:
+        for step, batch in enumerate(devices.placed(batches), start=1):
+            if step == 1:
+                row = diagnosis.row(trainer.diagnose(state.params, batch, mean), config)
+                record.write(row)
+                progress.warn(row["warning"])
+            numbers = steps.Numbers(
+                Rates(*map(np.float32, plan.rates(step))),
+                np.float32(config.optimizer.momentum),
+                np.float32(config.optimizer.weight_decay),
+                np.uint32(seed),
+            )
+            state, counts = trainer.train_step(state, batch, numbers, mean)
+            meter.add(counts)
+            progress.advance(plan.batch_size)
 
-        if plan.due(step, config.training.record_every_epochs):
-            row = start.checked(meter.row(step))
-            if not write(row):
-                return "diverged", row
-            progress.warn(row.get("warning"))
-        if plan.due(step, config.training.evaluate_every_epochs):
-            row = evaluator.row(state.params, step)
-            if not write(row):
-                return "diverged", row
-            meter.restart_clock()
+            if plan.due(step, config.training.record_every_epochs):
+                row = start.checked(meter.row(step))
+                if not write(row):
+                    return "diverged", row
+                progress.warn(row.get("warning"))
+            if plan.due(step, config.training.evaluate_every_epochs):
+                row = evaluator.row(state.params, step)
+                if not write(row):
+                    return "diverged", row
+                meter.restart_clock()
     return "finished", row
 
 
 def augmented_batches(
     config: ConfigDict, data: Data, seed: int, plan: "Plan"
-) -> Iterator[TrainBatch]:
+) -> Generator[TrainBatch, None, None]:
     """The training batches of a trial, from its first step to its last."""
     wanted = config.data
     augmentation = Augmentation(
