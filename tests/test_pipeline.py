@@ -1,5 +1,6 @@
 """From a source to batches: order, augmentation, filling up, memory or not."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -80,14 +81,40 @@ def on_disk():
     return prepared(0)
 
 
-@pytest.fixture(params=["in_memory", "on_disk"])
+@pytest.fixture(scope="module")
+def raw():
+    """The same images as a prepared set has them raw on disk."""
+
+    def raw_split(name, numbers):
+        images = rescaled(numbers)
+
+        def read_part(i, first, count):
+            return images[i].tobytes()[first : first + count], label(numbers[i])
+
+        def read(i):
+            return read_part(i, 0, SIZE**2 * 3)
+
+        return Split(name, len(numbers), read, form="raw", read_part=read_part)
+
+    splits = (
+        raw_split("train", range(COUNT)),
+        raw_split("test", range(1000, 1000 + HELD)),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "MEMORY_BYTES", 0)
+        return pipeline.prepare(
+            source(*splits), rescale="shorter_side", rescale_size=SIZE
+        )
+
+
+@pytest.fixture(params=["in_memory", "on_disk", "raw"])
 def data(request):
     return request.getfixturevalue(request.param)
 
 
 def train_batches(data, **changes):
     steps = {"seed": 3, "start_step": 0, "num_steps": 12, "batch_size": 8}
-    steps |= {"host": 0, "num_hosts": 1}
+    steps |= {"host": 0, "num_hosts": 1, "num_parallel_calls": tf.data.AUTOTUNE}
     of_steps = {name: changes.pop(name, value) for name, value in steps.items()}
     augmentation = dataclasses.replace(AUGMENTATION, **changes)
     return list(pipeline.train_batches(data.train, augmentation, **of_steps))
@@ -299,18 +326,34 @@ def test_starting_at_a_step_is_running_to_it(
 
 @pytest.mark.parametrize("augmented", [True, False])
 def test_batches_do_not_depend_on_whether_they_fit_into_memory(
-    in_memory, on_disk, augmented
+    in_memory, on_disk, raw, augmented
 ):
-    assert_equal(
-        train_batches(in_memory, **off(augmented)),
-        train_batches(on_disk, **off(augmented)),
-    )
-    assert_equal(
-        *(
-            list(pipeline.evaluation_batches(d.validation, batch_size=64))
-            for d in (in_memory, on_disk)
+    for other in (on_disk, raw):
+        assert_equal(
+            train_batches(in_memory, **off(augmented)),
+            train_batches(other, **off(augmented)),
         )
-    )
+        assert_equal(
+            *(
+                list(pipeline.evaluation_batches(d.validation, batch_size=64))
+                for d in (in_memory, other)
+            )
+        )
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.integers(1, 9), st.sampled_from([1, 5, 30]), st.booleans())
+@example(2, 8, True)
+@example(64, 8, True)
+def test_batches_do_not_depend_on_how_many_images_are_worked_on_at_a_time(
+    on_disk, raw, num_parallel_calls, batch_size, augmented
+):
+    choices = {"batch_size": batch_size, "num_steps": 7, **off(augmented)}
+    for data in (on_disk, raw):
+        assert_equal(
+            train_batches(data, num_parallel_calls=num_parallel_calls, **choices),
+            train_batches(data, **choices),
+        )
 
 
 @pytest.mark.parametrize("num_hosts", [2, 4])
@@ -561,6 +604,56 @@ def test_by_the_text_colours_of_imagenet_would_shift_by_a_thousand():
     np.testing.assert_allclose(0.1 * first, 1483.04 / 255, rtol=1e-4)
 
 
+# --- at the size of ImageNet ------------------------------------------------------
+
+IMAGENET_COUNT = 1_281_167
+
+
+def test_all_places_of_a_crop_occur():
+    """33 x 33 of 224 in 256, mirrored or not, about equally often (chi-square)."""
+    augmentation = dataclasses.replace(AUGMENTATION, crop_size=224)
+    places = np.arange(100_000)
+    drawn = augmentation.draw(256, IMAGENET_COUNT, 3, places, places)
+    offset, mirrored = drawn["offset"], drawn["mirrored"]
+    assert offset.min() == 0
+    assert offset.max() == 32
+    counts = np.bincount((offset[:, 0] * 33 + offset[:, 1]) * 2 + mirrored)
+    assert len(counts) == 33 * 33 * 2
+    assert counts.min() > 0
+    expected = len(places) / len(counts)
+    # 2177 degrees of freedom, p = 0.001.
+    assert ((counts - expected) ** 2 / expected).sum() < 2386
+
+
+def test_starting_in_the_middle_reads_nothing_of_what_was_before(monkeypatch):
+    monkeypatch.setattr(pipeline, "READERS", 1)
+    read = []
+
+    def note(i):
+        read.append(i)
+        return encoded(i % 50), 0
+
+    split = Split("train", IMAGENET_COUNT, note)
+    data = pipeline.Rescaled(split, SIZE, "shorter_side", None, None)
+    start = IMAGENET_COUNT // 2 // 32
+    batches = pipeline.train_batches(
+        data,
+        AUGMENTATION,
+        seed=3,
+        start_step=start,
+        num_steps=10**9,
+        batch_size=32,
+        host=0,
+        num_hosts=1,
+    )
+    with contextlib.closing(batches):
+        first = next(batches)
+    expected = order.epoch_order(3, 0, IMAGENET_COUNT)
+    np.testing.assert_array_equal(first["example"], expected[start * 32 :][:32])
+    assert len(read) < 3000  # what is made ahead, in a gigabyte at most
+    np.testing.assert_array_equal(read, expected[start * 32 :][: len(read)])
+
+
 # --- evaluation -------------------------------------------------------------------
 
 
@@ -583,6 +676,35 @@ def test_evaluation_gives_each_example_once_whole_and_in_order(data, batch_size)
     assert pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels[:HELD], rescaled(numbers))
     assert not pixels[HELD:].any()
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.sampled_from([1, 2, 4]), st.integers(1, 60))
+@example(4, 100)  # the last hosts have nothing
+@example(4, 19)  # nor here in the last batch
+def test_the_shares_of_all_hosts_put_together_are_the_evaluation(
+    in_memory, on_disk, raw, num_hosts, share
+):
+    """Of the images that weigh nothing there are more, so that all have as many."""
+    batch_size = share * num_hosts
+    for data in (in_memory, on_disk, raw):
+        shares = [
+            list(
+                pipeline.evaluation_batches(
+                    data.validation,
+                    batch_size=batch_size,
+                    host=host,
+                    num_hosts=num_hosts,
+                )
+            )
+            for host in range(num_hosts)
+        ]
+        together = [
+            {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            for parts in zip(*shares, strict=True)
+        ]
+        whole = pipeline.evaluation_batches(data.validation, batch_size=batch_size)
+        assert_equal(together, list(whole))
 
 
 def test_evaluating_twice_gives_the_same(in_memory):

@@ -1,0 +1,86 @@
+"""Graphs that call Python can be left at any moment, and go on after an error."""
+
+import contextlib
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from alexnet_jax.data.stream import stream
+
+
+def slow(number):
+    sum(range(20_000))  # holds Python's lock
+    if number % 10 == 7:
+        raise ValueError(f"no number {number}")
+    return number * number
+
+
+def build(numbers):
+    return numbers.map(
+        lambda number: tf.numpy_function(slow, [number], tf.int64),
+        num_parallel_calls=4,
+        deterministic=True,
+    )
+
+
+def test_elements_come_in_order_and_errors_in_their_places():
+    found = list(stream(tf.data.Dataset.range(40), build))
+    assert len(found) == 40
+    for number, element in enumerate(found):
+        if number % 10 == 7:
+            assert isinstance(element, tf.errors.OpError)
+            assert f"no number {number}" in str(element)
+        else:
+            assert element == number**2
+
+
+@pytest.mark.parametrize("taken", [0, 1, 6, 7, 8, 25])
+def test_whoever_leaves_early_stops_the_numbers(taken):
+    """Without that, 10**9 of them would be waited for."""
+    asked = []
+
+    def noted(numbers):
+        return build(numbers.map(lambda n: tf.numpy_function(note, [n], tf.int64)))
+
+    def note(number):
+        asked.append(number)
+        return number
+
+    with contextlib.closing(stream(tf.data.Dataset.range(10**9), noted)) as made:
+        for _ in range(taken):
+            next(made)
+    assert len(asked) < taken + 1000
+    count = len(asked)
+    sum(range(10**7))
+    assert len(asked) == count  # no thread goes on
+
+
+LEFT = """
+import numpy as np, tensorflow as tf
+from alexnet_jax.data.stream import stream
+
+def work(number):
+    sum(range(3000))
+    return number
+
+def build(numbers):
+    return numbers.map(
+        lambda n: tf.numpy_function(work, [n], tf.int64), num_parallel_calls=8
+    )
+
+for _ in range(150):
+    made = stream(tf.data.Dataset.range(10**9), build)
+    next(made)
+    del made
+made = stream(tf.data.Dataset.range(10**9), build)
+next(made)
+raise SystemExit(3)  # with one that is still running
+"""
+
+
+def test_leaving_does_not_hang_the_process():
+    """As a plain tf.data iterator does, now and then."""
+    done = subprocess.run([sys.executable, "-c", LEFT], timeout=200)
+    assert done.returncode == 3
