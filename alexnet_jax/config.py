@@ -9,6 +9,7 @@ choices are the defaults; `finish()` puts those of another recipe in their place
 import dataclasses
 import itertools
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -273,8 +274,11 @@ def prepared_folder(config: ConfigDict) -> Path | None:
 
 
 def _dataset_name(config: ConfigDict) -> str:
+    """As a part of a path: a folder's own name, or cifar10-3.0.2 for cifar10:3.0.2."""
     kind, equals, name = config.data.dataset.partition("=")
-    return Path(name if equals else kind).absolute().name
+    if kind == "folder":
+        return Path(name).absolute().name
+    return re.sub("[/:]", "-", name if equals else kind)
 
 
 def _ablated(config: ConfigDict, name: str) -> str:

@@ -427,3 +427,23 @@ def test_every_field_is_read_somewhere():
     unread = [name for name in FIELDS if name.rpartition(".")[2] not in used]
     assert not unread
     assert "optim_dtype" not in used
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [
+        ("digits", "digits"),
+        ("cifar10", "cifar10"),
+        ("tfds=cifar10:3.0.2", "cifar10-3.0.2"),
+        (
+            "tfds=imagenet_v2/matched-frequency:3.0.0",
+            "imagenet_v2-matched-frequency-3.0.0",
+        ),
+        ("folder=some/where/pictures", "pictures"),
+    ],
+)
+def test_folders_are_named_after_the_dataset(dataset, name):
+    config = finish(base(dataset), {})
+    assert configuration.run_folder(config, "").name == f"alexnet-{name}"
+    size = config.data.rescale_size
+    assert configuration.prepared_folder(config).name == f"{name}-{size}"

@@ -189,7 +189,8 @@ def prepare(source: Source, *, rescale: str, rescale_size: int) -> Data:
     if not in_memory and source.statistics is None:
         print(
             f"Reading the {source.train.num_examples:,} training images of {source.name} "
-            "once for their mean and colours.",
+            "for their mean and colours; a prepared set (python -m alexnet_jax.prepare) "
+            "has them already.",
             file=sys.stderr,
             flush=True,
         )
