@@ -1,11 +1,15 @@
-"""Times this project's layers or train step against the library's and PyTorch's.
+"""Times this project's layers, train step or input against the usual others.
 
-python -m alexnet_jax.benchmark --what=layers|step [--batch_size=32] [--repeats=5]
-                                [--dtype=float32|tf32|bfloat16] [--output=FILE.json]
+python -m alexnet_jax.benchmark --what=layers|step|input|both [--batch_size=32]
+                                [--repeats=5] [--dtype=float32|tf32|bfloat16]
+                                [--output=FILE.json]
+
+layers, step: against the library's and PyTorch's. input: images/s against plain tf.data,
+Pillow and grain, in batches of 128. both: the step fed by the input, and which waits.
 
 All forms of a row run in one process and take turns; given are their medians. On a CPU
 once on one core, by the process's CPU time, and once on all, by the clock on the wall;
-on a GPU by the latter alone. Steps take 5 GB of memory at batch 32.
+on a GPU, and for both, by the latter alone. Steps take 5 GB of memory at batch 32.
 """
 
 import contextlib
@@ -25,8 +29,19 @@ from alexnet_jax import command
 from alexnet_jax.errors import UserError
 from alexnet_jax.provenance import git_state
 
-WHAT = flags.DEFINE_enum("what", None, ["layers", "step"], "What is timed.")
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images a step.", lower_bound=1)
+# What can be timed, and the module that is run as a process to do it.
+MODULES = {
+    "layers": "contenders",
+    "step": "contenders",
+    "input": "input_contenders",
+    "both": "fed_step",
+}
+BATCH_SIZES = {"layers": 32, "step": 32, "input": 128, "both": 32}
+
+WHAT = flags.DEFINE_enum("what", None, list(MODULES), "What is timed.")
+BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", None, "Images a step. Default: 32; of input 128.", lower_bound=1
+)
 REPEATS = flags.DEFINE_integer("repeats", 5, "Times each form runs.", lower_bound=1)
 DTYPE = flags.DEFINE_enum(
     "dtype", "float32", ["float32", "tf32", "bfloat16"], "What is computed in."
@@ -45,15 +60,24 @@ H100 = {
     ("one-tower step", "float32"): (0.65, 0.116),
 }
 
+WAITING = 0.05  # share of the time, from which on it is said that the step waits
+
 
 def main(_: list[str]) -> None:
-    if WHAT.value is None:
-        raise UserError("What is to be timed? Give --what=layers or --what=step.")
+    what = WHAT.value
+    if what is None:
+        raise UserError("What is to be timed? Give --what=layers, step, input or both.")
+    if what == "input" and DTYPE.value != "float32":
+        raise UserError(
+            f"--dtype={DTYPE.value}: the input is the same whatever a step computes in. "
+            "Leave it away."
+        )
     output = Path(OUTPUT.value).expanduser()
     if OUTPUT.value and not output.absolute().parent.is_dir():
         raise UserError(f"--output={OUTPUT.value}: no such folder: {output.parent}.")
-    report = measure(WHAT.value, BATCH_SIZE.value, REPEATS.value, DTYPE.value)
-    print(table(report))
+    batch_size = BATCH_SIZE.value or BATCH_SIZES[what]
+    report = measure(what, batch_size, REPEATS.value, DTYPE.value)
+    print(TABLES[what](report))
     if OUTPUT.value:
         output.write_text(json.dumps(report, indent=2) + "\n")
 
@@ -63,17 +87,18 @@ def measure(what: str, batch_size: int, repeats: int, dtype: str) -> dict[str, A
     arguments = [what, str(batch_size), str(repeats), dtype]
     print("Timing on all cores ...", file=sys.stderr, flush=True)
     runs = {"all": run_contenders([*arguments, "all"])}
-    if runs["all"]["platform"] == "cpu":
+    if runs["all"]["platform"] == "cpu" and what != "both":
         print("Timing on one core ...", file=sys.stderr, flush=True)
         with one_core():
             runs = {"core": run_contenders([*arguments, "core"])} | runs
     rows = [
         row | {"cores": cores} for cores, run in runs.items() for row in run["rows"]
     ]
-    facts = {name: runs["all"][name] for name in ("platform", "devices", "versions")}
+    facts = {name: fact for name, fact in runs["all"].items() if name != "rows"}
+    of_dtype = "" if what == "input" else f" --dtype={dtype}"
     return {
         "command": f"python -m alexnet_jax.benchmark --what={what} "
-        f"--batch_size={batch_size} --repeats={repeats} --dtype={dtype}",
+        f"--batch_size={batch_size} --repeats={repeats}{of_dtype}",
         "date": datetime.date.today().isoformat(),
         "git": git_state(),
         "what": what,
@@ -93,7 +118,7 @@ def run_contenders(arguments: list[str]) -> dict[str, Any]:
     environment = {**os.environ}
     environment.pop("JAX_NUM_CPU_DEVICES", None)  # virtual devices share the cores
     done = subprocess.run(
-        [sys.executable, "-m", "alexnet_jax.contenders", *arguments],
+        [sys.executable, "-m", f"alexnet_jax.{MODULES[arguments[0]]}", *arguments],
         stdout=subprocess.PIPE,
         text=True,
         env=environment,
@@ -124,12 +149,8 @@ def table(report: dict[str, Any]) -> str:
         "float32",
         32,
     )
-    versions = ", ".join(f"{name} {v}" for name, v in report["versions"].items())
     lines = [
-        report["command"],
-        f"{report['date']}; {report['num_cores']} cores, {report['cpu']}; "
-        f"{len(report['devices'])} x {report['devices'][0]}",
-        f"{versions}; at most {report['memory_gb']:.1f} GB of memory",
+        *conditions(report),
         "ms by CPU time where cores is 1, by the wall clock where it is all",
         "",
         f"{'':26}{'cores':>5}{'ours':>9}{'plain':>9}{'PyTorch':>9}"
@@ -153,6 +174,17 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def conditions(report: dict[str, Any]) -> list[str]:
+    """What the figures of a report depend on: the first lines of its table."""
+    versions = ", ".join(f"{name} {v}" for name, v in report["versions"].items())
+    return [
+        report["command"],
+        f"{report['date']}; {report['num_cores']} cores, {report['cpu']}; "
+        f"{len(report['devices'])} x {report['devices'][0]}",
+        f"{versions}; at most {report['memory_gb']:.1f} GB of memory",
+    ]
+
+
 def ratio(times: dict[str, float], form: str, bar: float | None) -> str:
     if form not in times:
         return "-"
@@ -160,6 +192,100 @@ def ratio(times: dict[str, float], form: str, bar: float | None) -> str:
     if bar is None:
         return f"{value:.2f}"
     return f"{value:.2f} {'met' if value <= bar else 'NOT met'}, bar {bar:.2f}"
+
+
+def input_table(report: dict[str, Any]) -> str:
+    """One line a form and number of cores; then scaling, the first batch and memory.
+
+    Bars, which are for batch 128, only there.
+    """
+    with_bars = report["batch_size"] == BATCH_SIZES["input"]
+    others = ("plain", "Pillow", "grain")
+    lines = [
+        *conditions(report),
+        f"Photographs: {report['photographs']}",
+        "by CPU time where cores is 1, by the wall clock where it is all; "
+        "plain, Pillow: from originals",
+        "",
+        f"{'':20}{'cores':>5}{'images/s':>10}"
+        + "".join(f"  {'ours/' + other:24}" for other in others).rstrip(),
+    ]
+    rates = {}
+    for row in report["rows"]:
+        rate = rates[row["name"], row["cores"]] = row["images_per_second"]
+        cells = [
+            at_least(row["ratios"].get(other), row["bars"].get(other), with_bars)
+            for other in others
+        ]
+        cores = "1" if row["cores"] == "core" else "all"
+        line = f"{row['name']:20}{cores:>5}{rate:10.0f}"
+        if row["ratios"]:
+            line += "".join(f"  {cell:24}" for cell in cells)
+        lines.append(line.rstrip())
+    lines.append("")
+    for name, cores in rates:
+        if name.startswith("ours") and cores == "all":
+            value = rates[name, "all"] / rates[name, "core"]
+            bar = at_least(value, 1.75, with_bars and report["num_cores"] == 2)
+            lines.append(f"{name}: all {report['num_cores']} cores / one: {bar}")
+    first = report["first_batch_seconds"]
+    lines.append(
+        "First batch of an epoch of 1,281,167 examples, JPEG cache: "
+        f"{first['start']:.2f} s at its start, {first['middle']:.2f} s in its middle"
+        + (
+            f" {'met' if first['middle'] < 1 else 'NOT met'}, bar 1 s"
+            if with_bars
+            else ""
+        )
+    )
+    memory = report["memory_mb"]
+    if memory is None:
+        lines.append("Memory over ten epochs: not measured, this system does not say.")
+    else:
+        lines.append(
+            f"Memory, JPEG cache: {memory['first']:.0f} MB after the first epoch, "
+            f"{memory['last']:.0f} MB after the tenth, at most {memory['most']:.0f} MB: "
+            f"{memory['last'] - memory['first']:+.0f} MB"
+        )
+    if "grain" not in report["versions"]:
+        lines.append("grain is not installed: pip install grain")
+    return "\n".join(lines)
+
+
+def at_least(value: float | None, bar: float | None, with_bars: bool) -> str:
+    if value is None:
+        return "-"
+    if bar is None or not with_bars:
+        return f"{value:.2f}"
+    return f"{value:.2f} {'met' if value >= bar else 'NOT met'}, bar {bar:.2f}"
+
+
+def both_table(report: dict[str, Any]) -> str:
+    """A line a source of images, and a sentence on each: which side waits."""
+    lines = [
+        *conditions(report),
+        f"Photographs: {report['photographs']}",
+        "images/s by the wall clock, on all cores",
+        "",
+        f"{'images from':14}{'input alone':>12}{'step alone':>12}{'together':>10}"
+        f"{'waiting':>9}",
+    ]
+    lines += [
+        f"{row['name']:14}{row['input']:12.1f}{row['step']:12.1f}{row['both']:10.1f}"
+        f"{row['waiting']:9.1%}"
+        for row in report["rows"]
+    ]
+    lines += [f"From {row['name']}: {who_waits(row)}" for row in report["rows"]]
+    return "\n".join(lines)
+
+
+def who_waits(row: dict[str, Any]) -> str:
+    if row["waiting"] >= WAITING:
+        return f"The step waits for the input, {row['waiting']:.0%} of the time."
+    return "The input waits for the step."
+
+
+TABLES = {"layers": table, "step": table, "input": input_table, "both": both_table}
 
 
 def floor(report: dict[str, Any], row: dict[str, Any]) -> str:

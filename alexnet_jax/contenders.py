@@ -570,12 +570,16 @@ def timed(row: Row, repeats: int, clock: Callable[[], float]) -> dict[str, float
     return {form: 1000 * statistics.median(times) for form, times in seconds.items()}
 
 
+def set_precision(dtype: str) -> None:
+    """XLA would use tf32 on a GPU without being told to."""
+    precision = {"tf32": "tensorfloat32", "float32": "float32", "bfloat16": None}[dtype]
+    jax.config.update("jax_default_matmul_precision", precision)
+
+
 def main() -> None:
     what, batch_size, repeats, dtype, cores = sys.argv[1:]
     setting = Setting(int(batch_size), dtype)
-    # XLA would use tf32 on a GPU without being told to.
-    precision = {"tf32": "tensorfloat32", "float32": "float32", "bfloat16": None}[dtype]
-    jax.config.update("jax_default_matmul_precision", precision)
+    set_precision(dtype)
     if torch := pytorch():
         torch.manual_seed(0)
         torch.backends.cuda.matmul.allow_tf32 = dtype == "tf32"

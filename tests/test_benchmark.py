@@ -99,7 +99,11 @@ def test_layers_are_timed_into_a_table_and_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "Give --what=layers or --what=step."),
+        ([], "Give --what=layers, step, input or both."),
+        (
+            ["--what=input", "--dtype=bfloat16"],
+            "--dtype=bfloat16: the input is the same",
+        ),
         (["--what=layer"], "layers|step"),
         (["--what=step", "--batch_size=0"], "batch_size"),
         (["--what=step", "--repeats=many"], "repeats"),
