@@ -37,6 +37,7 @@ PACKAGES = (
     "tensorflow-datasets",
     "ml_collections",
     "numpy",
+    "pillow",
     "scikit-learn",
 )
 

@@ -44,6 +44,13 @@ def jpeg_of_size(width, height):
     return bytes(data)
 
 
+def bmp_of_size(width, height):
+    """A BMP whose header lies about its size."""
+    data = bytearray(encoded(smooth(), "BMP"))
+    data[18:26] = struct.pack("<ii", width, height)
+    return bytes(data)
+
+
 def odd():
     """{name: (bytes, the RGB picture that these become, grey levels allowed)}."""
     rgb = smooth()
@@ -173,6 +180,7 @@ def bad():
             png_header(2**32 - 1, 2**32 - 1),
             "4294967295 x 4294967295 pixels",
         ),
+        "bomb.bmp": (bmp_of_size(14_000, 14_000), "14000 x 14000 pixels.*not unpacked"),
         "bomb.jpg": (jpeg_of_size(65_000, 64_000), "65000 x 64000 pixels"),
     }
 

@@ -104,6 +104,14 @@ def test_what_is_no_picture_is_refused(data):
         decoded(data)
 
 
+def test_a_reason_keeps_what_looks_like_tensorflows_marks():
+    message = (
+        "{{function_node x}} UserError: a [[b]] {{c}}.jpg is empty.\nTraceback (most"
+    )
+    error = tf.errors.UnknownError(None, None, message)
+    assert images.reason(error) == "a [[b]] {{c}}.jpg is empty."
+
+
 # --- rescale ----------------------------------------------------------------------
 
 

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import time
 from collections import namedtuple
 from pathlib import Path
 
+import bad_pictures
 import numpy as np
 import pytest
 from PIL import Image
@@ -365,10 +368,8 @@ def test_skip_bad_leaves_them_out_and_counts_them(with_bad_files, tmp_path):
 
 def test_bad_files_change_nothing_of_the_good_ones(pictures, tmp_path):
     prepare(pictures, tmp_path / "good")
-    (
-        pictures / "train/aaa"
-    ).mkdir()  # first of all, so that every shard begins elsewhere
-    (pictures / "train/aaa/bad.jpg").write_bytes(b"bad")
+    first = min((pictures / "train").iterdir())  # so every shard begins elsewhere
+    (first / "a bad one.jpg").write_bytes(b"bad")
     prepare(pictures, tmp_path / "bad", skip_bad=True)
     good, bad = (prepared.open_prepared(tmp_path / name) for name in ("good", "bad"))
     for i in range(30):
@@ -377,6 +378,39 @@ def test_bad_files_change_nothing_of_the_good_ones(pictures, tmp_path):
     np.testing.assert_array_equal(
         bad.statistics.eigenvectors, good.statistics.eigenvectors
     )
+
+
+def test_a_class_left_without_an_image_to_train_on_is_refused(pictures, tmp_path):
+    for kind in ("only bad", "another"):
+        (pictures / "train" / kind).mkdir()
+        (pictures / "train" / kind / "bad.jpg").write_bytes(b"bad")
+    with pytest.raises(UserError, match="nothing would teach them: another, only bad"):
+        prepare(pictures, tmp_path / "set", skip_bad=True)
+    assert not (tmp_path / "set" / prepared.MANIFEST).exists()
+
+
+def test_a_folder_of_every_odd_and_bad_picture_is_prepared(tmp_path):
+    """The odd become RGB; the bad are listed, each with its own reason, in one line."""
+    odd, reasons = bad_pictures.write(tmp_path / "source/train/class")
+    (tmp_path / "source/train/other").mkdir()
+    (tmp_path / "source/train/other/good.png").write_bytes(
+        bad_pictures.encoded(bad_pictures.smooth(), "PNG")
+    )
+    shutil.copytree(tmp_path / "source/train/other", tmp_path / "source/val/other")
+    with pytest.raises(UserError, match=f"{len(reasons)} of "):
+        prepare(tmp_path / "source", tmp_path / "set")
+    prepare(tmp_path / "source", tmp_path / "set", skip_bad=True)
+    _, *lines = (tmp_path / "set" / prepared.BAD_FILES).read_text().splitlines()
+    listed = {
+        where: reason for _, where, reason in (line.split("\t") for line in lines)
+    }
+    assert len(listed) == len(lines) == len(reasons)
+    for name, reason in reasons.items():
+        (found,) = (listed[w] for w in listed if w.endswith(f"class/{name}"))
+        assert re.search(reason, found), name
+    manifest = prepared.read_json(tmp_path / "set" / prepared.MANIFEST)
+    assert manifest["bad_files"] == len(reasons)
+    assert manifest["splits"]["train"]["images_per_class"] == [len(odd), 1]
 
 
 def test_a_file_that_can_be_read_by_now_is_tried_again(pictures, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,7 +162,31 @@ def test_records_have_their_labels_and_their_places(source, tmp_path):
     assert opened.train.form == "raw"
     assert opened.class_names == ("even", "odd")
     assert [opened.train.read(i)[1] for i in range(20)] == [0, 1] * 10
-    assert opened.train.where(9).endswith(f"train-00001.bin, byte {SIZE * SIZE * 3}")
+    place = f"train-00001.bin, byte {SIZE * SIZE * 3} (example 9 of the source)"
+    assert opened.train.where(9).endswith(place)
+
+
+@pytest.mark.parametrize("encoding", ["raw", "jpeg"])
+@pytest.mark.parametrize("part", [False, True], ids=["whole", "crop"])
+def test_a_flipped_byte_is_named_with_file_place_and_example(
+    source, tmp_path, encoding, part
+):
+    folder = prepare(source, tmp_path / "set", encoding=encoding)
+    opened = prepared.open_prepared(folder)
+    where = opened.train.where(7)
+    path, _, place = where.partition(", byte ")
+    content = bytearray(Path(path).read_bytes())
+    content[int(place.split()[0]) + 300] ^= 1
+    Path(path).write_bytes(content)
+    opened = prepared.open_prepared(folder)
+    opened.train.read(6)
+    parts = part and encoding == "raw"
+    with pytest.raises(UserError, match=r"is not what was written.*prepare it again"):
+        # Rows behind that byte, or the whole.
+        opened.train.read_part(7, SIZE * 60, SIZE * 3) if parts else opened.train.read(
+            7
+        )
+    assert where.endswith("(example 7 of the source)")
 
 
 # --- The statistics ---------------------------------------------------------------
@@ -306,8 +331,8 @@ def test_shards_of_another_set_are_refused(source, tmp_path):
 def test_a_set_of_a_later_format_is_refused_naming_both(source, tmp_path):
     folder = prepare(source, tmp_path / "set")
     manifest = json.loads((folder / prepared.MANIFEST).read_text())
-    (folder / prepared.MANIFEST).write_text(json.dumps(manifest | {"format": 2}))
-    with pytest.raises(UserError, match="of format 2; this code reads format 1"):
+    (folder / prepared.MANIFEST).write_text(json.dumps(manifest | {"format": 3}))
+    with pytest.raises(UserError, match="of format 3; this code reads format 2"):
         choose(source, folder)
 
 
@@ -316,5 +341,5 @@ def test_a_record_cut_off_after_opening_names_file_and_byte(source, tmp_path):
     opened = prepared.open_prepared(folder)
     path = folder / "train-00000.bin"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"train-00000\.bin .*byte 86016 is cut off"):
+    with pytest.raises(UserError, match=r"train-00000\.bin .*byte 86016 is not"):
         opened.train.read(7)

@@ -17,7 +17,7 @@ def slow(number):
     return number * number
 
 
-def build(numbers):
+def build(numbers, _):
     return numbers.map(
         lambda number: tf.numpy_function(slow, [number], tf.int64),
         num_parallel_calls=4,
@@ -41,8 +41,9 @@ def test_whoever_leaves_early_stops_the_numbers(taken):
     """Without that, 10**9 of them would be waited for."""
     asked = []
 
-    def noted(numbers):
-        return build(numbers.map(lambda n: tf.numpy_function(note, [n], tf.int64)))
+    def noted(numbers, stoppable):
+        read = numbers.map(lambda n: tf.numpy_function(note, [n], tf.int64))
+        return build(read, stoppable)
 
     def note(number):
         asked.append(number)
@@ -57,6 +58,22 @@ def test_whoever_leaves_early_stops_the_numbers(taken):
     assert len(asked) == count  # no thread goes on
 
 
+def test_what_an_element_became_is_not_worked_off():
+    worked = []
+
+    def work(number):
+        worked.append(number)
+        return number
+
+    def many(numbers, stoppable):
+        unfolded = numbers.flat_map(lambda n: tf.data.Dataset.range(10**6))
+        return stoppable(unfolded).map(lambda n: tf.numpy_function(work, [n], tf.int64))
+
+    with contextlib.closing(stream(tf.data.Dataset.range(3), many)) as made:
+        next(made)
+    assert len(worked) < 10_000
+
+
 LEFT = """
 import tensorflow as tf
 from alexnet_jax.data.stream import stream
@@ -65,7 +82,7 @@ def work(number):
     sum(range(3000))
     return number
 
-def build(numbers):
+def build(numbers, _):
     return numbers.map(
         lambda n: tf.numpy_function(work, [n], tf.int64), num_parallel_calls=8
     )

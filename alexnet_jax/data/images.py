@@ -22,6 +22,7 @@ Image: TypeAlias = tf.Tensor  # uint8 (height, width, 3)
 MAX_PIXELS = 2**29 // 3
 PNG, PNG_WIDTH, PNG_HEADER = b"\x89PNG\r\n\x1a\n", 16, 33  # start; byte; bytes
 PILLOW_FORMATS = ("BMP", "GIF", "WEBP")
+PIL.Image.MAX_IMAGE_PIXELS = None  # ours is checked, and says what to do
 
 RESAMPLING = "means over areas where no side grows, else bilinear, antialiased"
 # How far pixels of a crop may be displaced, in pixels of the original: 1 / DISPLACED; and
@@ -133,9 +134,15 @@ def restore(encoded: tf.Tensor, form: str, size: int, how: str) -> Image:
 def reason(error: tf.errors.OpError) -> str:
     """Why an image could not be read, of TensorFlow's error: one line, its own words."""
     message = error.message.split("\nTraceback")[0]  # of a Python function
-    message = re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*", "", message, flags=re.DOTALL)
-    message = re.sub(r"^.*Iterator::\S*: ", "", message, flags=re.DOTALL)
-    return " ".join(message.removeprefix("UserError: ").split())
+    by_us = re.search(r"UserError: (.*)", message, flags=re.DOTALL)
+    if by_us:  # names may look like the marks that TensorFlow makes
+        message = by_us[1]
+    else:
+        message = re.sub(
+            r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*", "", message, flags=re.DOTALL
+        )
+        message = re.sub(r"^.*Iterator::\S*: ", "", message, flags=re.DOTALL)
+    return " ".join(message.split())
 
 
 def rescale(image: Image, size: int, how: str) -> Image:

@@ -8,7 +8,9 @@ from jaxtyping import Int64
 from alexnet_jax.data.draws import keys, mix
 
 
-@functools.lru_cache(maxsize=4)  # two of training, two of what is looked through
+@functools.lru_cache(
+    maxsize=2
+)  # a batch can hold the end of one and the start of another
 def epoch_order(seed: int, epoch: int, num_examples: int) -> Int64[np.ndarray, " n"]:
     """The order of one epoch: a permutation of 0 .. num_examples - 1, not to be written.
 

@@ -2,12 +2,14 @@
 
 uint8 all the way; one lighting offset is drawn beside each training image. Sets that
 fit are decoded and rescaled once and kept in memory, as the paper prepared its data
-once; the others are read again each time. Both give the same batches.
+once; the others are read again each time. Both give the same batches, but for original
+JPEGs that have to shrink: see `images.restored_crop`.
 
 What is drawn and what is read is settled for a whole batch at a time; then images that
 are encoded pass the decoder one by one, on all cores.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
@@ -19,9 +21,9 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import Float32, Int32, Int64, UInt8
 
-from alexnet_jax.data import draws, images, order, statistics
+from alexnet_jax.data import draws, images, order, prepared, statistics
 from alexnet_jax.data.source import Source, Split
-from alexnet_jax.data.stream import stream
+from alexnet_jax.data.stream import Stoppable, stream
 from alexnet_jax.errors import UserError
 
 # TensorFlow must leave the accelerators to JAX.
@@ -39,7 +41,8 @@ READ = 256
 CROP, FLIP, LIGHTING = 0, 1, 2
 SHARED = 2**32 - 1  # in place of the epoch, for draws that neighbours share
 
-READERS = 2  # batches read at a time; reading is Python's, so more would only queue
+# Files read at a time, of each of two batches: a disk across a network answers late.
+READERS, BATCHES_READ = 16, 2
 
 Places = Int64[np.ndarray, " n"]
 Columns = dict[str, np.ndarray]  # of one length
@@ -331,9 +334,17 @@ def _batches(
     def pixels(step: int) -> Columns:
         return _of_pixels(data, wanted(step), crop_size)
 
+    def read_some(indices: list[int]) -> list[tuple[bytes, int]]:
+        return [data.split.read(index) for index in indices]
+
     def files(step: int) -> Columns:
         columns = wanted(step)
-        read = [data.split.read(index) for index in columns["example"].tolist()]
+        indices = columns["example"].tolist()
+        # By the slice: to hand over one index costs a thread as much as to read it.
+        slices = [indices[i::READERS] for i in range(min(READERS, len(indices)))]
+        read: list[Any] = [None] * len(indices)
+        for i, some in enumerate(readers.map(read_some, slices)):
+            read[i::READERS] = some
         image = np.array([encoded for encoded, _ in read], object)
         return {
             "image": image,
@@ -351,16 +362,19 @@ def _batches(
             )
         return one | {"image": images.mirror(image, one["mirrored"])}
 
-    def build(numbers: tf.data.Dataset) -> tf.data.Dataset:
+    def build(numbers: tf.data.Dataset, stoppable: Stoppable) -> tf.data.Dataset:
         if data.split.form == "raw":
             like = _of_pixels(data, nothing, crop_size)
             return _mapped(numbers, pixels, like, num_parallel_calls)
         like = {"image": np.empty(0, object), "label": nothing["example"]} | nothing
-        read = _mapped(numbers, files, like, READERS).unbatch()
+        read = stoppable(_mapped(numbers, files, like, BATCHES_READ).unbatch())
         return read.map(decoded, num_parallel_calls, deterministic=True).batch(share)
 
-    made = stream(tf.data.Dataset.range(steps.start, steps.stop), build)
-    with contextlib.closing(made):
+    numbers = tf.data.Dataset.range(steps.start, steps.stop)
+    with (
+        concurrent.futures.ThreadPoolExecutor(BATCHES_READ * READERS) as readers,
+        contextlib.closing(stream(numbers, build)) as made,
+    ):
         for step, batch in zip(steps, made, strict=True):
             if isinstance(batch, tf.errors.OpError):
                 indices = wanted(step)["example"].tolist()
@@ -420,6 +434,7 @@ def _filled_up(batch: Any, batch_size: int) -> EvalBatch:
 def _unreadable(
     data: Rescaled, examples: Iterable[int], error: tf.errors.OpError
 ) -> str:
+    """What to say of a batch of `examples` that could not be made: which, why, way out."""
     split, reason = data.split, images.reason(error)
     for index in examples:
         try:
@@ -430,7 +445,13 @@ def _unreadable(
             reason = images.reason(found) if is_tf else str(found)
             reason = f"{split.where(index)} in {split.name}: {reason}"
             break
-    return (
-        f"An image could not be read: {reason}\nMend it or take it away. python -m "
-        "alexnet_jax.prepare lists all such files, and with --skip_bad leaves them out."
-    )
+    else:
+        reason = f"one of the examples {sorted(examples)} in {split.name}: {reason}"
+    if split.form != "encoded":
+        way_out = "" if prepared.WAY_OUT in reason else f"\n{prepared.WAY_OUT}"
+    else:
+        way_out = (
+            "\nMend it or take it away. python -m alexnet_jax.prepare lists all such "
+            "files, and with --skip_bad leaves them out."
+        )
+    return f"An image could not be read: {reason}{way_out}"

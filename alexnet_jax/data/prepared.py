@@ -5,7 +5,8 @@ Its folder holds, each file whole or not at all:
   plan.json        what is being prepared and how: written first, never changed
   train-00000.bin  records of consecutive examples, one behind the other: JPEG files, or
                    raw rows of RGB bytes; the last example's shard may be short
-  train-00000.npz  of each record its offset, length, label and index in the source;
+  train-00000.npz  of each record its offset, length, CRC-32C, label and index in the
+                   source;
                    the bad examples with reasons; the sums for the statistics
   statistics.npz   mean image, eigenvalues and eigenvectors, float64, of the training
                    images as they were before JPEG
@@ -25,20 +26,25 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Int32, Int64, UInt32
 
 from alexnet_jax.data import images
 from alexnet_jax.data.source import Source, Split
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 PLAN, MANIFEST, STATISTICS = "plan.json", "manifest.json", "statistics.npz"
 BAD_FILES = "bad_files.tsv"
 JPEG_QUALITY = 95
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 NONE = "none"  # in place of a folder: the originals are wanted
+WAY_OUT = (
+    "Remove that prepared set and prepare it again, or take the original images by "
+    f"--config.data.prepared_dir={NONE}."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Index:
     """A shard's .npz: a row a record, in the order of the source.
 
     Attributes:
-      offset, length: bytes in the .bin.
+      offset, length, crc: bytes in the .bin, and their CRC-32C.
       label, example: the record's class, and its index in the split of the source.
       bad, reason: indices of the examples left out, and why.
       sha256: of the whole .bin.
@@ -54,6 +60,7 @@ class Index:
 
     offset: Int64[np.ndarray, " n"]
     length: Int64[np.ndarray, " n"]
+    crc: UInt32[np.ndarray, " n"]
     label: Int32[np.ndarray, " n"]
     example: Int64[np.ndarray, " n"]
     bad: Int64[np.ndarray, " b"]
@@ -181,23 +188,33 @@ def _split(
     length = np.concatenate([index.length for index in indices])
     label = np.concatenate([index.label for index in indices])
 
+    crc = np.concatenate([index.crc for index in indices])
+    example = np.concatenate([index.example for index in indices])
+    checked = np.zeros(len(offset), bool)
+
     def where(i: int) -> str:
-        return f"{paths[shard[i]]}, byte {offset[i]}"
+        return (
+            f"{paths[shard[i]]}, byte {offset[i]} (example {example[i]} of the source)"
+        )
 
     def read(i: int) -> tuple[bytes, int]:
         return read_part(i, 0, int(length[i]))
 
     def read_part(i: int, first: int, count: int) -> tuple[bytes, int]:
+        # A part has no checksum: whole, the record is checked when it is first read.
+        whole = count == length[i] or not checked[i]
+        start, wanted = (0, int(length[i])) if whole else (first, count)
         # Opened anew each time: ImageNet has more shards than a process may open.
         file = os.open(paths[shard[i]], os.O_RDONLY)
         try:
-            data = os.pread(file, count, int(offset[i]) + first)
+            data = os.pread(file, wanted, int(offset[i]) + start)
         finally:
             os.close(file)
-        if len(data) != count:
-            what = f"the record at byte {offset[i]} is cut off"
+        if len(data) != wanted or (whole and google_crc32c.value(data) != crc[i]):
+            what = f"the record at byte {offset[i]} is not what was written"
             raise UserError(_damaged(Path(paths[shard[i]]), what))
-        return data, int(label[i])
+        checked[i] = True
+        return data[first - start : first - start + count], int(label[i])
 
     form = manifest["encoding"]
     by_part = read_part if form == "raw" else None
@@ -205,11 +222,7 @@ def _split(
 
 
 def _damaged(path: Path, what: str) -> str:
-    return (
-        f"{path} is not as python -m alexnet_jax.prepare left it: {what}. Remove that "
-        "prepared set and prepare it again, or take the original images by "
-        f"--config.data.prepared_dir={NONE}."
-    )
+    return f"{path} is not as python -m alexnet_jax.prepare left it: {what}. {WAY_OUT}"
 
 
 # --- Which set is trained on ------------------------------------------------------

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import tensorflow as tf
 
@@ -20,13 +21,18 @@ from alexnet_jax.data import images, prepared
 from alexnet_jax.data.prepared import Index, shard_path
 from alexnet_jax.data.source import Source, Split
 from alexnet_jax.data.statistics import Sums
-from alexnet_jax.data.stream import stream
+from alexnet_jax.data.stream import Stoppable, stream
 from alexnet_jax.errors import UserError
 from alexnet_jax.provenance import versions
 
 SHARD_EXAMPLES = 2048  # 400 MB raw at 256 x 256; what a stop costs at most
 SAMPLE = 64  # images whose size is measured to tell the disk that all need
-PACKAGES = ("numpy", "tensorflow-cpu", "tensorflow")  # what the pixels depend on
+PACKAGES = (
+    "numpy",
+    "pillow",
+    "tensorflow-cpu",
+    "tensorflow",
+)  # what the pixels depend on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +130,7 @@ def prepare_examples(
             )
         return record, label, image, products
 
-    def build(numbers: tf.data.Dataset) -> tf.data.Dataset:
+    def build(numbers: tf.data.Dataset, _: Stoppable) -> tf.data.Dataset:
         return numbers.map(load, tf.data.AUTOTUNE, deterministic=True)
 
     numbers = tf.data.Dataset.from_tensor_slices(np.fromiter(indices, np.int64))
@@ -169,8 +175,8 @@ def bytes_needed(job: Job, shards: list[Shard]) -> int:
             if isinstance(example, Prepared)
         ]
         per_record = 1.1 * sum(sizes) / max(1, len(sizes))
-    # An index: 28 bytes a record, and in uint32 the sum of the images.
-    return round(count * (per_record + 28) + len(shards) * 4 * image + 8 * image)
+    # An index: 32 bytes a record, and in uint32 the sum of the images.
+    return round(count * (per_record + 32) + len(shards) * 4 * image + 8 * image)
 
 
 def _sample(split: Split, shards: list[Shard]) -> list[int]:
@@ -199,7 +205,7 @@ def _write_shard(
     shard.path.with_suffix(".npz").unlink(missing_ok=True)
     total = np.zeros((job.size, job.size, 3), np.uint32)  # SHARD_EXAMPLES * 255 fits
     products = np.zeros((3, 3), np.int64)
-    rows: list[tuple[int, int, int]] = []
+    rows: list[tuple[int, int, int, int]] = []
     bad: list[tuple[int, str]] = []
     digest = hashlib.sha256()
     with files.whole_file(shard.path.with_suffix(".bin")) as file:
@@ -210,14 +216,16 @@ def _write_shard(
             else:
                 file.write(example.record)
                 digest.update(example.record)
-                rows.append((len(example.record), example.label, index))
+                crc = google_crc32c.value(example.record)
+                rows.append((len(example.record), crc, example.label, index))
                 total += example.image
                 products += example.products
             advance(1)
-    length, label, kept = np.array(rows, np.int64).reshape(-1, 3).T
+    length, crc, label, kept = np.array(rows, np.int64).reshape(-1, 4).T
     columns = Index(
         offset=np.cumsum(length) - length,
         length=length,
+        crc=crc.astype(np.uint32),
         label=label.astype(np.int32),
         example=kept,
         bad=np.array([index for index, _ in bad], np.int64),
@@ -261,7 +269,7 @@ def complete(job: Job) -> dict[str, Any]:
     """Writes the statistics, then the manifest; returns that.
 
     Raises:
-      UserError: if a split has no image left.
+      UserError: if a split, or a class to be trained on, has no image left.
     """
     sums = Sums.zero(job.size, job.size)
     indices, splits, bad_files, num_bytes = [], {}, 0, 0
@@ -276,6 +284,13 @@ def complete(job: Job) -> dict[str, Any]:
                 f"see {job.folder / prepared.BAD_FILES}."
             )
         counts = np.bincount(labels, minlength=len(job.source.class_names))
+        untaught = np.flatnonzero(counts == 0).tolist()
+        if split is job.source.train and untaught:
+            names = ", ".join(job.source.class_names[label] for label in untaught)
+            raise UserError(
+                f"No image of these classes of {job.source.name} can be read, so nothing "
+                f"would teach them: {names}. Mend one of each, or take the class away."
+            )
         bad = sum(len(index.bad) for index in of_split)
         splits[split.name] = {
             "shards": len(shards),

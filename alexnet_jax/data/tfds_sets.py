@@ -85,13 +85,19 @@ def _split(
 ) -> Split:
     """Of all records, or of those at `indices`."""
     import tensorflow as tf
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     def place(i: int) -> int:
         return i if indices is None else indices[i]
 
     def read(i: int) -> tuple[bytes, int]:
         data = records.read(place(i))
-        example = tf.train.Example.FromString(data).features.feature
+        try:
+            example = tf.train.Example.FromString(data).features.feature
+        except DecodeError as error:
+            raise UserError(
+                f"{records.where(place(i))} is no tf.train.Example."
+            ) from error
         image, label = example[image_key].bytes_list, example[label_key].int64_list
         if len(image.value) != 1 or len(label.value) != 1:
             raise UserError(f"{records.where(place(i))} has no image or no label.")
