@@ -120,7 +120,7 @@ class Augmentation:
         gain = np.ones(len(places), np.float32)
         deviation = self.lighting_deviation
         if deviation > 0:
-            on = places < np.inf
+            on = np.ones(len(places), bool)
             if self.lighting_off_epoch > 0:
                 on = places < round(self.lighting_off_epoch * count)
             # components @ alpha with alpha ~ N(0, deviation**2), section 4.1
@@ -149,13 +149,8 @@ class Rescaled:
     def num_examples(self) -> int:
         return self.split.num_examples
 
-    @property
-    def has_pixels(self) -> bool:
-        """Whether images are there as numbers, with nothing to decode."""
-        return self.images is not None or self.split.form == "raw"
-
     def pixels(self, index: int, first: int, count: int) -> tuple[np.ndarray, int]:
-        """Rows first .. first + count - 1 of an image, and its label.
+        """Rows first .. first + count - 1 of an image in memory or raw, and its label.
 
         Raises:
           UserError: if they cannot be read.
