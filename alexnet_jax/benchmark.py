@@ -27,7 +27,7 @@ from absl import flags
 
 from alexnet_jax import command
 from alexnet_jax.errors import UserError
-from alexnet_jax.provenance import git_state
+from alexnet_jax.provenance import git_state, num_cores
 
 # What can be timed, and the module that is run as a process to do it.
 MODULES = {
@@ -307,12 +307,6 @@ def cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def peak_memory_gb() -> float:

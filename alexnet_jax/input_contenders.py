@@ -39,7 +39,7 @@ import tensorflow as tf
 from alexnet_jax.data import order, pipeline, prepared, shards
 from alexnet_jax.data.pipeline import Augmentation, Rescaled, TrainBatch
 from alexnet_jax.data.source import Source, Split, open_source
-from alexnet_jax.provenance import versions
+from alexnet_jax.provenance import num_cores, versions
 
 PHOTOGRAPHS = 66  # every tenth is held out, which leaves 60 to train on
 PHOTOGRAPH = (500, 375)  # width and height: ImageNet's most frequent
@@ -463,12 +463,6 @@ def resident_mb() -> float | None:
     except OSError:
         return None
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
-"""What code a result was made with."""
+"""What a result was made with."""
 
 import contextlib
 import importlib.metadata
+import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,3 +36,10 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     return found
+
+
+def num_cores() -> int:
+    """Those this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
