@@ -13,13 +13,13 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from alexnet_jax.config import is_complete
-from alexnet_jax.errors import UserError, nearest
+from alexnet_jax.errors import Stopped, UserError, nearest
 from alexnet_jax.fields import FIELDS, TYPE_NAMES
 
 BAD_INPUT, INTERRUPTED = 2, 130
 TRIALS_KEPT = (
     "Records written so far are kept. The same command goes on: finished trials are not "
-    "repeated, the one under way starts again."
+    "repeated, the one under way goes on from its last checkpoint."
 )
 
 
@@ -64,6 +64,9 @@ def run(
     except OSError as error:  # a full disk, a folder taken away or not permitted
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
+    except Stopped as stopped:
+        print(f"{stopped} {kept}", file=sys.stderr)
+        sys.exit(128 + stopped.number)
     except KeyboardInterrupt:
         print(f"\nInterrupted.{f' {kept}' if with_config else ''}", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -219,8 +219,13 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
         for name in names:
             checks.has_effect(f"Arm '{arm}': {name}", name, [of_arms[arm]])
     for name in sorted(assigned | set(config.tuned)):
+        values: list[Mapping[str, Any]] = list(of_arms.values())
+        if name not in overrides and name not in config.tuned:
+            # What a file says of its schedule, say, is no mistake where the command line
+            # takes another: switches given there do not count.
+            values = [_without(overrides, one) for one in values]
         value = get_field(config, name)
-        checks.has_effect(f"config.{name}={value}", name, list(of_arms.values()))
+        checks.has_effect(f"config.{name}={value}", name, values)
     return config.lock()
 
 
@@ -296,6 +301,11 @@ def _ablated(config: ConfigDict, name: str) -> str:
 def _with(config: ConfigDict, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The values of all fields, by dotted name, with `overrides` in their place."""
     return {name: overrides.get(name, get_field(config, name)) for name in FIELDS}
+
+
+def _without(overrides: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` less those overridden, but for the recipe, which is no switch."""
+    return {n: v for n, v in values.items() if n not in overrides or n == "recipe"}
 
 
 def departures(config: ConfigDict) -> dict[str, dict[str, Any]]:

@@ -17,14 +17,17 @@ from alexnet_jax import config as configuration
 from alexnet_jax.config import Trial, trial_config, trials
 from alexnet_jax.data import pipeline, prepared, source
 from alexnet_jax.errors import UserError
+from alexnet_jax.fields import RUNNING
 from alexnet_jax.files import write_json
 from alexnet_jax.model.network import build
 from alexnet_jax.provenance import git_state, versions
 from alexnet_jax.report import page, verdict
 from alexnet_jax.report.records import read_experiment
 from alexnet_jax.training import loop
+from alexnet_jax.training.checkpoint import Checkpoints, fields_of, try_out
 from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.record import Progress, Record, tensorboard_writer
+from alexnet_jax.training.signals import Signals
 
 PACKAGES = (
     "jax",
@@ -54,9 +57,10 @@ def run(config: ConfigDict, folder: Path) -> str:
         been written then.
     """
     verdict.check_claim(config)
-    devices = Devices()
+    devices = Devices(config.parallel)
     for trial in trials({**config, "seeds": 1}):
-        devices.check_batch_size(trial_config(config, trial).training.batch_size)
+        wanted = trial_config(config, trial).training
+        devices.check_batch_size(wanted.batch_size, wanted.accumulation)
     if config.training.tensorboard:
         tensorboard_writer()  # refuses where it is not installed
     check_writable(folder)
@@ -67,14 +71,16 @@ def run(config: ConfigDict, folder: Path) -> str:
         build(of_trial.model, image_size=of_trial.data.crop_size, num_classes=1)
     datasets = Datasets(config)
 
+    devices.meet("checked")  # before one of them writes what the others look at
     open_folder(folder, config, datasets, devices)
+    devices.meet("opened")
     everything = trials(config)
     left = [trial for trial in everything if not finished(folder, trial)]
-    if len(left) < len(everything):
+    if len(left) < len(everything) and devices.writes:
         done = len(everything) - len(left)
         print(f"{done} trials are there already.", file=sys.stderr, flush=True)
     run_trials(left, folder, config, datasets, devices)
-    return page.write(folder)
+    return page.write(folder) if devices.writes else ""
 
 
 class Datasets:
@@ -121,28 +127,42 @@ def run_trials(
         for of_trial in configs
     ]
     total = sum(plan.num_images for plan in plans)
-    with Progress(total) as progress:
+    with Progress(total, shown=devices.writes) as progress, Signals() as asked:
         for number, trial in enumerate(left):
             progress.begin(f"trial {number + 1}/{len(left)} {trial.name}")
-            with Record(
-                folder / trial.folder, tensorboard=config.training.tensorboard
-            ) as record:
+            of_trial, own = folder / trial.folder, configs[number]
+            data = datasets.of(own)
+            if number == 0:  # a folder that will not do fails now, not in an hour
+                trainer = loop.Trainer.of(own, data, devices)
+                state = loop.first_state(own, trial.seed, trainer, devices)
+                try_out(state, of_trial, devices)
+                del state
+            with (
+                Record(
+                    of_trial if devices.writes else None,
+                    tensorboard=config.training.tensorboard,
+                ) as record,
+                Checkpoints(of_trial, fields_of(own), devices) as checkpoints,
+            ):
                 status, row = loop.train(
-                    configs[number],
+                    own,
                     seed=trial.seed,
-                    data=datasets.of(configs[number]),
+                    data=data,
                     devices=devices,
                     record=record,
                     progress=progress,
+                    checkpoints=checkpoints,
+                    asked=asked,
                 )
-                record.close_trial(status, step=row["step"], epoch=row["epoch"])
+            record.close_trial(status, step=row["step"], epoch=row["epoch"])
             if status == "diverged":
                 progress.total_is(
                     progress.done + sum(plan.num_images for plan in plans[number + 1 :])
                 )
                 progress.say(
-                    f"{trial.name} diverged: its loss is not finite at step "
-                    f"{row['step']}. Marked so in its records; the others go on."
+                    f"{trial.name} diverged: its {row.get('not_finite', 'loss')} is not "
+                    f"finite at step {row['step']}. Its records say so, and which images "
+                    "the batch held; its last checkpoint is of before. The others go on."
                 )
 
 
@@ -180,11 +200,10 @@ def check_folder(folder: Path, config: ConfigDict) -> None:
         return
     old = configuration.flatten(read_experiment(folder)["config"])
     new = configuration.flatten(as_json(config.to_dict()))
-    # Where the images lie is nothing of the experiment; `open_folder` compares them.
-    old["data.prepared_dir"] = new["data.prepared_dir"]
+    # Where the prepared images lie is one of RUNNING: `open_folder` compares them.
     differing = [
         f"  {name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} now"
-        for name in sorted(old.keys() | new.keys())
+        for name in sorted((old.keys() | new.keys()) - set(RUNNING))
         if old.get(name) != new.get(name)
     ]
     if differing:
@@ -203,6 +222,8 @@ def open_folder(
     Raises:
       UserError: if the data has changed since.
     """
+    if not devices.writes:
+        return
     here = as_json(provenance(devices))
     data = [describe(one) for one in datasets.all()]
     if not (folder / "experiment.json").exists():

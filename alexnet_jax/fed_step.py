@@ -62,9 +62,10 @@ def measure(source: Source, batch_size: int, repeats: int, dtype: str) -> dict:
     states = [
         devices.place_state(steps.initial_state(trainer.network, 0, trainer.rule))
     ]
-    open_input = functools.partial(augmented_batches, config, data, 0, plan)
+    open_input = functools.partial(augmented_batches, config, data, 0, plan, 0, devices)
 
-    def step(batch: dict[str, jax.Array]) -> None:
+    def step(batch: dict[str, jax.Array] | None) -> None:
+        assert batch is not None  # the plan has more than are timed
         state, counts = trainer.train_step(states.pop(), batch, NUMBERS, mean)
         states.append(jax.block_until_ready((state, counts))[0])
 
@@ -79,17 +80,14 @@ def measure(source: Source, batch_size: int, repeats: int, dtype: str) -> dict:
     alone = statistics.median(step_seconds(fixed) for _ in range(repeats))
     of_input = statistics.median(images_per_second(open_input) for _ in range(repeats))
 
-    count, waited = 0, 0.0
-    with contextlib.closing(open_input()) as batches:
-        fed = devices.placed(batches)
-        step(next(fed))
-        start = time.perf_counter()
+    count = 0
+    with devices.ahead(open_input()) as ahead:
+        step(ahead.next())
+        start, before = time.perf_counter(), ahead.waited
         while (seconds := time.perf_counter() - start) < SECONDS * repeats:
-            asked = time.perf_counter()
-            batch = next(fed)
-            waited += time.perf_counter() - asked
-            step(batch)
+            step(ahead.next())
             count += batch_size
+        waited = ahead.waited - before
     return {
         "input": of_input,
         "step": batch_size / alone,

@@ -9,6 +9,9 @@ from alexnet_jax.recipe import CHOICES, Value
 # What may follow a convolution.
 ORDERS = ("activation norm pool", "norm pool activation", "activation pool norm")
 
+# How the learning rate falls: optimizer.rates_at.
+SCHEDULES = ("steps", "plateau", "constant", "cosine")
+
 
 @dataclasses.dataclass(frozen=True)
 class Field:
@@ -144,8 +147,19 @@ _FIELDS: dict[str, Field] = {
     ),
     # How (section 5)
     "optimizer.learning_rate": Field(BY_RECIPE, "first learning rate, s. 5", above=0),
+    "optimizer.schedule": Field(
+        BY_RECIPE,
+        "when it falls, s. 5: at drop_epochs, at plateaus, never, along a half cosine",
+        SCHEDULES,
+    ),
     "optimizer.drop_epochs": Field(
         BY_RECIPE, "epochs at which it falls, s. 5", above=0
+    ),
+    "optimizer.plateau_epochs": Field(
+        BY_RECIPE, "epochs without a lower validation error until it falls", above=0
+    ),
+    "optimizer.plateau_drops": Field(
+        BY_RECIPE, "how often it falls at most, s. 5", minimum=1
     ),
     "optimizer.drop_factor": Field(
         BY_RECIPE, "what it is multiplied by then, s. 5", above=0, maximum=1
@@ -176,6 +190,18 @@ _FIELDS: dict[str, Field] = {
         0.01, "epochs a train record is the mean of", above=0
     ),
     "training.evaluate_every_epochs": Field(1.0, "epochs between evaluations", above=0),
+    "training.accumulation": Field(
+        1, "parts, one after the other, of a device's share of a batch", minimum=1
+    ),
+    "training.init_from": Field(
+        "", "trial's folder or checkpoint: first weights of all layers but the last"
+    ),
+    "training.checkpoint_every_epochs": Field(
+        1.0, "epochs between checkpoints; 0: only when stopped or asked", minimum=0
+    ),
+    "training.profile": Field(
+        (), "first and last step of a window of jax.profiler, into profile/", minimum=1
+    ),
     "training.warn_below_spread": Field(
         0.0003, "of the logits between images at the start: diagnosis.py", minimum=0
     ),
@@ -184,6 +210,11 @@ _FIELDS: dict[str, Field] = {
     ),
     "training.tensorboard": Field(False, "also write TensorBoard event files"),
     # The experiment
+    "parallel": Field(
+        "auto",
+        "spreads a step over devices; auto: pmap, but shard_map in several processes",
+        ("auto", "pmap", "shard_map"),
+    ),
     "experiment": Field("alexnet", "name: run folder, figure, report"),
     "seeds": Field(
         1, "how many; trials with the same seed are paired", minimum=1, maximum=1000
@@ -230,7 +261,19 @@ WHOLE = (
     "data.dataset",
     "data.tfds_dir",
     "data.prepared_dir",
+    "training.profile",
     "training.tensorboard",
+    "parallel",
+)
+
+# How a run is done, not what is learned: these may change when it goes on.
+RUNNING = (
+    "data.prepared_dir",
+    "training.accumulation",
+    "training.checkpoint_every_epochs",
+    "training.profile",
+    "training.tensorboard",
+    "parallel",
 )
 
 # Values of the tuples that have one for each layer, or channel of colour.

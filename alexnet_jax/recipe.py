@@ -191,6 +191,10 @@ CHOICES: dict[str, Choice] = {
     "data.views": Choice("ten", "ten", "center", "center"),
     # --- Its training ---
     "optimizer.learning_rate": alike(0.01),
+    "optimizer.schedule": alike(
+        "steps",
+        "2012: by hand when the validation error stalled, as plateau does; steps: as logged",
+    ),
     "optimizer.drop_epochs": Choice(
         (23.0, 51.0, 78.0),
         (25.0, 51.0, 79.0),
@@ -198,6 +202,10 @@ CHOICES: dict[str, Choice] = {
         (30.0, 60.0),
         "by hand in 2012; the paper says three times",
     ),
+    "optimizer.plateau_epochs": alike(
+        10.0, "the paper has no number; each rate was kept for 12 to 28 epochs"
+    ),
+    "optimizer.plateau_drops": alike(3, "'reduced three times prior to termination'"),
     "optimizer.drop_factor": alike(0.1),
     "optimizer.bias_rate": Choice(1.0, 2.0, 2.0, 1.0),
     "optimizer.bias_drops": Choice(
@@ -217,6 +225,14 @@ CHOICES: dict[str, Choice] = {
 
 # What a recipe's network is in all of them, and no row: other values depart from it.
 OF_ALL: dict[str, Value] = {"model.width": 1.0, "model.dtype": "float32"}
+
+# What the learning rate's schedules read, beside the first rate.
+_OF_STEPS = (
+    "optimizer.drop_epochs",
+    "optimizer.conv1_drop_epochs",
+    "optimizer.conv1_stop_epoch",
+)
+_OF_PLATEAU = ("optimizer.plateau_epochs", "optimizer.plateau_drops")
 
 # ({field: its value, ...}, the fields that then have no effect)
 SWITCHES: tuple[tuple[dict[str, Value], tuple[str, ...]], ...] = (
@@ -260,9 +276,26 @@ SWITCHES: tuple[tuple[dict[str, Value], tuple[str, ...]], ...] = (
         ("data.lighting_scale", "data.lighting_shrink", "data.lighting_off_epoch"),
     ),
     ({"data.random_crop": False, "data.random_flip": False}, ("data.crop_sharing",)),
-    ({"optimizer.drop_epochs": ()}, ("optimizer.bias_drops",)),
+    ({"optimizer.schedule": "steps"}, _OF_PLATEAU),
+    ({"optimizer.schedule": "plateau"}, _OF_STEPS),
     (
-        {"optimizer.drop_epochs": (), "optimizer.conv1_drop_epochs": ()},
+        {"optimizer.schedule": "cosine"},
+        (*_OF_STEPS, *_OF_PLATEAU, "optimizer.drop_factor"),
+    ),
+    (
+        {"optimizer.schedule": "constant"},
+        (*_OF_STEPS, *_OF_PLATEAU, "optimizer.drop_factor", "optimizer.bias_drops"),
+    ),
+    (
+        {"optimizer.schedule": "steps", "optimizer.drop_epochs": ()},
+        ("optimizer.bias_drops",),
+    ),
+    (
+        {
+            "optimizer.schedule": "steps",
+            "optimizer.drop_epochs": (),
+            "optimizer.conv1_drop_epochs": (),
+        },
         ("optimizer.drop_factor",),
     ),
     ({"optimizer.bias_rate": 0.0}, ("optimizer.bias_drops", "optimizer.bias_decay")),

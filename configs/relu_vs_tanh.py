@@ -40,5 +40,6 @@ def get_config(dataset="digits"):
         config.model.width = 0.5
         config.training.batch_size = 16
         config.training.num_epochs = 2.5
+        config.training.checkpoint_every_epochs = 0.0  # a trial takes a second
         config.tuned = {"optimizer.learning_rate": (0.002, 0.004, 0.01, 0.05, 0.2)}
     return config

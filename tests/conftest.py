@@ -17,4 +17,21 @@ from jaxtyping import install_import_hook
 
 install_import_hook("alexnet_jax", "checking.checked")
 
+import pytest  # noqa: E402
+
 import alexnet_jax.data  # noqa: E402, F401  (sets how TensorFlow starts, before a test)
+from alexnet_jax.data.pipeline import prepare  # noqa: E402
+from alexnet_jax.data.source import open_source  # noqa: E402
+from alexnet_jax.training.parallel import Devices  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def data():
+    """Digits at 16 x 16; some test files have data of their own."""
+    source = open_source("digits", tfds_dir="")
+    return prepare(source, rescale="shorter_side", rescale_size=16)
+
+
+@pytest.fixture(scope="session")
+def devices():
+    return Devices()

@@ -321,6 +321,8 @@ def test_an_arm_name_that_is_no_folder_name_is_refused(name):
         ("optimizer.weight_decay", float("nan"), "at least 0"),
         ("optimizer.drop_factor", 0.0, "above 0 and at most 1"),
         ("optimizer.drop_epochs", (10.0, -1.0), "above 0"),
+        ("optimizer.plateau_epochs", 0.0, "above 0"),
+        ("optimizer.plateau_drops", 0, "at least 1"),
         ("model.dropout_rate", 1.0, "at most 0.99"),
         ("model.width", 0.0, "above 0"),
         ("model.norm_k", 0.0, "above 0"),
@@ -350,6 +352,11 @@ def test_a_value_out_of_range_is_refused_in_an_arm_and_among_tuned_values_too():
         ("model.name", "alexnett", "alexnet, four_layer. Did you mean 'alexnet'?"),
         ("model.normalization", "batch", "local_response, none"),
         ("model.activation", "relo", "relu, tanh. Did you mean 'relu'?"),
+        (
+            "optimizer.schedule",
+            "cosin",
+            "steps, plateau, constant, cosine. Did you mean 'cosine'?",
+        ),
     ],
 )
 def test_a_wrong_choice_is_refused_with_the_choices(name, wrong, choices):

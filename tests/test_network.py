@@ -132,7 +132,7 @@ batch = {
     "example": np.arange(8, dtype=np.int32),
     "epoch": np.zeros(8, np.int32),
 }
-rates = optimizer.rates_at(0.0, config.optimizer)
+rates = optimizer.rates_at(0.0, config.optimizer, num_epochs=90.0)
 numbers = step.Numbers(
     optimizer.Rates(*map(np.float32, rates)),
     np.float32(0.9),

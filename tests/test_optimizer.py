@@ -1,9 +1,11 @@
 """The update rule of section 5, by hand across a drop, and the learning rates' fall."""
 
+import dataclasses
 import functools
 import importlib.util
 import itertools
 import json
+import math
 import subprocess
 import sys
 
@@ -16,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet_jax.config import base, finish
-from alexnet_jax.training.optimizer import Rates, rates_at, update_rule
+from alexnet_jax.training.optimizer import Plateau, Rates, rates_at, update_rule
 
 # v <- 0.9 v - rate (0.0005 w + 0.5); w <- w + v, from w = 1 and v = 0.
 RATES = (0.01, 0.01, 0.001, 0.001)
@@ -252,6 +254,33 @@ def test_a_rate_of_zero_leaves_its_weights_bit_identical(rate_in_velocity):
         assert unmoved == expected
 
 
+@pytest.mark.parametrize("rate_in_velocity", [True, False])
+@pytest.mark.parametrize("bias_decay", [True, False])
+def test_a_frozen_layer_stays_bit_identical_update_after_update(
+    rate_in_velocity, bias_decay
+):
+    """conv1 in full motion, then stopped: gradients, decay and velocity go on."""
+    params, velocity = layers(6), layers(7)
+    frozen = Rates(0.1, 0.2, 0.0, 0.0)
+    for step in range(12):
+        updates, state = moved(
+            params,
+            layers(20 + step),
+            everywhere(0.1) if step < 4 else frozen,
+            before=velocity,
+            rate_in_velocity=rate_in_velocity,
+            bias_decay=bias_decay,
+        )
+        before, params = params, optax.apply_updates(params, updates)
+        velocity = jax.tree.unflatten(
+            jax.tree.structure(params), jax.tree.leaves(state)
+        )
+        for name, kind in itertools.product(params, ("kernel", "bias")):
+            assert np.abs(velocity[name][kind]).min() > 0
+            same = before[name][kind].tobytes() == params[name][kind].tobytes()
+            assert same == (step >= 4 and name == "conv1")
+
+
 def test_one_compilation_serves_all_numbers():
     @jax.jit
     def weight(rates, momentum, decay):
@@ -281,7 +310,7 @@ def optimizer_of(recipe, **changes):
 
 def rates_of(recipe, epoch, **changes):
     """(kernel, bias, conv1_kernel, conv1_bias), for comparison."""
-    rates = rates_at(epoch, optimizer_of(recipe, **changes))
+    rates = rates_at(epoch, optimizer_of(recipe, **changes), num_epochs=90.0)
     return pytest.approx(tuple(rates), rel=1e-9, abs=0)
 
 
@@ -336,7 +365,7 @@ def test_conv1_may_stop_without_slowing_down_before():
 
 def test_without_drops_the_learning_rates_stay():
     choices = optimizer_of("paper", drop_epochs=())
-    rates = {rates_at(epoch, choices) for epoch in (0.0, 50.0, 1e6)}
+    rates = {rates_at(epoch, choices, num_epochs=90.0) for epoch in (0.0, 50.0, 1e6)}
     assert rates == {everywhere(0.01)}
 
 
@@ -349,10 +378,169 @@ def test_drops_may_come_in_any_order_and_the_rate_never_rises(drops, factor):
     choices = PAPER | {"learning_rate": 1.0, "drop_factor": factor}
 
     def rate(epoch, drops):
-        return rates_at(epoch, choices | {"drop_epochs": tuple(drops)}).kernel
+        changed = choices | {"drop_epochs": tuple(drops)}
+        return rates_at(epoch, changed, num_epochs=90.0).kernel
 
     rates = [rate(epoch, drops) for epoch in np.linspace(0, 101, 50).tolist()]
     assert rate(60.0, drops[::-1]) == rate(60.0, drops)
     assert rates == sorted(rates, reverse=True)
     assert rates[0] == 1.0
     assert rates[-1] == pytest.approx(factor ** len(drops))
+
+
+OTHERS = ("plateau", "constant", "cosine")
+
+
+def scheduled(schedule, **changes):
+    """Of the 2012 code, whose conv1 slows down and stops under its own steps."""
+    return optimizer_of("source2012", schedule=schedule, bias_drops=True, **changes)
+
+
+@pytest.mark.parametrize("epoch", [0.0, 25.0, 70.0, 91.0, 1e6])
+def test_a_constant_rate_is_the_first_all_along(epoch):
+    rates = rates_at(epoch, scheduled("constant"), num_epochs=91.0)
+    assert rates == (0.01, 0.02, 0.01, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "share"),
+    [
+        (0.0, 1.0),
+        (20.0, 0.75),
+        (30.0, 0.5),
+        (40.0, 0.25),
+        (60.0, 0.0),
+        (61.0, 0.0),
+    ],
+)
+def test_a_cosine_falls_from_the_first_rate_to_zero(epoch, share):
+    """Half of it: 3/4 and 1/4 at a third and at two thirds of the way."""
+    rates = rates_at(epoch, scheduled("cosine"), num_epochs=60.0)
+    kernel, bias = 0.01 * share, 0.02 * share
+    assert rates == pytest.approx((kernel, bias, kernel, bias), rel=1e-12, abs=0)
+
+
+@settings(deadline=None)
+@given(st.floats(0.01, 1e4))
+def test_a_cosine_never_rises(num_epochs):
+    choices = PAPER | {"schedule": "cosine"}
+    rates = [
+        rates_at(share * num_epochs, choices, num_epochs=num_epochs).kernel
+        for share in np.linspace(0, 1.1, 111).tolist()
+    ]
+    assert rates == sorted(rates, reverse=True)
+    assert (rates[0], rates[-1]) == (0.01, 0.0)
+
+
+@pytest.mark.parametrize("epoch", [0.0, 25.0, 70.0, 1e6])
+@pytest.mark.parametrize("drops", [0, 1, 2, 3])
+def test_at_a_plateau_the_rates_fall_by_the_drops_whatever_the_epoch(epoch, drops):
+    choices = scheduled("plateau", drop_factor=0.5)
+    kernel, bias = 0.01 / 2**drops, 0.02 / 2**drops
+    rates = rates_at(epoch, choices, num_epochs=91.0, drops=drops)
+    assert rates == pytest.approx((kernel, bias, kernel, bias), rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize("schedule", ["steps", *OTHERS])
+@pytest.mark.parametrize("recipe", ["source2012", "torchvision"])
+def test_biases_that_do_not_drop_keep_it_under_every_schedule(schedule, recipe):
+    choices = optimizer_of(
+        recipe, schedule=schedule, bias_drops=False, conv1_stop_epoch=0.0
+    )
+    rates = rates_at(60.0, choices, num_epochs=90.0, drops=2)
+    assert rates.bias == rates.conv1_bias == 0.01 * choices["bias_rate"]
+    assert (rates.kernel < 0.01) == (schedule != "constant")
+
+
+@pytest.mark.parametrize("schedule", ["steps", *OTHERS])
+def test_rates_are_plain_floats(schedule):
+    choices = scheduled(schedule, learning_rate=1, bias_rate=2)
+    for epoch in (0, 30, 80, 91):
+        rates = rates_at(epoch, choices, num_epochs=91, drops=1)
+        assert all(type(rate) is float for rate in rates)
+
+
+# --- Plateaus ---------------------------------------------------------------------
+
+
+def followed(errors, plateau=None, **changes):
+    """The plateau after each evaluation, one an epoch, and what was said when."""
+    plateau = plateau or Plateau()
+    choices = PAPER | {"schedule": "plateau"} | changes
+    stands, said = [], {}
+    for epoch, error in enumerate(errors, start=1):
+        plateau, why = plateau.after(float(epoch), error, choices)
+        stands.append(plateau)
+        if why:
+            said[epoch] = why
+    return stands, said
+
+
+def test_the_rate_drops_where_the_error_stalls():
+    """Two epochs without a lower one; the clock starts anew at each drop."""
+    errors = [0.5, 0.4, 0.4, 0.45, 0.41, 0.42, 0.4, 0.4, 0.4]
+    stands, said = followed(errors, plateau_epochs=2.0)
+    assert [stand.drops for stand in stands] == [0, 0, 0, 1, 1, 2, 2, 3, 3]
+    assert stands[-1] == Plateau(best=0.4, best_epoch=2.0, since=8.0, drops=3)
+    assert said == {
+        4: "validation top-1 error not below 0.4 (epoch 2) for 2 epochs: "
+        "learning rate divided by 10, to 0.001 (drop 1 of 3)",
+        6: "validation top-1 error not below 0.4 (epoch 2) for 2 epochs: "
+        "learning rate divided by 10, to 0.0001 (drop 2 of 3)",
+        8: "validation top-1 error not below 0.4 (epoch 2) for 2 epochs: "
+        "learning rate divided by 10, to 1e-05 (drop 3 of 3)",
+    }
+
+
+def test_a_lower_error_starts_the_clock_anew():
+    errors = [0.5, 0.5, 0.5, 0.49, 0.5, 0.5, 0.48, 0.5, 0.5, 0.5]
+    stands, said = followed(errors, plateau_epochs=3.0)
+    assert list(said) == [10]
+    assert stands[-2] == Plateau(best=0.48, best_epoch=7.0, since=7.0, drops=0)
+
+
+def test_what_is_said_are_the_numbers_of_the_choices():
+    changes = {"plateau_epochs": 1.5, "plateau_drops": 1, "drop_factor": 0.5}
+    _, said = followed([0.41234] + [0.6] * 5, **changes)
+    assert said == {
+        3: "validation top-1 error not below 0.41234 (epoch 1) for 2 epochs: "
+        "learning rate divided by 2, to 0.005 (drop 1 of 1)"
+    }
+
+
+@pytest.mark.parametrize("nothing", [None, math.nan, math.inf])
+def test_no_error_is_no_lower_one(nothing):
+    stands, said = followed([0.5, nothing, nothing, nothing], plateau_epochs=3.0)
+    assert [stand.best for stand in stands] == [0.5] * 4
+    assert list(said) == [4]
+    (*_, last), said = followed([nothing] * 2, plateau_epochs=2.0)
+    assert last == Plateau(best=None, since=2.0, drops=1)
+    assert said[2].startswith("no validation top-1 error for 2 epochs: ")
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([None, math.nan, 0.1, 0.2, 0.3, 0.4, 0.5]), max_size=40),
+    st.integers(0, 40),
+    st.floats(0.5, 5),
+    st.integers(1, 4),
+)
+def test_a_plateau_goes_on_from_its_json(errors, cut, epochs, most):
+    """Cut anywhere, with as many drops at most, at least so many epochs apart."""
+    choices = {"plateau_epochs": epochs, "plateau_drops": most}
+    stands, said = followed(errors, **choices)
+    begun, told = followed(errors[:cut], **choices)
+    plateau = begun[-1] if begun else Plateau()
+    text = json.dumps(dataclasses.asdict(plateau), allow_nan=False)
+    rebuilt = Plateau(**json.loads(text))
+    assert rebuilt == plateau
+    for epoch, error in enumerate(errors[cut:], start=cut + 1):
+        kept = dataclasses.replace(rebuilt)
+        rebuilt, why = (one := rebuilt.after(float(epoch), error, PAPER | choices))
+        assert kept.after(float(epoch), error, PAPER | choices) == one
+        told |= {epoch: why} if why else {}
+    assert (told, rebuilt) == (said, stands[-1] if stands else Plateau())
+    known = [error for error in errors if error is not None and error == error]
+    assert rebuilt.best == min(known, default=None)
+    assert rebuilt.drops == len(said) <= most
+    assert all(b - a >= epochs for a, b in itertools.pairwise([0, *said]))

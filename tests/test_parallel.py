@@ -1,7 +1,10 @@
 """The same step on any number of devices, each with its own share of the work."""
 
 import dataclasses
+import itertools
 import re
+import threading
+import time
 from unittest import mock
 
 import jax
@@ -14,6 +17,7 @@ from alexnet_jax.config import base
 from alexnet_jax.errors import UserError
 from alexnet_jax.model import layers
 from alexnet_jax.model.network import build
+from alexnet_jax.training import parallel
 from alexnet_jax.training import step as steps
 from alexnet_jax.training.inputs import InputForm
 from alexnet_jax.training.optimizer import Rates
@@ -41,8 +45,7 @@ NUMBERS = steps.Numbers(
 
 def some_devices(count):
     """The first `count` of this process's eight."""
-    with mock.patch.object(jax, "local_devices", return_value=jax.devices()[:count]):
-        return Devices()
+    return Devices(devices=jax.devices()[:count])
 
 
 @pytest.fixture(scope="module")
@@ -317,22 +320,88 @@ def test_a_placed_batch_keeps_its_order(devices):
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
 def test_batches_come_placed_each_once_and_in_order(devices, count):
-    batches = [{"example": np.full(8, number)} for number in range(count)]
-    placed = [int(batch["example"][0, 0]) for batch in devices.placed(batches)]
-    assert placed == list(range(count))
+    batches = ({"example": np.full(8, number)} for number in range(count))
+    with devices.ahead(batches) as ahead:
+        for number in range(count):
+            assert int(ahead.next()["example"][0, 0]) == number
+        assert ahead.next() is None
+        assert ahead.next() is None
 
 
-def test_two_batches_are_under_way_ahead_of_the_one_in_use(devices):
+def endless(taken):
+    for number in itertools.count():
+        taken.append(number)
+        yield {"example": np.full(8, number)}
+
+
+def test_two_batches_are_ready_and_one_is_read_ahead_of_the_one_in_use(devices):
     taken = []
+    with devices.ahead(endless(taken)) as ahead:
+        ahead.next()
+        wait_until(lambda: len(taken) == 4)
+        time.sleep(0.1)
+    assert taken == [0, 1, 2, 3]  # and no more by being left
+
+
+def test_batches_that_are_left_are_closed_wherever_they_are(devices):
+    closed = []
 
     def batches():
-        for number in range(6):
-            taken.append(number)
-            yield {"example": np.full(8, number)}
+        try:
+            yield from endless([])
+        finally:
+            closed.append(threading.current_thread())
 
-    placed = devices.placed(batches())
-    next(placed)
-    assert taken == [0, 1, 2]
+    for taken in range(4):
+        with devices.ahead(batches()) as ahead:
+            for _ in range(taken):
+                ahead.next()
+    assert len(closed) == 4
+
+
+def test_what_goes_wrong_in_reading_is_raised_where_the_batch_is_wanted(devices):
+    def batches():
+        yield {"example": np.zeros(8)}
+        raise UserError("a picture cannot be read")
+
+    with devices.ahead(batches()) as ahead:
+        ahead.next()
+        for _ in range(2):
+            with pytest.raises(UserError, match="a picture"):
+                ahead.next()
+
+
+def test_only_waiting_with_idle_devices_counts_as_waiting_for_input(
+    devices, monkeypatch
+):
+    """The devices' own time, before that, is none of the input's."""
+    go_on, clock = threading.Event(), [0.0]
+    monkeypatch.setattr(parallel.time, "perf_counter", lambda: clock[0])
+
+    def batches():
+        for number in range(2):
+            yield {"example": np.full(8, number)}
+            go_on.wait()
+            time.sleep(0.5)  # until it is waited for
+            clock[0] += 5.0
+
+    def until_idle():
+        clock[0] += 100.0  # the devices are busy
+        go_on.set()
+
+    with devices.ahead(batches()) as ahead:
+        ahead.next()
+        before = ahead.waited
+        ahead.next(until_idle)
+        assert ahead.waited - before == 5.0
+
+
+def wait_until(condition):
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("not within ten seconds")
 
 
 def test_a_step_takes_its_state_over_and_leaves_the_original_alone(

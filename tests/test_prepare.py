@@ -17,6 +17,7 @@ import bad_pictures
 import numpy as np
 import pytest
 from PIL import Image
+from small_trial import learned
 
 from alexnet_jax import experiment, files, preparation
 from alexnet_jax.config import base, finish, trials
@@ -509,7 +510,7 @@ def rows(folder, config):
         (folder / trials(config)[0].folder / "metrics.jsonl").read_text().splitlines()
     )
     found = [json.loads(line) for line in lines]
-    return [{k: v for k, v in r.items() if k != "images_per_second"} for r in found]
+    return learned(found)
 
 
 def test_main_on_a_raw_set_gives_the_rows_of_the_originals(

@@ -105,6 +105,7 @@ SOURCES = {
         "views": "ten",
         "learning_rate": 0.01,
         "drop_factor": 0.1,
+        "plateau_drops": 3,
         "bias_rate": 1,
         "momentum": 0.9,
         "rate_in_velocity": True,
@@ -396,6 +397,8 @@ def test_the_four_layer_network_comes_in_no_recipe():
         ("caffe", "data.lighting_scale", "deviation", "data.lighting_deviation=0.0"),
         ("source2012", "data.channel_mean", (1.0, 2.0, 3.0), "data.mean=center"),
         ("torchvision", "data.lighting_shrink", True, "data.lighting_deviation=0.0"),
+        ("paper", "optimizer.plateau_epochs", 5.0, "optimizer.schedule=steps"),
+        ("caffe", "optimizer.plateau_drops", 2, "optimizer.schedule=steps"),
     ],
 )
 def test_an_override_that_the_recipe_does_not_read_is_refused(
@@ -404,6 +407,85 @@ def test_an_override_that_the_recipe_does_not_read_is_refused(
     message = rf"config.{name}=.* has no effect: {reason} \(recipe {recipe}\)"
     with pytest.raises(UserError, match=message):
         overridden(recipe=recipe, **{name.replace(".", "__"): value})
+
+
+# What each schedule reads, of the fields that say how the learning rate falls.
+READ = {
+    "steps": {
+        "drop_epochs",
+        "drop_factor",
+        "bias_drops",
+        "conv1_drop_epochs",
+        "conv1_stop_epoch",
+    },
+    "plateau": {"plateau_epochs", "plateau_drops", "drop_factor", "bias_drops"},
+    "constant": set(),
+    "cosine": {"bias_drops"},
+}
+
+
+@pytest.mark.parametrize("network", ["alexnet", "four_layer"])
+@pytest.mark.parametrize("schedule", FIELDS["optimizer.schedule"].choices)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("drop_epochs", (1.0,)),
+        ("drop_factor", 0.5),
+        ("bias_drops", True),
+        ("conv1_drop_epochs", (2.0,)),
+        ("conv1_stop_epoch", 3.0),
+        ("plateau_epochs", 5.0),
+        ("plateau_drops", 2),
+    ],
+)
+def test_a_schedule_takes_what_it_reads_and_refuses_the_rest(
+    network, schedule, name, value
+):
+    """The four-layer network has no `drop_epochs`: that stops nothing but the steps."""
+    config = base(network=network)
+    config.optimizer.schedule = schedule
+    given = {f"optimizer__{name}": value}
+    never = network == "four_layer" and schedule == "steps"
+    if name in READ[schedule] and not (never and name in ("drop_factor", "bias_drops")):
+        assert get_field(overridden(config, **given), f"optimizer.{name}") == value
+    else:
+        message = (
+            rf"optimizer\.{name}=.* has no effect: optimizer.schedule={schedule}\b"
+        )
+        with pytest.raises(UserError, match=message):
+            overridden(config, **given)
+
+
+def test_without_steps_nothing_drops_and_what_says_how_is_refused():
+    for name, value in {"drop_factor": 0.5, "bias_drops": True}.items():
+        message = "schedule=steps and optimizer.drop_epochs=()"
+        with pytest.raises(UserError, match=re.escape(message)):
+            overridden(
+                recipe="paper",
+                optimizer__drop_epochs=(),
+                **{f"optimizer__{name}": value},
+            )
+
+
+def test_the_command_line_may_take_another_schedule_than_the_config_file():
+    """What the file says of its own is then no mistake; on the command line it is."""
+    config = base()
+    config.optimizer.drop_epochs = (15.0,)
+    finished = overridden(config, optimizer__schedule="cosine")
+    assert finished.optimizer.schedule == "cosine"
+    with pytest.raises(UserError, match=r"drop_epochs=.* has no effect"):
+        overridden(base(), optimizer__schedule="cosine", optimizer__drop_epochs=(15.0,))
+    config.optimizer.schedule = "cosine"
+    with pytest.raises(UserError, match=r"drop_epochs=.* has no effect"):
+        finish(config, {})
+
+
+def test_what_is_tuned_and_switched_off_on_the_command_line_is_refused():
+    """The trials would differ in nothing."""
+    config = base()
+    config.tuned = {"optimizer.drop_factor": (0.1, 0.5)}
+    with pytest.raises(UserError, match=r"drop_factor=.* has no effect"):
+        overridden(config, optimizer__schedule="constant")
 
 
 def test_sharing_without_anything_to_share_is_refused():

@@ -62,17 +62,28 @@ def test_a_trial_is_over_once_it_is_closed(tmp_path):
     }
 
 
-def test_opening_a_record_again_starts_it_anew(tmp_path):
-    """A trial cut short is run again: nothing of its first run is left."""
+@pytest.mark.parametrize("kept", [0, 1, 2, len(ROWS)])
+def test_a_record_goes_on_behind_what_the_checkpoint_knew(tmp_path, kept):
     with Record(tmp_path, tensorboard=False) as opened:
+        sizes = [opened.size()]
         for row in ROWS:
             opened.write(row)
+            sizes.append(opened.size())
         opened.close_trial("diverged")
     with Record(tmp_path, tensorboard=False) as opened:
         assert not (tmp_path / "trial.json").exists()
-        assert lines(tmp_path) == []
+        opened.go_on_from(sizes[kept])
         opened.write(ROWS[1])
-    assert [json.loads(line) for line in lines(tmp_path)] == [ROWS[1]]
+    written = [json.loads(line) for line in lines(tmp_path)]
+    assert written == [*ROWS[:kept], ROWS[1]]
+
+
+def test_a_record_shorter_than_the_checkpoint_knew_is_refused(tmp_path):
+    with (
+        Record(tmp_path, tensorboard=False) as opened,
+        pytest.raises(UserError, match="has 0 bytes, but 7 were written"),
+    ):
+        opened.go_on_from(7)
 
 
 # --- TensorBoard ------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -313,8 +312,7 @@ def test_a_seeded_step_is_pinned(network, devices, train_step):
 
 def on_the_first(count):
     """The first `count` of this process's eight devices."""
-    with mock.patch.object(jax, "local_devices", return_value=jax.devices()[:count]):
-        return Devices()
+    return Devices(devices=jax.devices()[:count])
 
 
 def evaluated(network, devices, form, params, batch, mean):

@@ -1,5 +1,7 @@
 """The update rule of section 5 and the learning rates' fall."""
 
+import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -74,21 +76,90 @@ def _is_kernel(params: Any) -> Any:
     )
 
 
-def rates_at(epoch: float, optimizer: Mapping[str, Any] | ConfigDict) -> Rates:
-    """The learning rates at `epoch`, by the configuration's section `optimizer`.
+def rates_at(
+    epoch: float,
+    optimizer: Mapping[str, Any] | ConfigDict,
+    *,
+    num_epochs: float,
+    drops: int = 0,
+) -> Rates:
+    """The learning rates at `epoch` of `num_epochs`, by the section `optimizer`.
 
-    Multiplied by `drop_factor` at each of the epochs passed; the paper divided by 10
-    three times, by hand, when the validation error stalled.
+    steps     times `drop_factor` at each of `drop_epochs`; conv1's own slow down and stop
+    plateau   times `drop_factor` for each of `drops`, which `Plateau` counts: section 5
+    constant  the first rate all along
+    cosine    half a cosine from the first rate down to 0 at `num_epochs`
+    """
+    first = float(optimizer["learning_rate"])
+
+    def passed(name: str) -> int:
+        return sum(epoch >= drop for drop in optimizer[name])
+
+    match optimizer["schedule"]:
+        case "steps":
+            kernel = first * optimizer["drop_factor"] ** passed("drop_epochs")
+        case "plateau":
+            kernel = first * optimizer["drop_factor"] ** drops
+        case "cosine":
+            share = min(max(epoch / num_epochs, 0.0), 1.0)
+            kernel = first * (1 + math.cos(math.pi * share)) / 2
+        case _:
+            kernel = first
+    bias = optimizer["bias_rate"] * (kernel if optimizer["bias_drops"] else first)
+    if optimizer["schedule"] != "steps":
+        return Rates(kernel, bias, kernel, bias)
+    if 0 < optimizer["conv1_stop_epoch"] <= epoch:
+        return Rates(kernel, bias, 0.0, 0.0)
+    slower = optimizer["drop_factor"] ** passed("conv1_drop_epochs")
+    return Rates(kernel, bias, kernel * slower, bias)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plateau:
+    """Where a trial stands under the schedule "plateau", and only there is it asked.
+
+    All of it is JSON: `Plateau(**dataclasses.asdict(plateau))` goes on the same. Epochs
+    and errors are those of the evaluations; the error is a fraction.
     """
 
-    def dropped(epochs: tuple[float, ...]) -> float:
-        return optimizer["drop_factor"] ** sum(epoch >= drop for drop in epochs)
+    best: float | None = None  # lowest validation error so far; None: there is none yet
+    best_epoch: float = 0.0
+    since: float = 0.0  # epoch of the last improvement or drop
+    drops: int = 0
 
-    first = optimizer["learning_rate"]
-    kernel = first * dropped(optimizer["drop_epochs"])
-    bias = optimizer["bias_rate"] * (kernel if optimizer["bias_drops"] else first)
-    stop = optimizer["conv1_stop_epoch"]
-    if 0 < stop <= epoch:
-        return Rates(kernel, bias, 0.0, 0.0)
-    conv1_kernel = kernel * dropped(optimizer["conv1_drop_epochs"])
-    return Rates(kernel, bias, conv1_kernel, bias)
+    def after(
+        self,
+        epoch: float,
+        top1_error: float | None,
+        optimizer: Mapping[str, Any] | ConfigDict,
+    ) -> tuple["Plateau", str | None]:
+        """The plateau after an evaluation at `epoch`; why the rate drops, if it does.
+
+        It drops at the first evaluation that is at least `plateau_epochs` after the last
+        improvement or drop, `plateau_drops` times at most. `top1_error` is None, or not
+        finite, where the evaluation has no error to give: that is no improvement.
+        """
+        best = math.inf if self.best is None else self.best
+        if top1_error is not None and top1_error < best:  # never where it is nan
+            return Plateau(top1_error, epoch, epoch, self.drops), None
+        waited = epoch - self.since
+        if (
+            waited < optimizer["plateau_epochs"]
+            or self.drops >= optimizer["plateau_drops"]
+        ):
+            return self, None
+
+        dropped = dataclasses.replace(self, since=epoch, drops=self.drops + 1)
+        factor = optimizer["drop_factor"]
+        rate = optimizer["learning_rate"] * factor**dropped.drops
+        stalled = (
+            "no validation top-1 error"
+            if self.best is None
+            else f"validation top-1 error not below {self.best:.5g} "
+            f"(epoch {self.best_epoch:.4g})"
+        )
+        return dropped, (
+            f"{stalled} for {waited:.4g} epochs: learning rate divided by "
+            f"{1 / factor:.4g}, to {rate:.4g} "
+            f"(drop {dropped.drops} of {optimizer['plateau_drops']})"
+        )

@@ -1,6 +1,7 @@
 """What a trial leaves while it runs: metrics.jsonl, TensorBoard, a progress bar."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -17,31 +18,64 @@ PLAIN_SECONDS = 10.0
 class Record:
     """Writes a trial's rows to metrics.jsonl, one JSON object a line, as they come.
 
-    Opening it starts the trial's records anew. With `tensorboard`, scalars go to event
-    files beside it too.
+    `go_on_from` says first how many bytes of it hold. With `tensorboard`, scalars go to
+    event files beside it too. Without a folder nothing is kept: of several processes one
+    writes.
     """
 
-    def __init__(self, folder: Path, *, tensorboard: bool) -> None:
+    def __init__(self, folder: Path | None, *, tensorboard: bool) -> None:
+        self.folder = folder
+        self.file: TextIO | None = None
+        self.board: Any = None
+        if folder is None:
+            return
         writer = tensorboard_writer() if tensorboard else None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "trial.json").unlink(missing_ok=True)
         for events in folder.glob("events.out.tfevents.*"):
             events.unlink()  # TensorBoard draws all of a folder as one curve
-        self.folder = folder
-        self.file: TextIO = (folder / "metrics.jsonl").open("w")
+        self.file = (folder / "metrics.jsonl").open("a+")
         self.board = writer(str(folder)) if writer else None
 
     def __enter__(self) -> "Record":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
+        if self.file is not None:
+            self.file.close()
         if self.board is not None:
             self.board.close()
 
+    def go_on_from(self, size: int) -> None:
+        """Cuts off what a trial wrote behind the checkpoint from which it goes on.
+
+        Raises:
+          UserError: if there is less than `size` bytes.
+        """
+        if self.file is None:
+            return
+        if self.size() < size:
+            raise UserError(
+                f"{self.file.name} has {self.size()} bytes, but {size} were written "
+                f"before the checkpoint. Remove {self.folder} to start that trial again."
+            )
+        self.file.truncate(size)
+        self.file.seek(0)
+        for line in self.file.read().splitlines():
+            self._draw(json.loads(line))
+
+    def size(self) -> int:
+        """Bytes of metrics.jsonl."""
+        return 0 if self.file is None else os.fstat(self.file.fileno()).st_size
+
     def write(self, row: dict[str, Any]) -> None:
+        if self.file is None:
+            return
         self.file.write(json.dumps(row, allow_nan=False) + "\n")
         self.file.flush()
+        self._draw(row)
+
+    def _draw(self, row: dict[str, Any]) -> None:
         if self.board is not None:
             for name, value in row.items():
                 if isinstance(value, float):
@@ -49,7 +83,8 @@ class Record:
 
     def close_trial(self, status: str, **facts: Any) -> None:
         """Marks the trial as over: "finished" or "diverged". Without it, it is not."""
-        write_json(self.folder / "trial.json", {"status": status, **facts})
+        if self.folder is not None:
+            write_json(self.folder / "trial.json", {"status": status, **facts})
 
 
 def tensorboard_writer() -> Any:
@@ -67,16 +102,18 @@ def tensorboard_writer() -> Any:
 class Progress:
     """Images trained of all trials of an experiment: a bar, or plain lines.
 
-    Plain lines, one in ten seconds at most, where standard error is no terminal.
+    Plain lines, one in ten seconds at most, where standard error is no terminal. Nothing
+    at all if not `shown`.
     """
 
-    def __init__(self, total_images: int) -> None:
+    def __init__(self, total_images: int, *, shown: bool = True) -> None:
+        self.shown = shown
         self.total = total_images
         self.done = 0
         self.started = self.printed = time.monotonic()
         self.label = ""
         self.bar = None
-        if sys.stderr.isatty():
+        if shown and sys.stderr.isatty():
             self.bar = tqdm(
                 total=total_images, unit=" images", unit_scale=True, dynamic_ncols=True
             )
@@ -107,7 +144,7 @@ class Progress:
             self.bar.update(images)
             return
         now = time.monotonic()
-        if now - self.printed >= PLAIN_SECONDS:
+        if self.shown and now - self.printed >= PLAIN_SECONDS:
             self.printed = now
             self._print_line(now - self.started)
 
@@ -128,6 +165,8 @@ class Progress:
 
     def say(self, message: str) -> None:
         """Prints a line without breaking the bar."""
+        if not self.shown:
+            return
         if self.bar is not None:
             self.bar.write(message, file=sys.stderr)
         else:

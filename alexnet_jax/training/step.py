@@ -66,7 +66,19 @@ class Counts(NamedTuple):
     top5_errors: Int[Array, ""]
 
 
-TrainStep = Callable[[TrainState, Batch, Numbers, jax.Array], tuple[TrainState, Counts]]
+class TrainCounts(NamedTuple):
+    """The same of a step of training, and the norm of the gradient of the mean loss."""
+
+    examples: Int[Array, ""] | np.int32
+    loss: Float[Array, ""] | np.float32
+    top1_errors: Int[Array, ""] | np.int32
+    top5_errors: Int[Array, ""] | np.int32
+    gradient_norm: Float[Array, ""] | np.float32
+
+
+TrainStep = Callable[
+    [TrainState, Batch, Numbers, jax.Array], tuple[TrainState, TrainCounts]
+]
 EvalStep = Callable[[Params, Batch, jax.Array], Counts]
 
 
@@ -80,11 +92,14 @@ def initial_state(network: Network, seed: int, rule: Rule) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, update.init(params))
 
 
-def make_train_step(network: Network, form: InputForm, rule: Rule) -> TrainStep:
+def make_train_step(
+    network: Network, form: InputForm, rule: Rule, accumulation: int = 1
+) -> TrainStep:
     """Returns train_step(state, batch, numbers, mean) -> state, counts.
 
     `mean` is `form.mean_of(...)`. The counts are of the batch before the update, with
-    dropout on.
+    dropout on. With `accumulation`, each device takes its share in so many parts, one
+    after the other, in the memory that one needs, and updates once: to rounding the same.
     """
 
     def train_step(
@@ -92,21 +107,26 @@ def make_train_step(network: Network, form: InputForm, rule: Rule) -> TrainStep:
         batch: Batch,
         numbers: Numbers,
         mean: Float[Array, "h w 3"],
-    ) -> tuple[TrainState, Counts]:
-        keys = dropout_keys(numbers.seed, batch["epoch"], batch["example"])
-        images = train_input(batch, mean, form)
-
-        def mean_loss(params: Params) -> tuple[jax.Array, Counts]:
-            logits = network.apply(params, images, keys)
-            counts = count(logits, batch["label"], jnp.ones(len(images)))
-            return counts.loss / len(images), counts
-
+    ) -> tuple[TrainState, TrainCounts]:
         # Under shard_map's check_vma, gradients with respect to parameters that count
         # as equal on all devices come out summed over the devices. Marked as varying,
         # they come out as each device's own, there and under pmap alike.
-        params = lax.pcast(state.params, AXIS, to="varying")
-        gradients, counts = jax.grad(mean_loss, has_aux=True)(params)
+        varying = lax.pcast(state.params, AXIS, to="varying")
+
+        def gradients_of(part: Batch) -> tuple[Params, Counts]:
+            keys = dropout_keys(numbers.seed, part["epoch"], part["example"])
+            images = train_input(part, mean, form)
+
+            def mean_loss(params: Params) -> tuple[jax.Array, Counts]:
+                logits = network.apply(params, images, keys)
+                counts = count(logits, part["label"], jnp.ones(len(images)))
+                return counts.loss / len(images), counts
+
+            return jax.grad(mean_loss, has_aux=True)(varying)
+
+        gradients, counts = _in_parts(gradients_of, batch, accumulation)
         gradients = lax.pmean(gradients, AXIS)
+        counts = lax.psum(counts, AXIS)
 
         update = update_rule(
             rates=numbers.rates,
@@ -116,9 +136,36 @@ def make_train_step(network: Network, form: InputForm, rule: Rule) -> TrainStep:
         )
         updates, velocity = update.update(gradients, state.velocity, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, velocity), lax.psum(counts, AXIS)
+        after = TrainState(state.step + 1, params, velocity)
+        norm = optax.tree.norm(gradients)
+        return after, TrainCounts(**counts._asdict(), gradient_norm=norm)
 
     return train_step
+
+
+def _in_parts(
+    gradients_of: Callable[[Batch], tuple[Params, Counts]], batch: Batch, count: int
+) -> tuple[Params, Counts]:
+    """The mean of the parts' gradients and the sum of their counts."""
+    if count == 1:
+        return gradients_of(batch)
+    parts = {
+        name: values.reshape(count, -1, *values.shape[1:])
+        for name, values in batch.items()
+    }
+    shapes = jax.eval_shape(gradients_of, {name: p[0] for name, p in parts.items()})
+    nothing = jax.tree.map(
+        lambda leaf: lax.pcast(jnp.zeros(leaf.shape, leaf.dtype), AXIS, to="varying"),
+        shapes,
+    )
+
+    def add(
+        total: tuple[Params, Counts], part: Batch
+    ) -> tuple[tuple[Params, Counts], None]:
+        return jax.tree.map(jnp.add, total, gradients_of(part)), None
+
+    (gradients, counts), _ = lax.scan(add, nothing, parts)
+    return jax.tree.map(lambda leaf: leaf / count, gradients), counts
 
 
 def make_eval_step(network: Network, form: InputForm) -> EvalStep:
