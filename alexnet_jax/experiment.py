@@ -1,7 +1,9 @@
 """An experiment from its configuration to its report: every trial, each once."""
 
+import contextlib
 import datetime
 import functools
+import io
 import json
 import os
 import platform
@@ -56,6 +58,23 @@ def run(config: ConfigDict, folder: Path) -> str:
       UserError: if the configuration, the data or the folder will not do. Nothing has
         been written then.
     """
+    devices = check(config, folder)
+    datasets = open_datasets(config, devices)
+
+    devices.meet("checked")  # before one of them writes what the others look at
+    open_folder(folder, config, datasets, devices)
+    devices.meet("opened")
+    everything = trials(config)
+    left = [trial for trial in everything if not finished(folder, trial)]
+    if len(left) < len(everything) and devices.writes:
+        done = len(everything) - len(left)
+        print(f"{done} trials are there already.", file=sys.stderr, flush=True)
+    run_trials(left, folder, config, datasets, devices)
+    return page.write(folder) if devices.writes else ""  # of several, one
+
+
+def check(config: ConfigDict, folder: Path) -> Devices:
+    """The devices; raises UserError if configuration or folder will not do."""
     verdict.check_claim(config)
     devices = Devices(config.parallel)
     for trial in trials({**config, "seeds": 1}):
@@ -69,18 +88,15 @@ def run(config: ConfigDict, folder: Path) -> str:
         of_trial = trial_config(config, trial)
         # Refuses what leaves a layer no pixels, before the data is read.
         build(of_trial.model, image_size=of_trial.data.crop_size, num_classes=1)
-    datasets = Datasets(config)
+    return devices
 
-    devices.meet("checked")  # before one of them writes what the others look at
-    open_folder(folder, config, datasets, devices)
-    devices.meet("opened")
-    everything = trials(config)
-    left = [trial for trial in everything if not finished(folder, trial)]
-    if len(left) < len(everything) and devices.writes:
-        done = len(everything) - len(left)
-        print(f"{done} trials are there already.", file=sys.stderr, flush=True)
-    run_trials(left, folder, config, datasets, devices)
-    return page.write(folder) if devices.writes else ""
+
+def open_datasets(config: ConfigDict, devices: Devices) -> "Datasets":
+    """All of them; of several processes, one tells what it has opened."""
+    if devices.writes:
+        return Datasets(config)
+    with contextlib.redirect_stderr(io.StringIO()):
+        return Datasets(config)
 
 
 class Datasets:

@@ -77,7 +77,7 @@ def diagnosed(config, devices, images, seed=0):
     mean = form.mean_of(np.full((size, size, 3), 118.0), np.full(3, 118.0))
     measured = diagnosis.make_diagnose(network, form)(
         devices.place_state(network.initialize(jax.random.key(seed))),
-        devices.place_batch(make_batch(images)),
+        make_batch(images),
         devices.place_state(mean),
     )
     return diagnosis.row(measured, config)
@@ -345,7 +345,6 @@ def test_the_bound_lies_between_the_recipes_and_the_fault(name, changes, fires):
     form = InputForm.of(config.data)
     mean = form.mean_of(np.full((256, 256, 3), 118.0), np.full(3, 118.0))
     batch = make_batch(photographs(224))
-    batch = jax.device_put({name: values[None] for name, values in batch.items()})
     params = network.initialize(jax.random.key(0))
     measured = diagnosis.make_diagnose(network, form)(
         params, batch, jax.device_put(mean)

@@ -140,9 +140,9 @@ numbers = step.Numbers(
     np.uint32(0),
 )
 state = devices.place_state(step.initial_state(network, 0, rule))
-batch = devices.place_batch(batch)
+made, batch = batch, devices.place_batch(batch)
 mean = devices.place_state(form.mean_of(np.zeros((16, 16, 3)), np.zeros(3)))
-diagnosed = diagnosis.make_diagnose(network, form)(state.params, batch, mean)
+diagnosed = diagnosis.make_diagnose(network, form)(state.params, made, mean)
 state, counts = train_step(state, batch, numbers, mean)
 print(int(state.step), int(counts.examples), diagnosed["images"])
 """

@@ -251,8 +251,10 @@ def fields_of(config: ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps({name: get_field(config, name) for name in names}))
 
 
-def try_out(state: TrainState, folder: Path, devices: Devices) -> None:
+def try_out(state: TrainState, folder: Path, devices: Devices) -> int:
     """Saves `state` below `folder` and reads it back; leaves nothing there.
+
+    Returns the bytes that it took.
 
     Raises:
       UserError: if it cannot be written or is read back as something else.
@@ -270,6 +272,8 @@ def try_out(state: TrainState, folder: Path, devices: Devices) -> None:
                 raise UserError(
                     f"A checkpoint written to {folder} is not there when read back."
                 )
+            files = (path for path in trial.rglob("*") if path.is_file())
+            return sum(path.stat().st_size for path in files)
     finally:
         devices.meet("a checkpoint tried")
         if devices.writes:
@@ -292,8 +296,9 @@ def weights(given: str) -> tuple[Params, Path]:
         if inner.is_dir():
             folder = _best(inner)
         held = _held(folder)
-        like = _shapes(folder / "params")
-        return _read(folder / "params", like, held["params_checksum"]), folder
+        like = _like(folder / "params")
+        params = _read(folder / "params", like, held["params_checksum"])
+        return jax.tree.map(np.asarray, params), folder
     except Damaged as error:
         raise UserError(f"No checkpoint can be read at {folder}: {error}.") from error
 
@@ -354,16 +359,18 @@ def _read(folder: Path, like: Any, expected: int) -> Any:
     return found
 
 
-def _shapes(folder: Path) -> Any:
-    """What an item holds, as numpy arrays of its shapes that take no memory."""
+def _like(folder: Path) -> Any:
+    """Shapes and types of what an item holds, on every device there is now."""
     try:
         with _quiet():
             reader = ocp.Checkpointer(ocp.StandardCheckpointHandler())
             found = reader.metadata(folder).item_metadata.tree
     except Exception as error:
         raise Damaged(_reason(error)) from error
+    everywhere = Devices().replicated
     return jax.tree.map(
-        lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), found
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
+        found,
     )
 
 

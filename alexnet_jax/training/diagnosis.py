@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
@@ -29,12 +28,13 @@ MOST_IMAGES = 64
 # less their mean have 50 to 80.
 LEAST_INPUT_DEVIATION = 5.0
 
-Diagnose = Callable[[Params, Batch, jax.Array], dict[str, Any]]
+Diagnose = Callable[[Params, Mapping[str, Any], jax.Array], dict[str, Any]]
 
 
 def make_diagnose(network: Network, form: InputForm) -> Diagnose:
-    """Returns diagnose(params, batch, mean) -> what a network makes of a placed batch.
+    """Returns diagnose(params, batch, mean) -> what a network makes of a batch.
 
+    The parameters and the mean are placed, the batch (n, ...) is in host memory.
     "input_deviation": of all of its input. "layers": of each layer's outputs, by name,
     the "deviation" of all; the "spread", each unit's deviation between images, averaged
     over the units; and "dead", the share of channels, or of dense units, that give every
@@ -55,11 +55,10 @@ def make_diagnose(network: Network, form: InputForm) -> Diagnose:
         }
         return {"input_deviation": images.std(), "layers": layers}
 
-    def diagnose(params: Params, batch: Batch, mean: jax.Array) -> dict[str, Any]:
-        first = {
-            name: np.asarray(values).reshape(-1, *values.shape[2:])[:MOST_IMAGES]
-            for name, values in batch.items()
-        }
+    def diagnose(
+        params: Params, batch: Mapping[str, Any], mean: jax.Array
+    ) -> dict[str, Any]:
+        first = {name: values[:MOST_IMAGES] for name, values in batch.items()}
         here = jax.tree.map(lambda leaf: leaf.addressable_data(0), (params, mean))
         measured = measure(here[0], first, here[1])
         measured = jax.tree.map(float, jax.device_get(measured))

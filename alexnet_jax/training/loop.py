@@ -25,7 +25,7 @@ from alexnet_jax.data.pipeline import (
 )
 from alexnet_jax.errors import Stopped, UserError
 from alexnet_jax.model.network import Network, Params, build
-from alexnet_jax.training import diagnosis, signals
+from alexnet_jax.training import diagnosis, failures, signals
 from alexnet_jax.training import step as steps
 from alexnet_jax.training.checkpoint import Checkpoints, Position, weights
 from alexnet_jax.training.inputs import InputForm
@@ -75,6 +75,8 @@ def train(
         return "diverged", run.row
     except Diverged:
         return "diverged", run.row
+    except jax.errors.JaxRuntimeError as error:
+        raise run.explained(error) from error
     return "finished", run.row
 
 
@@ -96,17 +98,26 @@ class Run:
         checkpoints: Checkpoints,
         asked: Signals,
     ) -> None:
-        self.config, self.seed, self.devices = config, seed, devices
+        self.config, self.seed, self.data, self.devices = config, seed, data, devices
         self.record, self.progress = record, progress
         self.checkpoints, self.asked = checkpoints, asked
         self.trainer = Trainer.of(config, data, devices)
         self.plan = Plan.of(config, data.train.num_examples)
         self.mean = self.trainer.place_mean(data, devices)
-        self.evaluator = Evaluator(self.trainer, data, self.mean, devices, self.plan)
+        self.evaluator = Evaluator(
+            self.trainer,
+            data,
+            self.mean,
+            devices,
+            self.plan,
+            # Where a step fits in parts only, an evaluation may not as a whole either.
+            max(1, EVALUATION_BATCH // config.training.accumulation),
+        )
         self.meter = Meter(self.plan)
         self.start = diagnosis.Start(config, num_classes=len(data.source.class_names))
 
         self.state = first_state(config, seed, self.trainer, devices)
+        self.state_like = _like(self.state)  # a step that fails has taken the state
         self.step = 0
         self.due = True  # the row and the evaluation that `step` completes
         self.best_step, self.best_error = 0, 1.0
@@ -128,7 +139,7 @@ class Run:
         self.meter.counts = list(position.counts)
         self.start.over = self.start.over or position.fallen
         self.record.go_on_from(position.record_bytes)
-        self.progress.advance(position.step * self.plan.batch_size)
+        self.progress.skip(position.step * self.plan.batch_size)
 
     def position(self, *, due: bool) -> Position:
         """Where the trial stands, all steps done and found finite."""
@@ -148,26 +159,31 @@ class Run:
         """Of the step `step`; before the first, of that."""
         return self.plan.rates(max(1, self.step), self.plateau.drops)
 
+    def numbers(self) -> steps.Numbers:
+        """What is traced of the step `step`."""
+        return steps.Numbers(
+            Rates(*map(np.float32, self.rates())),
+            np.float32(self.config.optimizer.momentum),
+            np.float32(self.config.optimizer.weight_decay),
+            np.uint32(self.seed),
+        )
+
     def take_step(self, ahead: Ahead) -> None:
         """Starts the next step; waits for the one `AHEAD` before it."""
         waited = ahead.waited
         batch = ahead.next(until_idle=self.meter.wait)
         self.meter.waited += ahead.waited - waited
         assert batch is not None
+        self.batch_like = _like(batch)
         self.step += 1
         if self.step == 1:
-            found = self.trainer.diagnose(self.state.params, batch, self.mean)
+            whole = {name: self.devices.gathered(part) for name, part in batch.items()}
+            found = self.trainer.diagnose(self.state.params, whole, self.mean)
             self.write(diagnosis.row(found, self.config))
             self.progress.warn(self.row["warning"])
-        numbers = steps.Numbers(
-            Rates(*map(np.float32, self.rates())),
-            np.float32(self.config.optimizer.momentum),
-            np.float32(self.config.optimizer.weight_decay),
-            np.uint32(self.seed),
-        )
         with self.profiled():
             self.state, counts = self.trainer.train_step(
-                self.state, batch, numbers, self.mean
+                self.state, batch, self.numbers(), self.mean
             )
         self.meter.add(UnderWay(self.step, counts, batch["epoch"], batch["example"]))
         self.progress.advance(self.plan.batch_size)
@@ -229,6 +245,26 @@ class Run:
             self.checkpoints.wait()
             raise Stopped(wish, f"saved at step {self.step}")
 
+    def explained(self, error: Exception) -> Exception:
+        """In place of an error of JAX: see `failures.py`."""
+        wanted = self.config.training
+        return failures.explained(
+            error,
+            devices=self.devices,
+            batch_size=wanted.batch_size,
+            accumulation=wanted.accumulation,
+            needed=self.step_bytes,
+        )
+
+    def step_bytes(self, accumulation: int) -> int:
+        """What a step in so many parts needs on each device. After the first batch."""
+        config = self.config.copy_and_resolve_references()
+        with config.unlocked():
+            config.training.accumulation = accumulation
+        trainer = Trainer.of(config, self.data, self.devices)
+        like = (self.state_like, self.batch_like, self.numbers(), self.mean)
+        return failures.step_bytes(trainer.train_step, *like, devices=self.devices)
+
     def with_rate(self, row: dict[str, Any]) -> dict[str, Any]:
         """With the learning rate of its step."""
         return row | {"learning_rate": float(self.rates().kernel)}
@@ -266,6 +302,16 @@ class Run:
             jax.profiler.stop_trace()
             self.profiling = False
             self.progress.say(f"Profile: {self.record.folder / 'profile'}")
+
+
+def _like(tree: Any) -> Any:
+    """Shapes, types and places in the place of arrays."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=leaf.sharding
+        ),
+        tree,
+    )
 
 
 def first_state(

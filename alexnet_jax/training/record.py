@@ -109,7 +109,7 @@ class Progress:
     def __init__(self, total_images: int, *, shown: bool = True) -> None:
         self.shown = shown
         self.total = total_images
-        self.done = 0
+        self.done = self.skipped = 0
         self.started = self.printed = time.monotonic()
         self.label = ""
         self.bar = None
@@ -138,6 +138,13 @@ class Progress:
             self.bar.total = images
             self.bar.refresh()
 
+    def skip(self, images: int) -> None:
+        """Counts images that an earlier start of the trial has done."""
+        self.done += images
+        self.skipped += images
+        if self.bar is not None:
+            self.bar.update(images)
+
     def advance(self, images: int) -> None:
         self.done += images
         if self.bar is not None:
@@ -149,7 +156,7 @@ class Progress:
             self._print_line(now - self.started)
 
     def _print_line(self, seconds: float) -> None:
-        rate = self.done / seconds
+        rate = (self.done - self.skipped) / seconds
         left = int((self.total - self.done) / rate)
         print(
             f"{self.done / self.total:4.0%}  {self.label}  {rate:,.0f} images/s  "
