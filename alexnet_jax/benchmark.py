@@ -1,15 +1,16 @@
 """Times this project's layers, train step or input against the usual others.
 
-python -m alexnet_jax.benchmark --what=layers|step|input|both [--batch_size=32]
+python -m alexnet_jax.benchmark --what=layers|step|input|both|loop [--batch_size=32]
                                 [--repeats=5] [--dtype=float32|tf32|bfloat16]
                                 [--output=FILE.json]
 
 layers, step: against the library's and PyTorch's. input: images/s against plain tf.data,
 Pillow and grain, in batches of 128. both: the step fed by the input, and which waits.
+loop: what a run costs besides its steps of 128: the loop, a save, a start.
 
 All forms of a row run in one process and take turns; given are their medians. On a CPU
 once on one core, by the process's CPU time, and once on all, by the clock on the wall;
-on a GPU, and for both, by the latter alone. Steps take 5 GB of memory at batch 32.
+on a GPU, and for both and loop, by the latter alone. Steps take 5 GB of memory at batch 32.
 """
 
 import contextlib
@@ -35,12 +36,16 @@ MODULES = {
     "step": "contenders",
     "input": "input_contenders",
     "both": "fed_step",
+    "loop": "loop_cost",
 }
-BATCH_SIZES = {"layers": 32, "step": 32, "input": 128, "both": 32}
+BATCH_SIZES = {"layers": 32, "step": 32, "input": 128, "both": 32, "loop": 128}
 
 WHAT = flags.DEFINE_enum("what", None, list(MODULES), "What is timed.")
 BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", None, "Images a step. Default: 32; of input 128.", lower_bound=1
+    "batch_size",
+    None,
+    "Images a step. Default: 32; of input and loop 128.",
+    lower_bound=1,
 )
 REPEATS = flags.DEFINE_integer("repeats", 5, "Times each form runs.", lower_bound=1)
 DTYPE = flags.DEFINE_enum(
@@ -60,13 +65,19 @@ H100 = {
     ("one-tower step", "float32"): (0.65, 0.116),
 }
 
+# Of the loop over its bare steps; of what a step pays for saves, over its time; of a start
+# with a cache of compiled programs over one without. For batch 128.
+LOOP_BARS = {"loop": 1.03, "save": 0.05, "start": 0.4}
+
 WAITING = 0.05  # share of the time, from which on it is said that the step waits
 
 
 def main(_: list[str]) -> None:
     what = WHAT.value
     if what is None:
-        raise UserError("What is to be timed? Give --what=layers, step, input or both.")
+        raise UserError(
+            "What is to be timed? Give --what=layers, step, input, both or loop."
+        )
     if what == "input" and DTYPE.value != "float32":
         raise UserError(
             f"--dtype={DTYPE.value}: the input is the same whatever a step computes in. "
@@ -87,7 +98,7 @@ def measure(what: str, batch_size: int, repeats: int, dtype: str) -> dict[str, A
     arguments = [what, str(batch_size), str(repeats), dtype]
     print("Timing on all cores ...", file=sys.stderr, flush=True)
     runs = {"all": run_contenders([*arguments, "all"])}
-    if runs["all"]["platform"] == "cpu" and what != "both":
+    if runs["all"]["platform"] == "cpu" and what not in ("both", "loop"):
         print("Timing on one core ...", file=sys.stderr, flush=True)
         with one_core():
             runs = {"core": run_contenders([*arguments, "core"])} | runs
@@ -285,7 +296,63 @@ def who_waits(row: dict[str, Any]) -> str:
     return "The input waits for the step."
 
 
-TABLES = {"layers": table, "step": table, "input": input_table, "both": both_table}
+def loop_table(report: dict[str, Any]) -> str:
+    """What the loop, a save and a start take; bars, which are for batch 128, only there."""
+    with_bars = report["batch_size"] == BATCH_SIZES["loop"]
+    bars = LOOP_BARS if with_bars else {}
+    rows = {row["name"]: row for row in report["rows"]}
+    loop, save = rows["loop"], rows["save"]
+    cold, warm = rows["cold"], rows["warm"]
+    times = loop["milliseconds"]
+    lines = [
+        *conditions(report),
+        "by the wall clock, on all cores",
+        "",
+        f"A step in the loop: {times['loop']:.1f} ms, bare {times['bare']:.1f} ms, in "
+        f"turns of {loop['steps']}",
+        f"loop/bare: {at_most(loop['ratio'], bars.get('loop'), '.3f')}, from "
+        f"{min(loop['ratios']):.3f} to {max(loop['ratios']):.3f}; "
+        f"{loop['waiting']:.1%} of the time waiting for input",
+        "",
+        f"A save of {save['state_bytes'] / 1e6:.0f} MB, {save['bytes'] / 1e6:.0f} MB on "
+        f"disk: blocks for {save['blocked']:.2f} s; written {save['written']:.1f} s "
+        f"behind, in which steps take {save['extra']:+.2f} s",
+        f"Lost to it: {save['lost']:.2f} s; of a step's time, at one an epoch of "
+        f"1,281,167 images, {at_most(save['share'], bars.get('save'), '.3%')}",
+        f"A restore: {save['restore']:.2f} s",
+        "",
+        f"{'from the start of the process, s':34}{'cold':>7}{'warm':>7}  warm/cold",
+    ]
+    parts = {"whole": (cold["whole"], warm["whole"])} | {
+        f"  {name}": (seconds, warm["seconds"][name])
+        for name, seconds in cold["seconds"].items()
+    }
+    for name, (before, after) in parts.items():
+        bar = bars.get("start") if name == "whole" else None
+        shown = at_most(after / before, bar, ".2f")
+        lines.append(f"{name:34}{before:7.2f}{after:7.2f}  {shown}")
+    lines += [
+        f"Of {start['compiled']['programs']} programs compiled by a {start['name']} "
+        f"start, {start['compiled']['from the cache']} came from the cache."
+        for start in (cold, warm)
+    ]
+    return "\n".join(lines)
+
+
+def at_most(value: float, bar: float | None, form: str) -> str:
+    if bar is None:
+        return f"{value:{form}}"
+    of_bar = form.replace(".3%", ".0%").replace(".3f", ".2f")
+    return f"{value:{form}} {'met' if value <= bar else 'NOT met'}, bar {bar:{of_bar}}"
+
+
+TABLES = {
+    "layers": table,
+    "step": table,
+    "input": input_table,
+    "both": both_table,
+    "loop": loop_table,
+}
 
 
 def floor(report: dict[str, Any], row: dict[str, Any]) -> str:
