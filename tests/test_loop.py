@@ -1,7 +1,10 @@
 """One trial: its plan, its rows, its end, each example counted once."""
 
+import dataclasses
 import json
 import math
+import os
+import signal
 from fractions import Fraction
 
 import jax
@@ -12,7 +15,9 @@ from hypothesis import strategies as st
 from small_trial import BATCH, HELD_OUT, STEP, TRAIN, learned, tiny
 
 from alexnet_jax.config import base, finish
+from alexnet_jax.data import order
 from alexnet_jax.data.pipeline import evaluation_batches
+from alexnet_jax.errors import Stopped
 from alexnet_jax.training import inputs, loop
 from alexnet_jax.training import step as steps
 from alexnet_jax.training.checkpoint import Checkpoints, fields_of
@@ -395,6 +400,67 @@ def test_a_loss_that_is_not_finite_ends_a_trial_as_diverged(
     assert "Infinity" not in text
 
 
+def spoiled(trainer, step, name, number):
+    """The trainer, which says `number` is the count `name` of that step; its calls."""
+    calls = []
+
+    def train_step(*given):
+        state, counts = trainer.train_step(*given)
+        calls.append(int(state.step))
+        if calls[-1] == step:
+            counts = counts._replace(**{name: np.float32(number)})
+        return state, counts
+
+    return dataclasses.replace(trainer, train_step=train_step), calls
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "number"),
+    [
+        ("loss", "loss", np.nan),
+        ("loss", "loss", -np.inf),
+        ("gradient_norm", "gradient norm", np.inf),
+    ],
+)
+# Checkpoints are due at 3, 6, 9 and 10, rows at 4, 8 and 10, evaluations at 5 and 10.
+@pytest.mark.parametrize("step", [1, 3, 6, 7, 9, 10])
+def test_a_step_that_is_not_finite_is_the_last_and_its_images_are_named(
+    run, data, devices, tmp_path, monkeypatch, name, what, number, step
+):
+    """Whenever it happens: what came before is as it was, and nothing after is kept."""
+    config = tiny(training__checkpoint_every_epochs=2.9 * STEP)
+    changed, calls = spoiled(Trainer.of(config, data, devices), step, name, number)
+    monkeypatch.setattr(Trainer, "of", lambda *_: changed)
+    status, last, rows, _ = trained(config, data, devices, tmp_path)
+    assert status == "diverged"
+    assert last == rows[-1]
+    assert (last["kind"], last["step"]) == ("train", step)
+    assert (last["diverged"], last["loss"], last["not_finite"]) == (True, None, what)
+    places = np.arange((step - 1) * BATCH, step * BATCH)
+    examples = order.examples_at(places, seed=0, num_examples=TRAIN)
+    assert last["examples"] == examples.tolist()
+    assert last["example_epochs"] == [0] * BATCH
+    assert learned(rows[:-1]) == learned(row for row in run[2] if row["step"] < step)
+    # No more steps than those under way are begun, and none of them is kept.
+    assert calls == list(range(1, len(calls) + 1))
+    assert step <= len(calls) <= step + 2
+    with Checkpoints(tmp_path, fields_of(config), devices) as checkpoints:
+        saved = list(checkpoints.manager.all_steps())
+        state = devices.place_state(
+            steps.initial_state(changed.network, 0, changed.rule)
+        )
+        found = checkpoints.restore(state)
+    assert all(one < step for one in saved)
+    if step <= 3:
+        assert found is None
+        return
+    after, position, damaged = found
+    assert not damaged
+    assert int(after.step) == position.step == max(saved)
+    assert step - position.step <= 3
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
+
+
 def test_first_weights_that_overflow_end_a_trial_before_its_first_step(
     data, devices, tmp_path, monkeypatch
 ):
@@ -409,6 +475,111 @@ def test_first_weights_that_overflow_end_a_trial_before_its_first_step(
     assert rows == [last]
     assert (last["step"], last["loss"], last["diverged"]) == (0, None, True)
     assert advanced == 0
+
+
+# --- How a trial is run -----------------------------------------------------------
+
+
+def test_a_trial_in_parts_is_the_same_to_rounding(run, data, tmp_path):
+    """On four devices with four images each, in two parts."""
+    four = Devices(devices=jax.devices()[:4])
+    config = tiny(training__accumulation=2)
+    rows = trained(config, data, four, tmp_path)[2]
+    assert [(row["kind"], row["step"]) for row in rows] == [
+        (row["kind"], row["step"]) for row in run[2]
+    ]
+    for one, whole in zip(measured(rows), measured(run[2]), strict=True):
+        assert one["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+        assert one["top1_error"] == whole["top1_error"]
+        if one["kind"] == "train":
+            assert one["gradient_norm"] == pytest.approx(
+                whole["gradient_norm"], rel=1e-5
+            )
+
+
+@pytest.mark.parametrize("last", [5, 50])
+def test_a_window_of_the_profiler_leaves_its_files(
+    run, data, devices, tmp_path, capsys, last
+):
+    """Also where the trial ends within it; the numbers are the same."""
+    config = tiny(training__profile=(3, last))
+    status, _, rows, _ = trained(config, data, devices, tmp_path)
+    assert status == "finished"
+    assert learned(rows) == learned(run[2])
+    traces = [file for file in (tmp_path / "profile").rglob("*") if file.is_file()]
+    assert any(file.name.endswith(".xplane.pb") for file in traces)
+    jax.profiler.start_trace(str(tmp_path / "other"))  # refused if one is under way
+    jax.profiler.stop_trace()
+
+
+# Falls at the evaluations that see no lower error than before.
+PLATEAU = {
+    "optimizer__schedule": "plateau",
+    "optimizer__plateau_epochs": 1.5 * STEP,
+    "optimizer__plateau_drops": 2,
+    "optimizer__drop_factor": 0.1,
+    "training__evaluate_every_epochs": 1.9 * STEP,
+    "training__record_every_epochs": 0.9 * STEP,
+    "training__checkpoint_every_epochs": 2.9 * STEP,
+}
+# By the step evaluated: it falls until 4, and then stalls at 6, at 8 and at 10.
+ERRORS = {0: 0.9, 2: 0.8, 4: 0.7, 6: 0.7, 8: 0.75, 10: 0.7}
+
+
+@pytest.fixture
+def given_errors(monkeypatch):
+    row = Evaluator.row
+
+    def replaced(self, params, step, *others):
+        return row(self, params, step, *others) | {"top1_error": ERRORS[step]}
+
+    monkeypatch.setattr(Evaluator, "row", replaced)
+
+
+def test_the_rate_falls_at_the_evaluation_that_sees_the_plateau(
+    given_errors, data, devices, tmp_path
+):
+    rows = trained(tiny(**PLATEAU), data, devices, tmp_path)[2]
+    falls = [row for row in rows if row["kind"] == "schedule"]
+    assert [row["step"] for row in falls] == [6, 8]  # two drops at most
+    assert [row["epoch"] for row in falls] == pytest.approx([6 * STEP, 8 * STEP])
+    assert "not below 0.7 " in falls[0]["why"]
+    assert "to 0.0001 (drop 1 of 2)" in falls[0]["why"]
+    assert "to 1e-05 (drop 2 of 2)" in falls[1]["why"]
+    rates = {
+        row["step"]: row["learning_rate"] for row in rows if row["kind"] == "train"
+    }
+    expected = [0.001] * 6 + [0.0001] * 2 + [0.00001] * 2
+    assert [rates[step] for step in range(1, 11)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("call", [5, 6, 7, 8, 9])
+def test_a_trial_stopped_at_a_plateau_goes_on_with_it(
+    given_errors, data, devices, tmp_path, monkeypatch, call
+):
+    """To the same rows, bit by bit; the plateau is in the checkpoint."""
+    config = tiny(**PLATEAU)
+    whole = trained(config, data, devices, tmp_path / "whole")[2]
+    trainer, calls = Trainer.of(config, data, devices), []
+
+    def signalled(*given):
+        calls.append(1)
+        if len(calls) == call:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return trainer.train_step(*given)
+
+    changed = dataclasses.replace(trainer, train_step=signalled)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "of", lambda *_: changed)
+        with pytest.raises(Stopped, match=f"step {call}"):
+            trained(config, data, devices, tmp_path / "cut")
+    state = devices.place_state(steps.initial_state(trainer.network, 0, trainer.rule))
+    with Checkpoints(tmp_path / "cut", fields_of(config), devices) as checkpoints:
+        plateau = checkpoints.restore(state)[1].plateau
+    assert plateau["drops"] == sum(fall < call for fall in (6, 8))
+    assert plateau["best"] == 0.7
+    again = trained(config, data, devices, tmp_path / "cut")[2]
+    assert learned(again) == learned(whole)
 
 
 # --- Warnings ---------------------------------------------------------------------
