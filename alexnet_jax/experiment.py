@@ -26,7 +26,7 @@ from alexnet_jax.provenance import git_state, versions
 from alexnet_jax.report import page, verdict
 from alexnet_jax.report.records import read_experiment
 from alexnet_jax.training import loop
-from alexnet_jax.training.checkpoint import Checkpoints, fields_of, try_out
+from alexnet_jax.training.checkpoint import Checkpoints, fields_of
 from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.record import Progress, Record, tensorboard_writer
 from alexnet_jax.training.signals import Signals
@@ -148,11 +148,6 @@ def run_trials(
             progress.begin(f"trial {number + 1}/{len(left)} {trial.name}")
             of_trial, own = folder / trial.folder, configs[number]
             data = datasets.of(own)
-            if number == 0:  # a folder that will not do fails now, not in an hour
-                trainer = loop.Trainer.of(own, data, devices)
-                state = loop.first_state(own, trial.seed, trainer, devices)
-                try_out(state, of_trial, devices)
-                del state
             with (
                 Record(
                     of_trial if devices.writes else None,
@@ -169,6 +164,7 @@ def run_trials(
                     progress=progress,
                     checkpoints=checkpoints,
                     asked=asked,
+                    try_checkpoint=number == 0,
                 )
             record.close_trial(status, step=row["step"], epoch=row["epoch"])
             if status == "diverged":
@@ -178,7 +174,8 @@ def run_trials(
                 progress.say(
                     f"{trial.name} diverged: its {row.get('not_finite', 'loss')} is not "
                     f"finite at step {row['step']}. Its records say so, and which images "
-                    "the batch held; its last checkpoint is of before. The others go on."
+                    "the batch held; a checkpoint, if there is one, is of before. The "
+                    "others go on."
                 )
 
 

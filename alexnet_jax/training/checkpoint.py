@@ -30,6 +30,9 @@ from alexnet_jax.model.network import Params
 from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.step import TrainCounts, TrainState
 
+# What Orbax tells of each step of a save, and of what it raises besides.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+
 FORMAT = 1
 KEPT = 2  # the last ones: if the newest is damaged, there is one before it
 
@@ -96,8 +99,10 @@ class Checkpoints:
         self.devices = devices
         self._kept = _Kept()
         options = ocp.CheckpointManagerOptions(preservation_policy=self._kept)
-        with _quiet(), self._refusing("open"):
+        with self._refusing("open"):
             self.manager = ocp.CheckpointManager(self.folder, options=options)
+            opened = self.folder.stat()
+            self._opened = opened.st_dev, opened.st_ino
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -105,12 +110,13 @@ class Checkpoints:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Waits for the save that is under way."""
         if kind is None:
-            with _quiet(), self._refusing("write"):
+            with self._refusing("write"):
+                self._there()
                 self.manager.close()
             with contextlib.suppress(OSError):
                 self.folder.rmdir()  # if there is none
         else:  # what is under way already says more than a second failure
-            with _quiet(), contextlib.suppress(Exception):
+            with contextlib.suppress(Exception):
                 self.manager.close()
 
     def save(self, state: TrainState, position: Position) -> None:
@@ -121,7 +127,8 @@ class Checkpoints:
         Raises:
           UserError: if this or the save before it cannot be written.
         """
-        with _quiet(), self._refusing("write"):
+        with self._refusing("write"):
+            self._there()
             if position.step == self.manager.latest_step():
                 return
             params, momentum = _items(state)
@@ -144,14 +151,27 @@ class Checkpoints:
                 force=True,
             )
 
+    def _there(self) -> None:
+        """Raises OSError if the folder is not the one that was opened.
+
+        Where it is gone Orbax makes another one; where a file has its name, it waits.
+        """
+        try:
+            now = self.folder.stat()
+        except FileNotFoundError:
+            now = None
+        if now is None or (now.st_dev, now.st_ino) != self._opened:
+            raise OSError("it is no more the folder that was opened")
+
     def check(self) -> None:
         """Raises UserError if a save in the background has failed since."""
         with self._refusing("write"):
+            self._there()
             self.manager.check_for_errors()
 
     def wait(self) -> None:
         """Until what was saved is written."""
-        with _quiet(), self._refusing("write"):
+        with self._refusing("write"):
             self.manager.wait_until_finished()
 
     def restore(
@@ -323,9 +343,8 @@ def _held(folder: Path) -> dict[str, Any]:
       UserError: if another version of this program wrote it in another format.
     """
     try:
-        with _quiet():
-            reader = ocp.Checkpointer(ocp.JsonCheckpointHandler())
-            held = dict(reader.restore(folder / "position"))
+        reader = ocp.Checkpointer(ocp.JsonCheckpointHandler())
+        held = dict(reader.restore(folder / "position"))
         found = _checksum_of_json(held)
     except Exception as error:  # Orbax raises whatever a broken file does
         raise Damaged(_reason(error)) from error
@@ -349,9 +368,8 @@ def _read(folder: Path, like: Any, expected: int) -> Any:
         like,
     )
     try:
-        with _quiet():
-            reader = ocp.Checkpointer(ocp.StandardCheckpointHandler())
-            found = reader.restore(folder, args=ocp.args.StandardRestore(abstract))
+        reader = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+        found = reader.restore(folder, args=ocp.args.StandardRestore(abstract))
     except Exception as error:
         raise Damaged(_reason(error)) from error
     if checksum(found) != expected:
@@ -362,9 +380,8 @@ def _read(folder: Path, like: Any, expected: int) -> Any:
 def _like(folder: Path) -> Any:
     """Shapes and types of what an item holds, on every device there is now."""
     try:
-        with _quiet():
-            reader = ocp.Checkpointer(ocp.StandardCheckpointHandler())
-            found = reader.metadata(folder).item_metadata.tree
+        reader = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+        found = reader.metadata(folder).item_metadata.tree
     except Exception as error:
         raise Damaged(_reason(error)) from error
     everywhere = Devices().replicated
@@ -412,15 +429,3 @@ class _Kept(ocp.checkpoint_managers.PreservationPolicy):
     ) -> Sequence[bool]:
         last = checkpoints[-KEPT:]
         return [c in last or c.step == self.best_step for c in checkpoints]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what Orbax logs of each step of a save."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

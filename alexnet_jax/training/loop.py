@@ -27,7 +27,7 @@ from alexnet_jax.errors import Stopped, UserError
 from alexnet_jax.model.network import Network, Params, build
 from alexnet_jax.training import diagnosis, failures, signals
 from alexnet_jax.training import step as steps
-from alexnet_jax.training.checkpoint import Checkpoints, Position, weights
+from alexnet_jax.training.checkpoint import Checkpoints, Position, try_out, weights
 from alexnet_jax.training.inputs import InputForm
 from alexnet_jax.training.optimizer import Plateau, Rates, rates_at
 from alexnet_jax.training.parallel import AHEAD, Ahead, Devices
@@ -48,8 +48,12 @@ def train(
     progress: Progress,
     checkpoints: Checkpoints,
     asked: Signals,
+    try_checkpoint: bool = False,
 ) -> tuple[str, dict[str, Any]]:
     """Trains one network as `config`, a trial's, says; goes on from a checkpoint.
+
+    With `try_checkpoint` one is saved and read back first: a folder that will not do
+    fails in the first seconds, and not after an epoch.
 
     Returns how it ended, "finished" or, where a loss or a gradient was no longer finite,
     "diverged"; and its last row.
@@ -59,6 +63,8 @@ def train(
       UserError: if a checkpoint cannot be written or read.
     """
     run = Run(config, seed, data, devices, record, progress, checkpoints, asked)
+    if try_checkpoint:
+        try_out(run.state, checkpoints.trial, devices)
     run.resume()
     try:
         if run.due:

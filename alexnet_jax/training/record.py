@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
@@ -25,7 +25,7 @@ class Record:
 
     def __init__(self, folder: Path | None, *, tensorboard: bool) -> None:
         self.folder = folder
-        self.file: TextIO | None = None
+        self.file: BinaryIO | None = None
         self.board: Any = None
         if folder is None:
             return
@@ -34,7 +34,8 @@ class Record:
         (folder / "trial.json").unlink(missing_ok=True)
         for events in folder.glob("events.out.tfevents.*"):
             events.unlink()  # TensorBoard draws all of a folder as one curve
-        self.file = (folder / "metrics.jsonl").open("a+")
+        # Unbuffered: what a full disk did not take is not tried again in closing.
+        self.file = (folder / "metrics.jsonl").open("ab+", buffering=0)
         self.board = writer(str(folder)) if writer else None
 
     def __enter__(self) -> "Record":
@@ -71,8 +72,15 @@ class Record:
     def write(self, row: dict[str, Any]) -> None:
         if self.file is None:
             return
-        self.file.write(json.dumps(row, allow_nan=False) + "\n")
-        self.file.flush()
+        line = (json.dumps(row, allow_nan=False) + "\n").encode()
+        try:
+            while line:
+                line = line[self.file.write(line) :]
+        except OSError as error:
+            raise UserError(
+                f"Cannot write the records in {self.folder}: {error.strerror or error}. "
+                "The same command goes on from the last checkpoint once it can."
+            ) from error
         self._draw(row)
 
     def _draw(self, row: dict[str, Any]) -> None:

@@ -89,7 +89,11 @@ def initial_state(network: Network, seed: int, rule: Rule) -> TrainState:
     update = update_rule(
         rates=no_rates, momentum=0.0, weight_decay=0.0, **dataclasses.asdict(rule)
     )
-    return TrainState(jnp.zeros((), jnp.int32), params, update.init(params))
+    velocity = jax.tree.map(  # zeros by numpy: by JAX they are a program a shape
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+        jax.eval_shape(update.init, params),
+    )
+    return TrainState(np.zeros((), np.int32), params, velocity)
 
 
 def make_train_step(
