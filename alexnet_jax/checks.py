@@ -122,6 +122,7 @@ def values(given: Mapping[str, Any]) -> None:
     dataset(given["data.dataset"])
     _lengths(given)
     _network(given)
+    _profile(given["training.profile"])
     if given["data.crop_size"] > given["data.rescale_size"]:
         raise UserError(
             f"config.data.crop_size={given['data.crop_size']} is larger than the images "
@@ -156,6 +157,15 @@ def _network(given: Mapping[str, Any]) -> None:
         raise UserError(
             f"config.model.pool_stride={given['model.pool_stride']} skips pixels: at most "
             f"config.model.pool_window={given['model.pool_window']}."
+        )
+
+
+def _profile(window: Any) -> None:
+    fits = len(window) in (0, 2) and all(isinstance(step, int) for step in window)
+    if not fits or list(window) != sorted(window):
+        raise UserError(
+            f"config.training.profile={window}: two whole numbers, the first step and "
+            "the last, like 100,110."
         )
 
 

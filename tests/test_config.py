@@ -401,6 +401,16 @@ def test_a_pooling_that_skips_pixels_is_refused():
     finish(question(model__pool_stride=2, model__pool_window=2), {})
 
 
+@pytest.mark.parametrize("window", [(5, 3), (3,), (1, 2, 3), (1.5, 3)])
+def test_a_window_of_the_profiler_is_two_steps_in_order(window):
+    refusal(r"profile=.*first step and the last", training__profile=window)
+
+
+@pytest.mark.parametrize("window", [(), (3, 3), (3, 5)])
+def test_a_window_of_the_profiler_may_be_one_step_or_none(window):
+    finish(question(training__profile=window), {})
+
+
 def test_a_crop_larger_than_the_image_is_refused():
     refusal(
         "crop_size=33 is larger.*rescale_size=32",
