@@ -1,18 +1,28 @@
 """A trial that is stopped, killed or damaged goes on to the same last bit."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
 import signal
 
+import jax
+import numpy as np
 import pytest
 from small_trial import STEP, learned, tiny
 
 from alexnet_jax.errors import Stopped, UserError
-from alexnet_jax.training import loop
+from alexnet_jax.training import checkpoint, loop
 from alexnet_jax.training import step as steps
-from alexnet_jax.training.checkpoint import Checkpoints, checksum, fields_of
+from alexnet_jax.training.checkpoint import (
+    Checkpoints,
+    checksum,
+    fields_of,
+    try_out,
+    weights,
+)
+from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.record import Progress, Record
 from alexnet_jax.training.signals import Signals
 
@@ -225,3 +235,259 @@ def test_where_all_are_damaged_the_trial_is_not_silently_begun_again(
         truncate(file)
     with pytest.raises(UserError, match="No checkpoint can be read"):
         run(config_of(), data, devices, folder)
+
+
+# --- Which stay -------------------------------------------------------------------
+
+# Errors by the step evaluated; checkpoints are due at 3, 6, 9 and 10 besides.
+TURNING = {0: 0.9, 2: 0.8, 4: 0.5, 6: 0.5, 8: 0.7, 10: 0.6}
+FALLING = {0: 0.9, 2: 0.8, 4: 0.7, 6: 0.6, 8: 0.5, 10: 0.4}
+RISING = {0: 0.1, 2: 0.5, 4: 0.6, 6: 0.7, 8: 0.8, 10: 0.9}  # first weights are no best
+
+
+def with_errors(monkeypatch, errors):
+    row = loop.Evaluator.row
+
+    def replaced(self, params, step, *others):
+        return row(self, params, step, *others) | {"top1_error": errors[step]}
+
+    monkeypatch.setattr(loop.Evaluator, "row", replaced)
+
+
+def steps_kept(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
+
+
+def stopped(trainer, stopped_in, call):
+    """The trainer, sent SIGTERM in that call of a step."""
+    calls = []
+
+    def signalled(*arguments):
+        calls.append(1)
+        if len(calls) == call:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return getattr(trainer, stopped_in)(*arguments)
+
+    return dataclasses.replace(trainer, **{stopped_in: signalled})
+
+
+@pytest.mark.parametrize(
+    ("errors", "best", "kept"),
+    [
+        (TURNING, 4, [4, 9, 10]),  # of equals, the earlier
+        (FALLING, 10, [9, 10]),
+        (RISING, 2, [2, 9, 10]),
+    ],
+    ids=["turning", "falling", "rising"],
+)
+@pytest.mark.parametrize("call", [None, 2, 4, 5, 7, 9])
+def test_the_one_of_the_lowest_error_stays_besides_the_last_two(
+    data, devices, tmp_path, monkeypatch, errors, best, kept, call
+):
+    """Also where the trial is stopped in a step, and goes on."""
+    with_errors(monkeypatch, errors)
+    config = config_of(training__evaluate_every_epochs=1.9 * STEP)
+    if call is not None:
+        trainer = loop.Trainer.of(config, data, devices)
+        with monkeypatch.context() as patch:
+            changed = stopped(trainer, "train_step", call)
+            patch.setattr(loop.Trainer, "of", lambda *_: changed)
+            with pytest.raises(Stopped):
+                run(config, data, devices, tmp_path)
+    assert run(config, data, devices, tmp_path)[0] == "finished"
+    assert steps_kept(tmp_path) == kept
+    _, position = last(config, data, devices, tmp_path)
+    assert (position.best_step, position.best_error) == (best, errors[best])
+    assert weights(str(tmp_path))[1].name == str(best)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="Checkpoints.save leaves the one saved before the evaluation as it was",
+)
+def test_an_evaluation_that_was_stopped_at_the_end_can_still_be_the_best(
+    data, devices, tmp_path, monkeypatch
+):
+    with_errors(monkeypatch, FALLING)
+    config = config_of(training__evaluate_every_epochs=1.9 * STEP)
+    trainer = loop.Trainer.of(config, data, devices)
+    with monkeypatch.context() as patch:
+        changed = stopped(trainer, "eval_step", 17)  # three an evaluation: in the last
+        patch.setattr(loop.Trainer, "of", lambda *_: changed)
+        with pytest.raises(Stopped, match="saved at step 10"):
+            run(config, data, devices, tmp_path)
+    assert run(config, data, devices, tmp_path)[0] == "finished"
+    assert weights(str(tmp_path))[1].name == "10"
+
+
+# --- What is refused --------------------------------------------------------------
+
+
+def restored(config, data, devices, folder):
+    with Checkpoints(folder, fields_of(config), devices) as checkpoints:
+        return checkpoints.restore(like(config, data, devices))
+
+
+def test_checkpoints_of_another_configuration_are_refused(
+    data, devices, finished, tmp_path
+):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    other = config_of(optimizer__momentum=0.5, optimizer__weight_decay=0.25)
+    with pytest.raises(UserError) as caught:
+        restored(other, data, devices, folder)
+    assert str(caught.value) == (
+        f"Checkpoint {folder}/checkpoints/10 is of another configuration; these "
+        "differ:\n"
+        "  optimizer.momentum: 0.9 there, 0.5 now\n"
+        "  optimizer.weight_decay: 0.0 there, 0.25 now\n"
+        "To start from its weights all the same, all layers but the last, give "
+        f"--config.training.init_from={folder}/checkpoints/10 with a new --workdir."
+    )
+    assert steps_kept(folder) == steps_kept(finished)
+
+
+def test_how_a_trial_is_run_may_change_when_it_goes_on(data, finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    other = config_of(
+        data__prepared_dir="none",
+        training__accumulation=2,
+        training__profile=(3, 5),
+        training__tensorboard=True,
+    )
+    other.training.checkpoint_every_epochs = 0.5
+    other.parallel = "shard_map"
+    four = Devices("shard_map", jax.devices()[:4])
+    assert fields_of(other) == fields_of(config_of())
+    _, position, damaged = restored(other, data, four, folder)
+    assert (position.step, damaged) == (10, [])
+
+
+def test_checkpoints_of_another_format_are_refused(
+    data, devices, finished, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    with pytest.raises(UserError, match=r"has checkpoint format 1; this .* 2"):
+        restored(config_of(), data, devices, folder)
+    with pytest.raises(UserError, match="has checkpoint format 1"):
+        weights(str(folder))
+    assert steps_kept(folder) == steps_kept(finished)
+
+
+# --- Weights of another trial -----------------------------------------------------
+
+
+def begun(config, data, devices):
+    trainer = loop.Trainer.of(config, data, devices)
+    return jax.device_get(loop.first_state(config, 3, trainer, devices))
+
+
+@pytest.mark.parametrize("given", ["", "checkpoints", "checkpoints/9"])
+@pytest.mark.parametrize("classes", [10, 12])
+def test_a_trial_starts_from_anothers_weights_but_for_the_last_layer(
+    data, devices, tmp_path, monkeypatch, given, classes
+):
+    """Of a trial its best, 4; at rest, at step 0; also for another number of classes."""
+    with_errors(monkeypatch, TURNING)
+    source = config_of(training__evaluate_every_epochs=1.9 * STEP)
+    run(source, data, devices, tmp_path)
+    held, folder = weights(str(tmp_path / given))
+    assert folder.name == ("9" if given.endswith("9") else "4")
+    names = tuple(map(str, range(classes)))
+    other = dataclasses.replace(
+        data, source=dataclasses.replace(data.source, class_names=names)
+    )
+    state = begun(tiny(training__init_from=str(tmp_path / given)), other, devices)
+    fresh = begun(tiny(), other, devices)
+    assert int(state.step) == 0
+    assert not any(leaf.any() for leaf in jax.tree.leaves(state.velocity))
+    assert list(state.params) == ["conv1", "conv2", "conv3", "fc4"]
+    for name, layer in state.params.items():
+        expected = fresh.params[name] if name == "fc4" else held[name]
+        jax.tree.map(np.testing.assert_array_equal, layer, expected)
+        if name != "fc4":
+            assert (layer["kernel"] != fresh.params[name]["kernel"]).any()
+    assert state.params["fc4"]["bias"].shape == (classes,)
+
+
+def test_a_trial_from_anothers_weights_trains_and_goes_on(
+    data, devices, finished, tmp_path, monkeypatch
+):
+    """It is not begun again from there when it was stopped."""
+    config = config_of(training__init_from=str(finished))
+    whole = tmp_path / "whole"
+    assert run(config, data, devices, whole)[0] == "finished"
+    trainer = loop.Trainer.of(config, data, devices)
+    with monkeypatch.context() as patch:
+        changed = stopped(trainer, "train_step", 5)
+        patch.setattr(loop.Trainer, "of", lambda *_: changed)
+        with pytest.raises(Stopped):
+            run(config, data, devices, tmp_path / "cut")
+    assert run(config, data, devices, tmp_path / "cut")[0] == "finished"
+    assert rows(tmp_path / "cut") == rows(whole)
+    assert rows(whole) != rows(finished)
+
+
+def test_weights_of_other_layers_are_refused_by_name(data, devices, finished):
+    config = tiny(training__init_from=str(finished), model__channels=(32, 48, 64))
+    with pytest.raises(UserError) as caught:
+        begun(config, data, devices)
+    first, *others = str(caught.value).splitlines()
+    assert first.startswith("config.training.init_from: the layers of ")
+    assert others == [
+        "  conv2: bias (8,), kernel (5, 5, 8, 8) there, "
+        "bias (12,), kernel (5, 5, 8, 12) here",
+        "  conv3: bias (16,), kernel (5, 5, 8, 16) there, "
+        "bias (16,), kernel (5, 5, 12, 16) here",
+    ]
+
+
+@left_by_orbax
+@pytest.mark.parametrize("damage", [truncate, flip, delete])
+@pytest.mark.parametrize("item", ["params", "position"])
+def test_damaged_weights_are_refused(data, devices, finished, tmp_path, damage, item):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    for file in files_of(newest(folder) / item):
+        damage(file)
+    config = tiny(training__init_from=str(newest(folder)))
+    with pytest.raises(UserError, match="No checkpoint can be read at"):
+        begun(config, data, devices)
+
+
+@pytest.mark.parametrize("made", [[], ["checkpoints"]])
+def test_weights_that_are_not_there_are_refused(data, devices, tmp_path, made):
+    for name in made:
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match="No checkpoint can be read at"):
+        begun(tiny(training__init_from=str(tmp_path)), data, devices)
+
+
+# --- Trying -----------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_tried_and_leaves_nothing(data, devices, tmp_path):
+    state = like(config_of(), data, devices)
+    (tmp_path / "kept").touch()
+    try_out(state, tmp_path, devices)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+
+
+def test_a_folder_that_takes_no_checkpoint_is_refused_before_training(
+    data, devices, tmp_path
+):
+    (tmp_path / "trial").touch()
+    with pytest.raises(UserError, match="Cannot open the checkpoints in"):
+        try_out(like(config_of(), data, devices), tmp_path / "trial", devices)
+    assert (tmp_path / "trial").is_file()
+
+
+def test_a_checkpoint_that_is_read_back_otherwise_is_refused(
+    data, devices, tmp_path, monkeypatch
+):
+    numbers = itertools.count()
+    monkeypatch.setattr(checkpoint, "checksum", lambda _: next(numbers))
+    with pytest.raises(UserError, match="No checkpoint can be read"):
+        try_out(like(config_of(), data, devices), tmp_path, devices)
+    assert list(tmp_path.iterdir()) == []

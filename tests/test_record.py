@@ -184,6 +184,17 @@ def test_plain_lines_come_every_ten_seconds_at_most(capsys, clock):
     assert len(capsys.readouterr().err.splitlines()) == 3
 
 
+@pytest.mark.xfail(
+    raises=ZeroDivisionError, strict=True, reason="_print_line divides by the rate"
+)
+def test_a_slow_start_has_no_time_left_to_tell(capsys, clock):
+    """A trial that goes on from nothing advances by no images."""
+    with Progress(1000) as progress:
+        clock.seconds = 60.0
+        progress.advance(0)
+    assert len(capsys.readouterr().err.splitlines()) <= 1
+
+
 def test_the_total_is_corrected_where_a_trial_ends_early(capsys, clock):
     with Progress(10000) as progress:
         progress.begin("a")
