@@ -194,11 +194,7 @@ def kernel_gradient(
         1, len(x), lambda number, total: total + of_image(number), of_image(0)
     )
     total = total.reshape(outputs, height, width, -1).astype(x.dtype)
-    unfold = jax.linear_transpose(
-        lambda kernel: _folded_kernel(kernel, stride),
-        jax.ShapeDtypeStruct(shape, x.dtype),
-    )
-    return unfold(total)[0]
+    return _unfolded_kernel(total, shape, stride)
 
 
 def _convolved_sides(
@@ -232,6 +228,16 @@ def _folded_kernel(kernel: jax.Array, stride: int) -> jax.Array:
     rows, columns = (-window % stride for window in kernel.shape[:2])
     whole = jnp.pad(kernel, ((0, rows), (0, columns), (0, 0), (0, 0)))
     return _fold(jnp.moveaxis(whole, -1, 0), stride)
+
+
+def _unfolded_kernel(
+    folded: jax.Array, shape: tuple[int, ...], stride: int
+) -> jax.Array:
+    """The kernel of this shape that `_folded_kernel` makes `folded` of."""
+    outputs, rows, columns, _ = folded.shape
+    x = folded.reshape(outputs, rows, columns, stride, stride, -1).swapaxes(2, 3)
+    x = x.reshape(outputs, rows * stride, columns * stride, -1)
+    return jnp.moveaxis(x[:, : shape[0], : shape[1]], 0, -1)
 
 
 def _fold(x: jax.Array, stride: int) -> jax.Array:
