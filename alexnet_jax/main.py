@@ -10,6 +10,7 @@ host or many, are one run: docs/scaling.md.
 """
 
 import os
+import signal
 import sys
 
 from absl import flags
@@ -48,6 +49,8 @@ def main(_: list[str]) -> None:
             file=sys.stderr,
             flush=True,
         )
+    # A scheduler may ask for a save before there is anything to save.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     # JAX and TensorFlow take ten seconds to import.
     from alexnet_jax import experiment, preflight
     from alexnet_jax.training import processes
