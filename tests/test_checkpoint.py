@@ -301,11 +301,6 @@ def test_the_one_of_the_lowest_error_stays_besides_the_last_two(
     assert weights(str(tmp_path))[1].name == str(best)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="Checkpoints.save leaves the one saved before the evaluation as it was",
-)
 def test_an_evaluation_that_was_stopped_at_the_end_can_still_be_the_best(
     data, devices, tmp_path, monkeypatch
 ):

@@ -184,9 +184,6 @@ def test_plain_lines_come_every_ten_seconds_at_most(capsys, clock):
     assert len(capsys.readouterr().err.splitlines()) == 3
 
 
-@pytest.mark.xfail(
-    raises=ZeroDivisionError, strict=True, reason="_print_line divides by the rate"
-)
 def test_a_slow_start_has_no_time_left_to_tell(capsys, clock):
     """A trial that goes on from nothing advances by no images."""
     with Progress(1000) as progress:

@@ -98,6 +98,7 @@ class Checkpoints:
         self.fields = fields
         self.devices = devices
         self._kept = _Kept()
+        self._due = False  # whether the newest was saved before its evaluation
         options = ocp.CheckpointManagerOptions(preservation_policy=self._kept)
         with self._refusing("open"):
             self.manager = ocp.CheckpointManager(self.folder, options=options)
@@ -130,7 +131,11 @@ class Checkpoints:
         with self._refusing("write"):
             self._there()
             if position.step == self.manager.latest_step():
-                return
+                if position.due or not self._due:
+                    return
+                # Saved before its evaluation, which is done now: the one before it is
+                # there if this is cut short.
+                self.manager.delete(position.step)
             params, momentum = _items(state)
             held: dict[str, Any] = {
                 "format": FORMAT,
@@ -140,7 +145,7 @@ class Checkpoints:
                 "momentum_checksum": checksum(momentum),
             }
             held["checksum"] = _checksum_of_json(held)
-            self._kept.best_step = position.best_step
+            self._kept.best_step, self._due = position.best_step, position.due
             self.manager.save(
                 position.step,
                 args=ocp.args.Composite(
@@ -196,7 +201,7 @@ class Checkpoints:
                 continue
             self._put_aside([s for s in self.manager.all_steps() if s > step])
             position = Position.of_json(held["position"])
-            self._kept.best_step = position.best_step
+            self._kept.best_step, self._due = position.best_step, position.due
             return state, position, damaged
         if damaged:
             raise UserError(

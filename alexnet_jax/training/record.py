@@ -159,7 +159,7 @@ class Progress:
             self.bar.update(images)
             return
         now = time.monotonic()
-        if self.shown and now - self.printed >= PLAIN_SECONDS:
+        if self.shown and images and now - self.printed >= PLAIN_SECONDS:
             self.printed = now
             self._print_line(now - self.started)
 
