@@ -190,9 +190,11 @@ def test_where_one_is_killed_the_other_ends_and_the_pair_goes_on(
     (first, _, error), (second, _, _) = ended(started)
     assert second == -signal.SIGKILL
     # JAX ends a process that waits for one that is gone; by its own word, if an error
-    # came first.
+    # came first. On CPUs Gloo may be the first to see it.
     assert first in (2, -signal.SIGABRT)
-    assert "another task died" in error or "has lost another one" in error
+    print(error.splitlines()[-1])
+    words = ("another task died", "has lost another one", "gloo")
+    assert any(word in error for word in words)
 
     started = start_two(config, folder, by_flags(free_port()))
     wait_for(folder, 18, started)

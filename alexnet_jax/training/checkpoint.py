@@ -13,7 +13,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,25 @@ from alexnet_jax.training.step import TrainCounts, TrainState
 
 # What Orbax tells of each step of a save, and of what it raises besides.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+
+
+def _unless_of_orbax(show: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Without what happens to Orbax's other files once one has failed.
+
+    TensorStore ends reading or writing these when Orbax waits for them no more. The
+    failure itself is raised; these would be a page of tracebacks before its message.
+    """
+
+    def shown(unraisable: Any) -> None:
+        code = getattr(unraisable.object, "cr_code", None)
+        late = str(unraisable.exc_value) == "Event loop is closed"
+        if not late and "orbax" not in getattr(code, "co_filename", ""):
+            show(unraisable)
+
+    return shown
+
+
+sys.unraisablehook = _unless_of_orbax(sys.unraisablehook)
 
 FORMAT = 1
 KEPT = 2  # the last ones: if the newest is damaged, there is one before it
