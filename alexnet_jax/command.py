@@ -4,6 +4,7 @@ import os
 import re
 import runpy
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -73,13 +74,16 @@ def run(
 
 
 def _leave(status: int) -> NoReturn:
-    """Ends this process; one of several without waiting for the others.
+    """Ends this process without waiting for what will not come.
 
-    Where it has failed alone, they are in the midst of a step that waits for it; JAX
-    would have it wait for them in turn, for minutes.
+    One of several that has failed alone: the others are in the midst of a step that
+    waits for it, and JAX would have it wait for them in turn, for minutes. A save whose
+    folder could not be made: Orbax's threads wait for it, as long.
     """
     jax = sys.modules.get("jax")
-    if jax is not None and jax.distributed.is_initialized():
+    alone = jax is not None and jax.distributed.is_initialized()
+    saving = (type(thread).__module__ for thread in threading.enumerate())
+    if alone or any(module.startswith("orbax.") for module in saving):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

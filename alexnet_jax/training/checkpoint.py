@@ -31,8 +31,10 @@ from alexnet_jax.model.network import Params
 from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.step import TrainCounts, TrainState
 
-# What Orbax tells of each step of a save, and of what it raises besides.
+# What Orbax tells of each step of a save, and of what it raises besides; and what
+# asyncio tells of the files that it wrote beside one that failed.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+logging.getLogger("asyncio").addFilter(lambda said: "orbax" not in said.getMessage())
 
 
 def _unless_of_orbax(show: Callable[[Any], object]) -> Callable[[Any], object]:
