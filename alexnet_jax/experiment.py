@@ -23,7 +23,7 @@ from alexnet_jax.fields import RUNNING
 from alexnet_jax.files import write_json
 from alexnet_jax.model.network import build
 from alexnet_jax.provenance import git_state, versions
-from alexnet_jax.report import page, verdict
+from alexnet_jax.report import verdict
 from alexnet_jax.report.records import read_experiment
 from alexnet_jax.training import loop
 from alexnet_jax.training.checkpoint import Checkpoints, fields_of
@@ -70,7 +70,11 @@ def run(config: ConfigDict, folder: Path) -> str:
         done = len(everything) - len(left)
         print(f"{done} trials are there already.", file=sys.stderr, flush=True)
     run_trials(left, folder, config, datasets, devices)
-    return page.write(folder) if devices.writes else ""  # of several, one
+    if not devices.writes:  # of several processes, one
+        return ""
+    from alexnet_jax.report import page  # draws: not what a start should wait for
+
+    return page.write(folder)
 
 
 def check(config: ConfigDict, folder: Path) -> Devices:

@@ -29,7 +29,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-# All that `main` imports is part of a start: the reports too.
+# All that a start imports.
 import alexnet_jax.experiment  # noqa: F401
 from alexnet_jax import config as configuration
 from alexnet_jax.contenders import set_precision

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from scipy import stats
+from scipy.special import stdtrit
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.report.records import Outcome
@@ -44,7 +44,8 @@ def interval(values: Sequence[float], *, ratio: bool = False) -> Interval:
     mean = sample.mean()
     if n == 1:
         return Interval(back(mean), None, None, 1)
-    reach = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * stats.sem(sample)
+    error = sample.std(ddof=1) / math.sqrt(n)
+    reach = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * error
     return Interval(back(mean), back(mean - reach), back(mean + reach), n)
 
 
