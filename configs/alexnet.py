@@ -11,11 +11,11 @@ Expect: top-5 error of one network on ImageNet, with ten views: 18.2% in the pap
         here: it needs ImageNet and a GPU. On digits one central view.
 """
 
-from alexnet_jax.config import base
+from alexnet_jax.config import base, narrow
 
 
 def get_config(dataset="digits"):
-    config = base(dataset)
+    config = narrow(base(dataset))
     config.experiment = "alexnet"
     config.claim = {
         "section": "6, Table 2",
@@ -24,18 +24,4 @@ def get_config(dataset="digits"):
         "paper": 0.182,
         "dataset": "imagenet2012",
     }
-    if dataset == "digits":
-        # 64 pixels keep every layer's windows inside its input up to pool5; an eighth of
-        # the width is enough, and fast. A mirrored digit is another sign. 1,438 images
-        # want small batches and few epochs.
-        config.data.rescale_size = 72
-        config.data.crop_size = 64
-        config.data.random_flip = False
-        config.data.views = "center"
-        config.model.width = 0.125
-        config.training.batch_size = 32
-        config.training.num_epochs = 20.0
-        config.training.record_every_epochs = 0.5
-        config.training.warn_after_steps = 200
-        config.optimizer.drop_epochs = (15.0,)
     return config

@@ -5,6 +5,7 @@ import re
 import runpy
 from pathlib import Path
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 
@@ -12,6 +13,9 @@ from alexnet_jax import config as configuration
 from alexnet_jax.config import base, finish, get_field, set_field, trials
 from alexnet_jax.errors import UserError
 from alexnet_jax.fields import FIELDS
+from alexnet_jax.model.layers import checked_pooled_size
+from alexnet_jax.model.network import build
+from alexnet_jax.report import verdict
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -139,9 +143,9 @@ def test_a_config_says_its_section_its_command_and_what_to_expect(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_arms_differ_in_the_ablated_field_and_in_nothing_else(path, dataset):
-    """All arms set the same fields, each trial has the base's value in all others."""
+    """Each trial has the base's value in all fields that no arm sets nor is tuned."""
     config = finish(load(path, dataset), {})
-    (fields,) = {frozenset(arm) for arm in config.arms.values()}
+    fields = {name for arm in config.arms.values() for name in arm}
     changed = fields | set(config.tuned)
     flat = configuration.flatten(config)
     for trial in trials(config):
@@ -153,8 +157,72 @@ def test_arms_differ_in_the_ablated_field_and_in_nothing_else(path, dataset):
                 list(value) if isinstance(value, tuple) else value
             )
     for name in fields:
-        values = {arm[name] for arm in config.arms.values()}
-        assert len(values) == len(config.arms)
+        values = {
+            arm.get(name, get_field(config, name)) for arm in config.arms.values()
+        }
+        assert len(values) > 1
+
+
+# What each ablation's arms differ in: an arm that sets more would answer another question.
+ABLATED = {
+    "alexnet": set(),
+    "bias_initialization": {"model.biases"},
+    "crops_and_flips": {"data.random_crop", "data.random_flip"},
+    "depth": {"model.channels"},
+    "dropout": {"model.dropout_rate"},
+    "lighting": {"data.lighting_deviation", "data.lighting_scale"},
+    "local_response_norm": {"model.normalization", "model.map_norm"},
+    "overlapping_pooling": {"model.pool_window", "model.pool_rounding"},
+    "recipes": None,  # all of their choices
+    "relu_vs_tanh": {"model.activation"},
+    "two_towers": {"model.towers", "model.channels"},
+    "weight_decay": {"optimizer.weight_decay"},
+}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_each_experiment_ablates_what_its_name_says(path):
+    arms = finish(load(path, "imagenet2012"), {}).arms.values()
+    if ABLATED[path.stem] is not None:
+        assert {name for arm in arms for name in arm} == ABLATED[path.stem]
+    else:
+        assert all("recipe" in arm for arm in arms)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("dataset", ["digits", "imagenet2012"])
+def test_every_claim_can_be_answered(path, dataset):
+    verdict.check_claim(finish(load(path, dataset), {}))
+
+
+def test_pooling_with_and_without_overlap_gives_maps_of_the_same_sizes():
+    """Section 3.4: 27, 13 and 6 pixels of the paper's 55, and those of the small data."""
+    arms = load(ROOT / "configs/overlapping_pooling.py").arms.values()
+    for conv1, sizes in ((55, (27, 13, 6)), (15, (7, 3, 1))):
+        for arm in arms:
+            pixels, found = conv1, []
+            for layer in ("pool1", "pool2", "pool5"):
+                pixels = checked_pooled_size(
+                    layer,
+                    pixels,
+                    window=arm["model.pool_window"],
+                    stride=2,
+                    rounding=arm.get("model.pool_rounding", "up"),
+                )
+                found.append(pixels)
+            assert tuple(found) == sizes
+
+
+def test_one_tower_has_98_percent_of_the_parameters():
+    """Section 3.2, and the 2012 code's network 145-half: 59,798,312 of 60,965,224."""
+    config = finish(load(ROOT / "configs/two_towers.py", "imagenet2012"), {})
+    counts = {}
+    for trial in trials({**config, "seeds": 1}):
+        model = configuration.trial_config(config, trial).model
+        network = build(model, image_size=224, num_classes=1000)
+        shapes = jax.eval_shape(network.initialize, jax.random.key(0))
+        counts[trial.arm] = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    assert counts == {"two towers": 60_965_224, "one tower": 59_798_312}
 
 
 # --- trials -----------------------------------------------------------------------

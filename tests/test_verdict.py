@@ -1,6 +1,8 @@
 """Intervals against scipy, crossings, and the rule that chooses the verdict."""
 
+import itertools
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -91,9 +93,76 @@ def test_the_rule_for_differences(pairs, standing):
     assert verdict.direction(comparison, 0.014) == standing
 
 
+@pytest.mark.parametrize(
+    ("pairs", "paper", "standing"),
+    [
+        (
+            [(0.42, 0.40), (0.43, 0.41), (0.41, 0.388)],
+            "higher",
+            "same direction, resolved",
+        ),
+        ([(0.42, 0.40), (0.43, 0.41), (0.41, 0.388)], "lower", "opposite"),
+        ([(0.42, 0.40), (0.43, 0.41), (0.41, 0.388)], None, "a difference"),
+        ([(0.42, 0.40), (0.39, 0.41)], None, "no difference resolved"),
+        ([(0.42, 0.40)], None, "one seed"),
+        ([(0.42, None)], None, "not answered"),
+    ],
+)
+def test_the_rule_where_the_paper_gives_no_number(pairs, paper, standing):
+    assert verdict.direction(compare(pairs, ratio=False), paper) == standing
+
+
 def test_every_standing_has_its_sentence():
-    for name in verdict.SENTENCES:
-        assert verdict.SENTENCES[name].endswith(".")
+    values = (None, 0.3, 1.0, 1.7)
+    for ratio, paper in itertools.product((True, False), (6.0, -1.0, "lower", None)):
+        for pairs in itertools.product(itertools.product(values, values), repeat=2):
+            for some in (pairs, pairs[:1]):
+                found = verdict.direction(compare(list(some), ratio=ratio), paper)
+                assert verdict.SENTENCES[found].endswith(".")
+
+
+def test_several_comparisons_each_with_its_standing():
+    """Errors of three arms over three seeds, each against the first."""
+    errors = {
+        "all": (0.40, 0.41, 0.39),
+        "without conv2": (0.43, 0.44, 0.418),
+        "without fc6": (0.38, 0.39, 0.371),
+    }
+    claim = CLAIM | {
+        "metric": "top1_error",
+        "compare": [["without conv2", "all"], ["without fc6", "all"]],
+        "paper": 0.02,
+    }
+    held = experiment(seeds=3, claim=claim, rates=())
+    held["config"] |= {"arms": {arm: {} for arm in errors}, "tuned": {}}
+    some = [
+        Outcome(
+            Trial(arm, {}, seed),
+            "finished",
+            [
+                {
+                    "kind": kind,
+                    "step": 9,
+                    "epoch": 1.0,
+                    "top1_error": e,
+                    "top5_error": e,
+                }
+                for kind in ("train", "eval")
+            ],
+        )
+        for arm, values in errors.items()
+        for seed, e in enumerate(values)
+    ]
+    summary = verdict.summarize(held, some)
+    one, other = summary["comparisons"]
+    assert one["mean"] == pytest.approx(statistics.fmean((0.03, 0.03, 0.028)))
+    assert one["standing"] == "same direction, resolved"
+    assert other["standing"] == "opposite"
+    assert "without conv2 - all 2.9 points" in summary["verdict"]
+    assert "not all of them together" in summary["verdict"]
+    held["config"]["claim"]["metric"] = "train_top1_error"
+    again = verdict.summarize(held, some)["comparisons"][0]
+    assert again["mean"] == pytest.approx(one["mean"])
 
 
 def test_a_missing_value_never_enters_a_mean():
@@ -169,7 +238,7 @@ def test_each_arm_is_compared_at_its_own_best_value():
     assert summary["arms"]["ReLU"]["per_seed"] == pytest.approx([1.0, 1.1])
     assert summary["arms"]["ReLU"]["at_edge"] == []
     assert summary["arms"]["tanh"]["at_edge"] == ["optimizer.learning_rate"]
-    assert summary["comparison"]["mean"] == pytest.approx(4.0)
+    assert summary["comparisons"][0]["mean"] == pytest.approx(4.0)
     at_equal = summary["at_equal_tuned_values"]["learning_rate=0.1"]
     assert at_equal["mean"] == pytest.approx(3.0)
     assert summary["verdict"].startswith("As the paper says")
@@ -182,11 +251,11 @@ def test_keys_of_the_summary():
         (arm, r): [1.0, 2.0] for arm in ("ReLU", "tanh") for r in (0.1, 0.2, 0.4)
     }
     summary = verdict.summarize(experiment(), outcomes(reached))
-    assert {"experiment", "dataset", "claim", "arms", "comparison", "verdict"} <= set(
+    assert {"experiment", "dataset", "claim", "arms", "comparisons", "verdict"} <= set(
         summary
     )
     assert {"mean", "low", "high", "per_seed", "tuned"} <= set(summary["arms"]["ReLU"])
-    assert {"mean", "low", "high", "n"} <= set(summary["comparison"])
+    assert {"mean", "low", "high", "n"} <= set(summary["comparisons"][0])
     assert summary["arms"]["tanh"]["final_top1_error"] == pytest.approx(0.2)
 
 
@@ -215,9 +284,11 @@ def test_unfinished_trials_are_said():
         ({"metric": "accuracy"}, "top5_error"),
         ({"threshold": 1.5}, "threshold"),
         ({"threshold": "a quarter"}, "threshold"),
-        ({"paper": "six"}, "no number"),
+        ({"paper": "six"}, '"higher" or "lower"'),
+        ({"paper": "higher", "compare": ()}, "higher than what"),
         ({"compare": ["tanh"]}, "two arms"),
-        ({"compare": ["tanh", "Relu"]}, "'Relu'"),
+        ({"compare": ["tanh", "Relu"]}, "'Relu'.*Did you mean"),
+        ({"compare": [["tanh", "ReLU"], ["tanh", "tanh"]]}, "two arms"),
     ],
 )
 def test_a_claim_that_cannot_be_answered_is_refused(change, words):

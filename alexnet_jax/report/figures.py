@@ -65,7 +65,8 @@ def _styles(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -> None:
     """Error against epochs: each arm at its best, mean and range over the seeds."""
     claim, styles = summary["claim"], _styles(summary)
-    on_train = claim["metric"] == "epochs_to_train_error"
+    crosses = verdict.is_ratio(claim)  # a threshold
+    on_train = crosses or claim["metric"] == "train_top1_error"
     kind, metric = ("train", "top1_error") if on_train else ("eval", claim["metric"])
     for arm, facts in summary["arms"].items():
         own = [
@@ -89,7 +90,7 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
             alpha=0.18,
             linewidth=0,
         )
-        if on_train and facts["mean"] is not None:
+        if crosses and facts["mean"] is not None:
             axes.plot(
                 facts["mean"],
                 claim["threshold"],
@@ -109,7 +110,7 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
                 fontsize=10,
                 bbox={"boxstyle": "round,pad=0.15", "color": "white", "alpha": 0.75},
             )
-    if on_train:
+    if crosses:
         axes.axhline(claim["threshold"], color="0.35", linewidth=0.9)
         axes.annotate(
             f"{claim['threshold']:.0%}",

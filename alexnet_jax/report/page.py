@@ -115,6 +115,8 @@ def _recipes(experiment: dict[str, Any]) -> str:
 
 def _tables(summary: dict[str, Any]) -> list[Table]:
     tables = [_arms(summary)]
+    if len(summary["comparisons"]) > 1:
+        tables.append(_comparisons(summary))
     if summary["at_equal_tuned_values"]:
         tables.append(_tuned_values(summary))
     return tables
@@ -136,7 +138,7 @@ def _arms(summary: dict[str, Any]) -> Table:
         ]
     ]
     for arm, facts in summary["arms"].items():
-        error = claim["metric"] != "epochs_to_train_error"
+        error = not verdict.is_ratio(claim)
         rows.append(
             [
                 arm,
@@ -150,19 +152,36 @@ def _arms(summary: dict[str, Any]) -> Table:
     return rows
 
 
+def _comparisons(summary: dict[str, Any]) -> Table:
+    """A row a pair of arms, where a claim compares several."""
+    claim = summary["claim"]
+    rows = [[verdict.describe_metric(claim), "difference", "beside the paper"]]
+    if verdict.is_ratio(claim):
+        rows[0][1] = "ratio"
+    for each in summary["comparisons"]:
+        sign = " / " if verdict.is_ratio(claim) else " - "
+        shown = verdict.show_comparison(each, claim)
+        rows.append([sign.join(each["compare"]), shown, each["standing"]])
+    return rows
+
+
 def _tuned_values(summary: dict[str, Any]) -> Table:
     """A row a tuned value: both arms there, and their comparison."""
     claim = summary["claim"]
-    error = claim["metric"] != "epochs_to_train_error"
-    first, second = claim["compare"]
-    rows = [["at equal", second, first, verdict.describe_comparison(claim)]]
+    error = not verdict.is_ratio(claim)
+    (main,) = summary["comparisons"]
+    first, second = main["compare"]
+    rows = [["at equal", second, first, verdict.describe_comparison(claim, main)]]
     for setting, comparison in summary["at_equal_tuned_values"].items():
         row = [setting.replace("_", " ").replace("=", " ")]
         for arm in (second, first):
             facts = summary["arms"][arm]["by_tuned"][setting]
             diverged = f", {facts['diverged']} diverged" if facts["diverged"] else ""
             row.append(verdict.show_interval(facts, error=error) + diverged)
-        rows.append([*row, verdict.show_comparison(comparison, claim)])
+        shown = verdict.show_comparison(
+            {"compare": main["compare"]} | comparison, claim
+        )
+        rows.append([*row, shown])
     return rows
 
 

@@ -1,8 +1,11 @@
 """What the records say of the paper's claim: figures, intervals, and a verdict by rule.
 
 A claim has a metric, of which smaller is better: `epochs_to_train_error` (with a
-threshold), or the error of the last evaluation, `top1_error` or `top5_error`. It may
-compare two arms: epochs as a ratio, errors as a difference, first arm against second.
+threshold), or the last error of its kind, `train_top1_error`, `top1_error` or
+`top5_error`. It may compare two arms, or several pairs of them: epochs as a ratio, errors
+as a difference, first arm against second. The paper's part is a number in the metric's
+unit, or "higher" or "lower" where it says only where the first arm lies, or None where it
+asks without answering.
 """
 
 import dataclasses
@@ -14,11 +17,17 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.special import stdtrit
 
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, nearest
 from alexnet_jax.report.records import Outcome
 
 CONFIDENCE = 0.95
-METRICS = ("epochs_to_train_error", "top1_error", "top5_error")
+METRICS = {
+    "epochs_to_train_error": "epochs",  # and the threshold, in `describe_metric`
+    "train_top1_error": "last training error",
+    "top1_error": "top-1 error",
+    "top5_error": "top-5 error",
+}
+DIRECTIONS = {"higher": 1.0, "lower": -1.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +75,17 @@ def measured(outcome: Outcome, claim: dict[str, Any]) -> float | None:
     """The claim's metric of one trial; None if it diverged or never got there."""
     if claim["metric"] == "epochs_to_train_error":
         return crossing(outcome.curve("train", "top1_error"), claim["threshold"])
+    if claim["metric"] == "train_top1_error":
+        return outcome.final("train", "top1_error")
     return outcome.final("eval", claim["metric"])
+
+
+def compared_pairs(claim: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The pairs of arms that a claim compares; its `compare` holds one, or several."""
+    given = claim.get("compare") or ()
+    if given and all(isinstance(arm, str) for arm in given):
+        given = (given,)
+    return [tuple(pair) for pair in given]
 
 
 def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, Any]:
@@ -107,28 +126,32 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
         }
         for arm, setting in chosen.items()
     }
-    comparison, at_equal = None, {}
-    if claim.get("compare"):
-        first, second = claim["compare"]
-        limit = min(
-            (
-                outcome.curve("train", "top1_error")[-1][0]
-                for outcome in outcomes
-                if outcome.status == "finished"
-            ),
-            default=math.inf,
+    pairs = compared_pairs(claim)
+    limit = min(
+        (
+            outcome.curve("train", "top1_error")[-1][0]
+            for outcome in outcomes
+            if outcome.status == "finished"
+        ),
+        default=math.inf,
+    )
+
+    def compared(first: str, second: str, *settings: str) -> dict[str, Any]:
+        values = zip(
+            per_seed(first, settings[0]), per_seed(second, settings[-1]), strict=True
         )
-        ratio = claim["metric"] == "epochs_to_train_error"
+        return compare(list(values), ratio=is_ratio(claim), limit=limit)
 
-        def compared(setting_1: str, setting_2: str) -> dict[str, Any]:
-            pairs = zip(
-                per_seed(first, setting_1), per_seed(second, setting_2), strict=True
-            )
-            return compare(list(pairs), ratio=ratio, limit=limit)
-
-        comparison = compared(chosen[first], chosen[second])
-        if len(settings) > 1:
-            at_equal = {setting: compared(setting, setting) for setting in settings}
+    comparisons = []
+    for first, second in pairs:
+        found = compared(first, second, chosen[first], chosen[second])
+        standing = direction(found, claim["paper"])
+        comparisons.append(
+            {"compare": (first, second)} | found | {"standing": standing}
+        )
+    at_equal = {}
+    if len(pairs) == 1 and len(settings) > 1:
+        at_equal = {setting: compared(*pairs[0], setting) for setting in settings}
     dataset = experiment["data"][0]["name"]
     prepared = [one.get("prepared") or {"bad_files": 0} for one in experiment["data"]]
     summary = {
@@ -138,7 +161,7 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
         "claim": claim,
         "seeds": config["seeds"],
         "arms": arms,
-        "comparison": comparison,
+        "comparisons": comparisons,
         "at_equal_tuned_values": at_equal,
         "unfinished_trials": sum(
             outcome.status == "unfinished" for outcome in outcomes
@@ -166,14 +189,34 @@ def check_claim(config: Mapping[str, Any] | ConfigDict) -> None:
         raise UserError(
             f"{where} needs a 'threshold', a training error between 0 and 1."
         )
-    if not isinstance(claim["paper"], (int, float)):
-        raise UserError(f"{where} has no number as 'paper': {claim['paper']!r}.")
-    compared = claim.get("compare")
-    if compared and len(set(compared)) != 2:
-        raise UserError(f"{where} compares {compared}: give two arms, or none.")
-    for arm in compared or ():
-        if arm not in config["arms"]:
-            raise UserError(f"{where} compares the arm '{arm}', which there is not.")
+    paper = claim["paper"]
+    if not (
+        paper is None or isinstance(paper, (int, float)) or paper in tuple(DIRECTIONS)
+    ):
+        raise UserError(
+            f'{where} has as \'paper\' {paper!r}: give a number, "higher" or "lower", or '
+            "None where the paper does not say."
+        )
+    pairs = compared_pairs(claim)
+    if paper in tuple(DIRECTIONS) and not pairs:
+        raise UserError(f"{where} is {paper} than what? Give it two arms to 'compare'.")
+    for pair in pairs:
+        if len(set(pair)) != 2 or len(pair) != 2:
+            raise UserError(
+                f"{where} compares {', '.join(map(repr, pair))}: give two arms, "
+                "pairs of them, or none."
+            )
+        for arm in pair:
+            if arm not in config["arms"]:
+                raise UserError(
+                    f"{where} compares the arm '{arm}', which there is not."
+                    + nearest(arm, tuple(config["arms"]))
+                )
+
+
+def is_ratio(claim: Mapping[str, Any]) -> bool:
+    """Whether arms are compared by a ratio, of epochs, and not by a difference."""
+    return claim["metric"] == "epochs_to_train_error"
 
 
 def _rank(per_seed: list[float | None]) -> tuple[float, float]:
@@ -267,29 +310,30 @@ def compare(
     }
 
 
-def direction(comparison: dict[str, Any], paper: float) -> str:
-    """The rule of the verdict: how a comparison stands to the paper's number.
+def direction(comparison: dict[str, Any], paper: float | str | None) -> str:
+    """The rule of the verdict: how a comparison stands to what the paper says.
 
     "none" is 1 for a ratio and 0 for a difference. Same or opposite needs an interval
     that excludes it; a bound on a ratio (never an interval) can only point somewhere.
+    Where the paper does not say, there is no direction: a difference, or none resolved.
     """
     none = 1.0 if comparison["kind"] == "ratio" else 0.0
-    claimed = math.copysign(1.0, paper - none)
     mean, low, high = comparison["mean"], comparison["low"], comparison["high"]
+    if paper is None:
+        if low is None:
+            return "not answered" if mean is None else "one seed"
+        return "no difference resolved" if low <= none <= high else "a difference"
+    claimed = (
+        DIRECTIONS[paper]
+        if isinstance(paper, str)
+        else math.copysign(1.0, paper - none)
+    )
     if mean is None:
         at_least, at_most = comparison["at_least"], comparison["at_most"]
-        if at_least is not None and at_least > none:
-            return (
-                "same direction, a bound only"
-                if claimed > 0
-                else "opposite, a bound only"
-            )
-        if at_most is not None and at_most < none:
-            return (
-                "same direction, a bound only"
-                if claimed < 0
-                else "opposite, a bound only"
-            )
+        for bound, side in ((at_least, 1.0), (at_most, -1.0)):
+            if bound is not None and (bound - none) * side > 0:
+                where = "same direction" if side == claimed else "opposite"
+                return f"{where}, a bound only"
         return "not answered"
     side = math.copysign(1.0, mean - none) if mean != none else 0.0
     if low is None:
@@ -321,38 +365,53 @@ SENTENCES = {
     "opposite, a bound only": (
         "Opposite to the paper, by a bound: some trials never got there."
     ),
-    "not answered": "Not answered: too many trials never got there.",
+    "not answered": "Not answered: trials diverged, never got there or are not done.",
+    "a difference": "They differ: the interval excludes no difference.",
+    "no difference resolved": ("No difference resolved: the interval includes none."),
+    "one seed": "One seed only: no interval, and the paper says nothing of it.",
 }
 
 
 def verdict(summary: dict[str, Any]) -> str:
     """The answer in words, chosen by rule from the summary's numbers."""
-    claim, comparison = summary["claim"], summary["comparison"]
+    claim, comparisons = summary["claim"], summary["comparisons"]
     parts = []
     if summary["unfinished_trials"]:
         parts.append(
             f"{summary['unfinished_trials']} trials have not run to their end."
         )
-    if comparison is None:
+    if not comparisons:
         for arm, facts in summary["arms"].items():
-            shown = show_interval(
-                facts, error=claim["metric"] != "epochs_to_train_error"
-            )
+            shown = show_interval(facts, error=not is_ratio(claim))
             parts.append(f"{arm}: {describe_metric(claim)} {shown}.")
-        parts.append(f"The paper: {show_value(claim['paper'], claim)}.")
-    else:
-        standing = direction(comparison, claim["paper"])
-        parts.append(SENTENCES[standing])
-        compared = describe_comparison(claim)
+        parts.append(show_paper(claim))
+    elif len(comparisons) == 1:
+        (comparison,) = comparisons
+        parts.append(SENTENCES[comparison["standing"]])
+        compared = describe_comparison(claim, comparison)
         parts.append(
             f"{compared[0].upper()}{compared[1:]}: {show_comparison(comparison, claim)}."
         )
         parts.append(_beside_paper(comparison, claim))
-        edges = [arm for arm in claim["compare"] if summary["arms"][arm]["at_edge"]]
-        if edges:
-            parts.append(
-                f"The best value of {' and '.join(edges)} is at the edge of those tried."
-            )
+    else:
+        for standing in dict.fromkeys(each["standing"] for each in comparisons):
+            alike = [
+                f"{' - '.join(each['compare'])} {show_comparison(each, claim)}"
+                for each in comparisons
+                if each["standing"] == standing
+            ]
+            parts.append(f"{SENTENCES[standing]} So stand {'; '.join(alike)}.")
+        parts.append(show_paper(claim))
+        parts.append("Each interval is of 95% by itself, not all of them together.")
+    if summary["diverged_trials"]:
+        parts.append(f"{summary['diverged_trials']} trials diverged.")
+    compared_arms = {arm for each in comparisons for arm in each["compare"]}
+    edges = [arm for arm in summary["arms"] if summary["arms"][arm]["at_edge"]]
+    edges = [arm for arm in edges if arm in compared_arms]
+    if edges:
+        parts.append(
+            f"The best value of {' and '.join(edges)} is at the edge of those tried."
+        )
     if not same_dataset(summary["dataset"], claim["dataset"]):
         parts.append(
             f"Measured on {summary['dataset']}, not on the paper's {claim['dataset']}: it "
@@ -361,12 +420,23 @@ def verdict(summary: dict[str, Any]) -> str:
     return " ".join(parts)
 
 
+def show_paper(claim: Mapping[str, Any]) -> str:
+    """What the paper says, as a sentence."""
+    paper = claim["paper"]
+    if paper is None:
+        return "The paper gives no number."
+    if isinstance(paper, str):
+        return f"The paper: {paper}, without a number."
+    return f"The paper: {show_value(paper, claim)}."
+
+
 def _beside_paper(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
-    paper = show_value(claim["paper"], claim)
-    if comparison["low"] is None:
-        return f"The paper: {paper}."
-    inside = comparison["low"] <= claim["paper"] <= comparison["high"]
-    return f"The paper: {paper}, {'inside' if inside else 'outside'} that interval."
+    paper = claim["paper"]
+    if comparison["low"] is None or not isinstance(paper, (int, float)):
+        return show_paper(claim)
+    inside = comparison["low"] <= paper <= comparison["high"]
+    where = "inside" if inside else "outside"
+    return f"The paper: {show_value(paper, claim)}, {where} that interval."
 
 
 def same_dataset(measured_on: str, paper: str) -> bool:
@@ -374,20 +444,21 @@ def same_dataset(measured_on: str, paper: str) -> bool:
     return measured_on.partition(":")[0].partition("/")[0] == paper
 
 
-def describe_metric(claim: dict[str, Any]) -> str:
-    if claim["metric"] == "epochs_to_train_error":
+def describe_metric(claim: Mapping[str, Any]) -> str:
+    if is_ratio(claim):
         return f"epochs to {claim['threshold']:.0%} training error"
-    return {"top1_error": "top-1 error", "top5_error": "top-5 error"}[claim["metric"]]
+    return METRICS[claim["metric"]]
 
 
-def describe_comparison(claim: dict[str, Any]) -> str:
-    first, second = claim["compare"]
-    sign = "/" if claim["metric"] == "epochs_to_train_error" else "-"
-    return f"{describe_metric(claim)}, {first} {sign} {second}"
+def describe_comparison(claim: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
+    first, second = comparison["compare"]
+    return (
+        f"{describe_metric(claim)}, {first} {'/' if is_ratio(claim) else '-'} {second}"
+    )
 
 
-def show_value(value: float, claim: dict[str, Any]) -> str:
-    if claim["metric"] == "epochs_to_train_error":
+def show_value(value: float, claim: Mapping[str, Any]) -> str:
+    if is_ratio(claim):
         return f"{value:.3g}"
     points = f"{100 * value:.1f}"
     return f"{points} points" if claim.get("compare") else f"{points}%"
@@ -415,7 +486,7 @@ def show_comparison(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
             f"{show(comparison['mean'])}, 95% interval {show(comparison['low'])} to "
             f"{show(comparison['high'])} from {comparison['n']} paired seeds"
         )
-    first, second = claim["compare"]
+    first, second = comparison["compare"]
     if comparison["at_least"] is not None:
         return (
             f"at least {show(comparison['at_least'])} "
