@@ -28,13 +28,15 @@ def run(
     main: Callable[[list[str]], None],
     *,
     with_config: bool = True,
+    takes_arguments: bool = False,
     kept: str = TRIALS_KEPT,
 ) -> None:
     """Runs a command; what goes wrong by the user's hand is said in one message.
 
     Args:
-      main: the command, without its program's name.
+      main: the command; it is given what is no flag, without the program's name.
       with_config: it needs --config, and leaves records.
+      takes_arguments: it takes more than flags.
       kept: what is said of these when it is interrupted.
     """
     if with_config:
@@ -46,13 +48,13 @@ def run(
         )
 
     def guarded(argv: list[str]) -> None:
-        if len(argv) > 1:
+        if len(argv) > 1 and not takes_arguments:
             raise UserError(
                 f"Not understood: {' '.join(argv[1:])}. Flags begin with --."
             )
         logging.set_verbosity(logging.WARNING)  # JAX tells of each backend it lacks
         _use_compilation_cache()
-        main(argv)
+        main(argv[1:])
 
     def parse(argv: list[str]) -> list[str]:
         return _parse_flags(argv, with_config)

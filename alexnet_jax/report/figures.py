@@ -129,8 +129,9 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
         ylim=(0, 1),
     )
     axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
+    best = "each arm at its best, " if _tuned_field(summary) else ""
     axes.set_title(
-        f"each arm at its best, mean and range of {summary['seeds']} seeds"
+        f"{best}mean and range of {summary['seeds']} seeds"
         if summary["seeds"] > 1
         else "one seed",
         fontsize=9,

@@ -25,12 +25,12 @@ def write(folder: Path) -> str:
     write_json(folder / "summary.json", summary)
     with whole_file(folder / "report.md") as file:
         file.write(report(experiment, summary, outcomes).encode())
-    tables = "\n\n".join(plain(table) for table in _tables(summary))
+    shown = "\n\n".join(plain(table) for table in tables(summary))
     heading = f"{summary['experiment']} on {summary['dataset']}"
     figure = os.path.relpath(folder / "figure.png")
     if summary["bad_files"]:
         heading += f", {summary['bad_files']:,} bad files left out"
-    return f"{heading}\n\n{tables}\n\nVerdict: {summary['verdict']}\n\nFigure: {figure}"
+    return f"{heading}\n\n{shown}\n\nVerdict: {summary['verdict']}\n\nFigure: {figure}"
 
 
 def report(
@@ -42,13 +42,13 @@ def report(
     dirty = " with uncommitted changes" if experiment["git"]["dirty"] else ""
     versions = ", ".join(f"{k} {v}" for k, v in experiment["versions"].items())
     devices = experiment["devices"]
-    tables = "\n\n".join(markdown(table) for table in _tables(summary))
+    shown = "\n\n".join(markdown(table) for table in tables(summary))
     lines = [
         f"# {summary['experiment']} on {summary['dataset']}",
         f"Claim (section {claim['section']}): {claim['text']}.",
         f"**Verdict.** {summary['verdict']}",
         "![learning curves](figure.png)",
-        tables,
+        shown,
         "Each arm's values are those of the tuned value that served it best: reached by "
         "most seeds, then smallest mean. In brackets, 95% intervals by Student's t over "
         "seeds; of ratios, over their logarithms. Trials with the same seed share first "
@@ -113,13 +113,14 @@ def _recipes(experiment: dict[str, Any]) -> str:
     return "".join(lines)
 
 
-def _tables(summary: dict[str, Any]) -> list[Table]:
-    tables = [_arms(summary)]
+def tables(summary: dict[str, Any]) -> list[Table]:
+    """Of the arms, of several comparisons, of equal tuned values."""
+    found = [_arms(summary)]
     if len(summary["comparisons"]) > 1:
-        tables.append(_comparisons(summary))
+        found.append(_comparisons(summary))
     if summary["at_equal_tuned_values"]:
-        tables.append(_tuned_values(summary))
-    return tables
+        found.append(_tuned_values(summary))
+    return found
 
 
 def _arms(summary: dict[str, Any]) -> Table:
@@ -127,14 +128,17 @@ def _arms(summary: dict[str, Any]) -> Table:
     claim = summary["claim"]
     first = next(iter(summary["arms"].values()))
     fields = list(first["tuned"])
+    others = [
+        metric
+        for metric in ("train_top1_error", "top1_error", "top5_error")
+        if metric != claim["metric"]
+    ]
     rows = [
         [
             "arm",
             *(_words(field) for field in fields),
             verdict.describe_metric(claim),
-            "last training error",
-            "top-1 error",
-            "top-5 error",
+            *(verdict.METRICS[metric] for metric in others),
         ]
     ]
     for arm, facts in summary["arms"].items():
@@ -144,9 +148,7 @@ def _arms(summary: dict[str, Any]) -> Table:
                 arm,
                 *(f"{facts['tuned'][field]:g}" for field in fields),
                 verdict.show_interval(facts, error=error),
-                _percent(facts["final_train_top1_error"]),
-                _percent(facts["final_top1_error"]),
-                _percent(facts["final_top5_error"]),
+                *(_percent(facts[f"final_{metric}"]) for metric in others),
             ]
         )
     return rows

@@ -140,7 +140,14 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
         values = zip(
             per_seed(first, settings[0]), per_seed(second, settings[-1]), strict=True
         )
-        return compare(list(values), ratio=is_ratio(claim), limit=limit)
+        at_work = any(
+            outcome.status == "unfinished"
+            for outcome in outcomes
+            if (outcome.trial.arm, outcome.trial.tuned_name)
+            in ((first, settings[0]), (second, settings[-1]))
+        )
+        reach = None if at_work else limit
+        return compare(list(values), ratio=is_ratio(claim), limit=reach)
 
     comparisons = []
     for first, second in pairs:
@@ -277,14 +284,15 @@ def _final_errors(outcomes: list[Outcome], arm: str, setting: str) -> dict[str, 
 
 
 def compare(
-    pairs: list[tuple[float | None, float | None]], *, ratio: bool, limit: float
+    pairs: list[tuple[float | None, float | None]], *, ratio: bool, limit: float | None
 ) -> dict[str, Any]:
     """First arm against second, paired by seed: ratio or difference with interval.
 
     A value that was never reached is no number: with one missing there is no mean. But
     of a ratio it still says something. If only first values are missing, the mean ratio
     is at least the one with `limit`, the end of the curves, in their place ("at_least");
-    if only second values are, at most the one with `limit` there ("at_most").
+    if only second values are, at most the one with `limit` there ("at_most"). Where
+    trials are still at work there is no such end (None), and no bound.
     """
     complete = [(a, b) for a, b in pairs if a is not None and b is not None]
     missing_first = sum(a is None for a, _ in pairs)
@@ -293,6 +301,8 @@ def compare(
     result = Interval(None, None, None, len(complete))
     if len(complete) == len(pairs):
         result = interval([a / b if ratio else a - b for a, b in complete], ratio=ratio)
+    elif limit is None:
+        pass
     elif ratio and missing_second == 0:
         at_least = interval(
             [(limit if a is None else a) / b for a, b in pairs if b], ratio=True

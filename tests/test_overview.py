@@ -1,0 +1,119 @@
+"""One page over many run folders, from records that the test writes."""
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from test_page import folder as run_folder
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.report import overview
+
+ROOT = Path(__file__).parent.parent
+run_folder = run_folder  # the fixture: tanh takes twice as long as ReLU
+
+
+@pytest.fixture
+def two(run_folder, tmp_path_factory):
+    """That run, on digits; and a copy whose data are CIFAR-10, of two arms by error."""
+    base = tmp_path_factory.mktemp("runs")
+    shutil.copytree(run_folder, base / "digits")
+    shutil.copytree(run_folder, base / "cifar10")
+    path = base / "cifar10/experiment.json"
+    held = json.loads(path.read_text())
+    held["data"][0]["name"] = "cifar10:3.0.2"
+    held["config"]["claim"] |= {"text": "tanh <b>&</b> ReLU"}
+    path.write_text(json.dumps(held))
+    return [base / "digits", base / "cifar10"]
+
+
+class Page(HTMLParser):
+    """Tags, and what they load."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.loaded = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.loaded += [value for name, value in attrs if name in ("src", "href")]
+
+
+def test_the_page_has_a_row_a_comparison_and_needs_nothing_beside_it(two, tmp_path):
+    printed = overview.write(two, tmp_path / "out")
+    assert "relu_vs_tanh on digits" in printed
+    assert "1 of 2 runs are on other data than the paper's" in printed
+    assert "compare within a row only" in printed
+    text = (tmp_path / "out/report.html").read_text()
+    found = Page(text)
+    assert found.tags.count("h2") == found.tags.count("img") == 2
+    for source in found.loaded:
+        kind, _, data = source.partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        ElementTree.fromstring(base64.b64decode(data))
+    assert "<b>" not in text  # what a config says is text
+    assert "tanh &lt;b&gt;&amp;" in text
+    markdown = (tmp_path / "out/report.md").read_text()
+    for name in re.findall(r"\]\((.*?)\)", markdown):
+        assert (tmp_path / "out" / name).is_file()
+    row = next(line for line in markdown.splitlines() if line.startswith("| 3.1"))
+    # The root of (4.5 / 2) * (4.75 / 2.25): epochs 2.5 * slow - 0.5, see test_page.
+    assert "2.18 [" in row
+    assert "2 of 2" in row
+
+
+def test_a_run_under_way_is_shown_as_far_as_it_is_and_a_cut_line_left_out(
+    two, tmp_path
+):
+    trial = two[0] / "tanh/learning_rate=0.1/seed1"
+    (trial / "trial.json").unlink()
+    records = trial / "metrics.jsonl"
+    records.write_text(records.read_text()[:-20])
+    printed = overview.write(two[:1], tmp_path / "out")
+    assert "relu_vs_tanh on digits" in printed
+    assert "1 trials have not run" in (tmp_path / "out/report.md").read_text()
+
+
+def test_a_broken_line_within_a_record_is_named(two, tmp_path):
+    records = two[0] / "tanh/learning_rate=0.1/seed1/metrics.jsonl"
+    lines = records.read_text().splitlines()
+    records.write_text("\n".join([lines[0], lines[1][:-5], *lines[2:]]))
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2"):
+        overview.write(two, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_run_folder_is_refused_with_those_inside_it(two, tmp_path):
+    with pytest.raises(UserError, match=r"no run folder.*Did you mean .*cifar10"):
+        overview.write([two[0].parent], tmp_path / "out")
+    with pytest.raises(UserError, match="given twice"):
+        overview.write([two[0], two[0]], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "alexnet_jax.report", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_command(two, tmp_path):
+    done = command(*two, f"--output={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    assert "report.html" in done.stdout
+    assert (tmp_path / "out/report.html").stat().st_size > 10_000
+    nothing = command()
+    assert nothing.returncode == 2
+    assert nothing.stderr.startswith("Error: Of which runs?")
