@@ -145,7 +145,7 @@ def is_complete(config: Any) -> bool:
     return set(FIELDS) <= names and {"arms", "tuned", "claim"} <= set(config)
 
 
-def get_field(config: ConfigDict, name: str) -> Any:
+def get_field(config: Mapping[str, Any] | ConfigDict, name: str) -> Any:
     """The value of a dotted field name."""
     for part in name.split("."):
         config = config[part]
@@ -187,10 +187,18 @@ class Trial:
 
 
 def trials(config: Mapping[str, Any] | ConfigDict) -> list[Trial]:
-    """Arms x tuned values x seeds, in the order in which they are run.
+    """Those that are trained, in the order in which they are run.
+
+    An arm that differs from one before it in `EVALUATED` fields only is none of them: it
+    is read from that one's records. Takes a config, or that of an `experiment.json`.
+    """
+    return [t for t in all_trials(config) if trained_as(config, t.arm) == t.arm]
+
+
+def all_trials(config: Mapping[str, Any] | ConfigDict) -> list[Trial]:
+    """Arms x tuned values x seeds.
 
     Seeds come last, so that an experiment cut short has whole pairs missing, not arms.
-    Takes a config, or the one that a run folder's `experiment.json` holds.
     """
     tuned = dict(config["tuned"])
     grid = [
@@ -203,6 +211,32 @@ def trials(config: Mapping[str, Any] | ConfigDict) -> list[Trial]:
         for values in grid
         for seed in range(config["seeds"])
     ]
+
+
+# Read by the evaluation alone: arms that differ in nothing else share their training.
+EVALUATED = ("data.views",)
+
+
+def trained_as(config: Mapping[str, Any] | ConfigDict, arm: str) -> str:
+    """The first arm whose networks are trained as those of `arm`: often itself."""
+    arms = config["arms"]
+    names = {name for chosen in arms.values() for name in chosen} - set(EVALUATED)
+
+    def trained(one: str) -> list[Any]:
+        return [arms[one].get(name, get_field(config, name)) for name in sorted(names)]
+
+    return next(other for other in arms if trained(other) == trained(arm))
+
+
+def views_of(config: Mapping[str, Any] | ConfigDict, arm: str) -> str:
+    """The views by which an arm is evaluated."""
+    return config["arms"][arm].get("data.views", get_field(config, "data.views"))
+
+
+def views_beside(config: Mapping[str, Any] | ConfigDict, arm: str) -> tuple[str, ...]:
+    """By which else the networks of `arm` are evaluated, for arms trained as it is."""
+    same = [other for other in config["arms"] if trained_as(config, other) == arm]
+    return tuple(views_of(config, other) for other in same if other != arm)
 
 
 def trial_config(config: ConfigDict, trial: Trial) -> ConfigDict:
@@ -256,7 +290,7 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
             raise UserError(
                 f"Arms '{one}' and '{other}' are equal: nothing to compare."
             )
-    for trial in trials({**config, "seeds": 1}):
+    for trial in all_trials({**config, "seeds": 1}):
         checks.values(_with(config, config.arms[trial.arm] | trial.tuned))
     for arm, names in set_in_arms.items():
         for name in names:

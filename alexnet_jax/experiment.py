@@ -169,6 +169,7 @@ def run_trials(
                     checkpoints=checkpoints,
                     asked=asked,
                     try_checkpoint=number == 0,
+                    beside=configuration.views_beside(config, trial.arm),
                 )
             record.close_trial(status, step=row["step"], epoch=row["epoch"])
             if status == "diverged":

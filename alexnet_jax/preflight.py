@@ -57,6 +57,8 @@ def run(config: ConfigDict, folder: Path) -> str:
     lines, seconds, needed = [], 0.0, 0
     for arm in config.arms:
         own = [trial for trial in trials(config) if trial.arm == arm]
+        if not own:
+            continue  # it shares another's training
         of_first = trial_config(config, own[0])
         data = datasets.of(of_first)
         with _scratch(folder, devices) as scratch:

@@ -175,6 +175,7 @@ ABLATED = {
     "overlapping_pooling": {"model.pool_window", "model.pool_rounding"},
     "recipes": None,  # all of their choices
     "relu_vs_tanh": {"model.activation"},
+    "ten_views": {"data.views"},
     "two_towers": {"model.towers", "model.channels"},
     "weight_decay": {"optimizer.weight_decay"},
 }

@@ -9,6 +9,7 @@ from small_trial import learned
 from alexnet_jax import experiment
 from alexnet_jax.config import base, finish, trials
 from alexnet_jax.errors import UserError
+from alexnet_jax.report.records import read_outcomes
 
 
 @pytest.fixture
@@ -182,3 +183,40 @@ def test_too_small_an_image_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match="conv1 leaves no pixel"):
         experiment.run(finish(config, {}), tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+def test_arms_that_differ_in_their_views_share_one_training(config, tmp_path):
+    """Each has the evaluations that it would have had by itself, to the last bit."""
+    views = {"ten views": {"data.views": "ten"}, "centre": {"data.views": "center"}}
+    claim = {
+        "section": "6",
+        "text": "fewer errors by ten views",
+        "metric": "top1_error",
+        "compare": ("centre", "ten views"),
+        "paper": 0.015,
+        "dataset": "imagenet2012",
+    }
+
+    def ran(arms, compare, name):
+        with config.unlocked():
+            config.arms, config.tuned, config.seeds = arms, {}, 2
+            config.claim = claim | {"compare": compare}
+            config.data.rescale_size = 12
+        finished = finish(config, {})
+        experiment.run(finished, tmp_path / name)
+        outcomes = read_outcomes(tmp_path / name, finished.to_dict())
+        return {
+            (o.trial.arm, o.trial.seed): (o.status, o.curve("eval", "loss"))
+            for o in outcomes
+        }
+
+    together = ran(views, claim["compare"], "together")
+    trained = [path.parent.name for path in tmp_path.glob("together/*/seed0")]
+    assert trained == ["ten views"]
+    alone = {}
+    for arm, chosen in views.items():
+        alone |= ran({arm: chosen}, (), arm)
+    assert together == alone
+    assert together["centre", 0] != together["ten views", 0]
+    summary = json.loads((tmp_path / "together/summary.json").read_text())
+    assert summary["comparisons"][0]["n"] == 2

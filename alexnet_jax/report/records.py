@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.config import Trial, trials
+from alexnet_jax.config import Trial, all_trials, trained_as, views_of
 from alexnet_jax.errors import UserError
 
 
@@ -67,8 +67,24 @@ def read_experiment(folder: Path) -> dict[str, Any]:
 
 
 def read_outcomes(folder: Path, config: dict[str, Any]) -> list[Outcome]:
-    """All trials of an experiment, in the order in which they are run."""
-    return [_read_outcome(folder, trial) for trial in trials(config)]
+    """All trials of an experiment, arm by arm.
+
+    Those of an arm that shares another's training are read from that one's records.
+    """
+    found = []
+    for trial in all_trials(config):
+        source = trained_as(config, trial.arm)
+        outcome = _read_outcome(folder, dataclasses.replace(trial, arm=source))
+        if source != trial.arm:
+            rows = [_by_views(row, views_of(config, trial.arm)) for row in outcome.rows]
+            outcome = Outcome(trial, outcome.status, rows)
+        found.append(outcome)
+    return found
+
+
+def _by_views(row: dict[str, Any], views: str) -> dict[str, Any]:
+    """An eval row with the loss and errors that its network has by other views."""
+    return row | row.get("beside", {}).get(views, {})
 
 
 def _read_outcome(folder: Path, trial: Trial) -> Outcome:

@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -49,11 +49,13 @@ def train(
     checkpoints: Checkpoints,
     asked: Signals,
     try_checkpoint: bool = False,
+    beside: tuple[str, ...] = (),
 ) -> tuple[str, dict[str, Any]]:
     """Trains one network as `config`, a trial's, says; goes on from a checkpoint.
 
     With `try_checkpoint` one is saved and read back first: a folder that will not do
-    fails in the first seconds, and not after an epoch.
+    fails in the first seconds, and not after an epoch. `beside` names other views by
+    which each evaluation measures the network too.
 
     Returns how it ended, "finished" or, where a loss or a gradient was no longer finite,
     "diverged"; and its last row.
@@ -62,7 +64,7 @@ def train(
       Stopped: after a signal, when the trial's position is saved.
       UserError: if a checkpoint cannot be written or read.
     """
-    run = Run(config, seed, data, devices, record, progress, checkpoints, asked)
+    run = Run(config, seed, data, devices, record, progress, checkpoints, asked, beside)
     if try_checkpoint:
         try_out(run.state, checkpoints.trial, devices)
     run.resume()
@@ -103,6 +105,7 @@ class Run:
         progress: Progress,
         checkpoints: Checkpoints,
         asked: Signals,
+        beside: tuple[str, ...] = (),
     ) -> None:
         self.config, self.seed, self.data, self.devices = config, seed, data, devices
         self.record, self.progress = record, progress
@@ -118,6 +121,7 @@ class Run:
             self.plan,
             # Where a step fits in parts only, an evaluation may not as a whole either.
             max(1, EVALUATION_BATCH // config.training.accumulation),
+            {views: _seen_by(config, views, data, devices) for views in beside},
         )
         self.meter = Meter(self.plan)
         self.start = diagnosis.Start(config, num_classes=len(data.source.class_names))
@@ -308,6 +312,14 @@ class Run:
             jax.profiler.stop_trace()
             self.profiling = False
             self.progress.say(f"Profile: {self.record.folder / 'profile'}")
+
+
+def _seen_by(config: ConfigDict, views: str, data: Data, devices: Devices) -> "Trainer":
+    """With an evaluation by other views."""
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.data.views = views
+    return Trainer.of(config, data, devices)
 
 
 def _like(tree: Any) -> Any:
@@ -527,6 +539,10 @@ class Plan:
         return row | ({"diverged": True} if total is None else {})
 
 
+# What a row has as means over its examples.
+MEANS = ("loss", "top1_error", "top5_error")
+
+
 class UnderWay(NamedTuple):
     """A step whose counts are still being computed, and the ids of its batch."""
 
@@ -647,6 +663,7 @@ class Evaluator:
     devices: Devices
     plan: Plan
     batch_size: int = EVALUATION_BATCH
+    beside: Mapping[str, Trainer] = dataclasses.field(default_factory=dict)
 
     def row(
         self, params: Params, step: int, between: Callable[[], None] = lambda: None
@@ -662,16 +679,26 @@ class Evaluator:
             host=self.devices.host,
             num_hosts=self.devices.num_hosts,
         )
-        counts: list[steps.Counts] = []
+        trainers = (self.trainer, *self.beside.values())
+        counts: list[tuple[steps.Counts, ...]] = []
         with self.devices.ahead(batches) as ahead:
             while (batch := ahead.next()) is not None:
-                counts.append(self.trainer.eval_step(params, batch, self.mean))
+                counts.append(
+                    tuple(each.eval_step(params, batch, self.mean) for each in trainers)
+                )
                 if len(counts) > AHEAD:  # no more of them under way, nor their images
                     jax.block_until_ready(counts[-1 - AHEAD])
                 between()
-        columns = zip(*jax.device_get(counts), strict=True)
-        total = steps.Counts(*(sum(column) for column in columns))
+        total, *others = (
+            steps.Counts(*(sum(column) for column in zip(*of_batches, strict=True)))
+            for of_batches in zip(*jax.device_get(counts), strict=True)
+        )
         assert total.examples == self.data.validation.num_examples
         rate = int(total.examples) / (time.perf_counter() - started)
         row = self.plan.row("eval", step, total, rate)
-        return row | {"split": self.data.validation.split.name}
+        row |= {"split": self.data.validation.split.name}
+        beside = {}
+        for views, other in zip(self.beside, others, strict=True):
+            held = self.plan.row("eval", step, other, rate)
+            beside[views] = {name: held[name] for name in MEANS}
+        return row | ({"beside": beside} if beside else {})
