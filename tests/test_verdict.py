@@ -112,6 +112,22 @@ def test_the_rule_where_the_paper_gives_no_number(pairs, paper, standing):
     assert verdict.direction(compare(pairs, ratio=False), paper) == standing
 
 
+def test_the_same_one_image_in_three_seeds_is_not_resolved():
+    """Errors of 359 images in steps of one: without a floor the interval has no width."""
+    pairs = [(k / 359, (k + 1) / 359) for k in (3, 5, 6)]
+    narrow = verdict.compare(pairs, ratio=False, limit=1.0)
+    assert verdict.direction(narrow, -0.017) == "same direction, resolved"
+    found = verdict.compare(pairs, ratio=False, limit=1.0, counted=359)
+    assert verdict.direction(found, -0.017) == "same direction, not resolved"
+    # The deviation of the difference of two numbers rounded to 1/359: sqrt(2 / 12) / 359.
+    reach = stats.t.ppf(0.975, 2) * math.sqrt(2 / 12) / 359 / math.sqrt(3)
+    assert found["high"] - found["mean"] == pytest.approx(reach)
+    wide = [(0.10, 0.05), (0.20, 0.05), (0.30, 0.05)]
+    assert verdict.compare(
+        wide, ratio=False, limit=1.0, counted=359
+    ) == verdict.compare(wide, ratio=False, limit=1.0)
+
+
 def test_every_standing_has_its_sentence():
     values = (None, 0.3, 1.0, 1.7)
     for ratio, paper in itertools.product((True, False), (6.0, -1.0, "lower", None)):
@@ -158,7 +174,7 @@ def test_several_comparisons_each_with_its_standing():
     assert one["mean"] == pytest.approx(statistics.fmean((0.03, 0.03, 0.028)))
     assert one["standing"] == "same direction, resolved"
     assert other["standing"] == "opposite"
-    assert "without conv2 - all 2.9 points" in summary["verdict"]
+    assert "without conv2 - all (2.9 points)" in summary["verdict"]
     assert "not all of them together" in summary["verdict"]
     held["config"]["claim"]["metric"] = "train_top1_error"
     again = verdict.summarize(held, some)["comparisons"][0]

@@ -43,8 +43,13 @@ class Interval:
         return dataclasses.asdict(self)
 
 
-def interval(values: Sequence[float], *, ratio: bool = False) -> Interval:
-    """Mean and 95% interval of `values`; of ratios, the geometric mean, in logarithms."""
+def interval(
+    values: Sequence[float], *, ratio: bool = False, least_deviation: float = 0.0
+) -> Interval:
+    """Mean and 95% interval of `values`; of ratios, the geometric mean, in logarithms.
+
+    `least_deviation` takes the place of a smaller standard deviation of the values.
+    """
     n = len(values)
     if n == 0:
         return Interval(None, None, None, 0)
@@ -53,7 +58,7 @@ def interval(values: Sequence[float], *, ratio: bool = False) -> Interval:
     mean = sample.mean()
     if n == 1:
         return Interval(back(mean), None, None, 1)
-    error = sample.std(ddof=1) / math.sqrt(n)
+    error = max(sample.std(ddof=1), least_deviation) / math.sqrt(n)
     reach = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * error
     return Interval(back(mean), back(mean - reach), back(mean + reach), n)
 
@@ -127,6 +132,10 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
         for arm, setting in chosen.items()
     }
     pairs = compared_pairs(claim)
+    # Of how many images an error is the share.
+    counted = 0
+    if claim["metric"] in ("top1_error", "top5_error"):
+        counted = min(one.get("validation_examples", 0) for one in experiment["data"])
     limit = min(
         (
             outcome.curve("train", "top1_error")[-1][0]
@@ -147,7 +156,9 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
             in ((first, settings[0]), (second, settings[-1]))
         )
         reach = None if at_work else limit
-        return compare(list(values), ratio=is_ratio(claim), limit=reach)
+        return compare(
+            list(values), ratio=is_ratio(claim), limit=reach, counted=counted
+        )
 
     comparisons = []
     for first, second in pairs:
@@ -284,9 +295,17 @@ def _final_errors(outcomes: list[Outcome], arm: str, setting: str) -> dict[str, 
 
 
 def compare(
-    pairs: list[tuple[float | None, float | None]], *, ratio: bool, limit: float | None
+    pairs: list[tuple[float | None, float | None]],
+    *,
+    ratio: bool,
+    limit: float | None,
+    counted: int = 0,
 ) -> dict[str, Any]:
     """First arm against second, paired by seed: ratio or difference with interval.
+
+    An error of `counted` images comes in steps of one image: three seeds that differ by
+    the same one image are no interval without width. The deviation of a difference is
+    taken to be at least that of the rounding of two such errors, 1 / (sqrt(6) counted).
 
     A value that was never reached is no number: with one missing there is no mean. But
     of a ratio it still says something. If only first values are missing, the mean ratio
@@ -300,7 +319,11 @@ def compare(
     at_least = at_most = None
     result = Interval(None, None, None, len(complete))
     if len(complete) == len(pairs):
-        result = interval([a / b if ratio else a - b for a, b in complete], ratio=ratio)
+        result = interval(
+            [a / b if ratio else a - b for a, b in complete],
+            ratio=ratio,
+            least_deviation=1 / (math.sqrt(6) * counted) if counted else 0.0,
+        )
     elif limit is None:
         pass
     elif ratio and missing_second == 0:
@@ -406,11 +429,16 @@ def verdict(summary: dict[str, Any]) -> str:
     else:
         for standing in dict.fromkeys(each["standing"] for each in comparisons):
             alike = [
-                f"{' - '.join(each['compare'])} {show_comparison(each, claim)}"
+                " - ".join(each["compare"])
+                + (
+                    ""
+                    if each["mean"] is None
+                    else f" ({show_value(each['mean'], claim)})"
+                )
                 for each in comparisons
                 if each["standing"] == standing
             ]
-            parts.append(f"{SENTENCES[standing]} So stand {'; '.join(alike)}.")
+            parts.append(f"{SENTENCES[standing]} So stand {', '.join(alike)}.")
         parts.append(show_paper(claim))
         parts.append("Each interval is of 95% by itself, not all of them together.")
     if summary["diverged_trials"]:
@@ -470,8 +498,13 @@ def describe_comparison(claim: Mapping[str, Any], comparison: Mapping[str, Any])
 def show_value(value: float, claim: Mapping[str, Any]) -> str:
     if is_ratio(claim):
         return f"{value:.3g}"
-    points = f"{100 * value:.1f}"
+    points = _tenths(100 * value)
     return f"{points} points" if claim.get("compare") else f"{points}%"
+
+
+def _tenths(value: float) -> str:
+    """To one decimal; never "-0.0"."""
+    return f"{round(value, 1) + 0.0:.1f}"
 
 
 def show_interval(facts: dict[str, Any], *, error: bool) -> str:
@@ -479,7 +512,7 @@ def show_interval(facts: dict[str, Any], *, error: bool) -> str:
     missing, seeds = facts["without_value"], len(facts["per_seed"])
     if facts["mean"] is None:
         return f"not reached by {missing} of {seeds} seeds"
-    show = (lambda x: f"{100 * x:.1f}%") if error else (lambda x: f"{x:.2f}")
+    show = (lambda x: f"{_tenths(100 * x)}%") if error else (lambda x: f"{x:.2f}")
     if facts["low"] is None:
         return f"{show(facts['mean'])} (one seed)"
     return f"{show(facts['mean'])} [{show(facts['low'])}, {show(facts['high'])}]"
