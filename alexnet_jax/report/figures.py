@@ -16,7 +16,7 @@ from alexnet_jax.report import verdict
 from alexnet_jax.report.records import Outcome
 
 # Distinguished by colour and by line, so that print and every eye can tell them apart.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#333333")
 LINES = ("-", "--", "-.", ":")
 
 
