@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from alexnet_jax.errors import UserError, nearest
 from alexnet_jax.fields import FIELDS, LENGTHS, TYPE_NAMES, WHOLE, Field
 from alexnet_jax.recipe import NO_RECIPE, RECIPES, without_effect
@@ -85,6 +87,28 @@ def tuned(name: str, values: Any) -> None:
         raise UserError(f"config.tuned['{name}'] is empty: give at least one value.")
     if len(set(values)) < len(values):
         raise UserError(f"config.tuned['{name}'] holds a value twice: {values}.")
+
+
+def ensemble(arm: str, networks: Any, *, trained: bool, config: ConfigDict) -> None:
+    """Raises UserError unless the networks that an arm averages will be there."""
+    if type(networks) is not int or networks < 2:  # `values` says what it may be
+        return
+    if not trained:
+        raise UserError(
+            f"Arm '{arm}' averages {networks} networks that nothing trains: give another "
+            "arm that differs from it in training.ensemble=1."
+        )
+    if config.seeds % networks:
+        raise UserError(
+            f"Arm '{arm}' averages {networks} networks of consecutive seeds: config.seeds="
+            f"{config.seeds} is no multiple of it. "
+            f"Take {-(-config.seeds // networks) * networks}."
+        )
+    if config.training.checkpoint_every_epochs == 0:
+        raise UserError(
+            f"Arm '{arm}' averages networks, read from their last checkpoints: "
+            "config.training.checkpoint_every_epochs=0 keeps none."
+        )
 
 
 def has_effect(setting: str, field: str, trials: list[Mapping[str, Any]]) -> None:

@@ -209,34 +209,61 @@ def all_trials(config: Mapping[str, Any] | ConfigDict) -> list[Trial]:
         Trial(arm, values, seed)
         for arm in config["arms"]
         for values in grid
-        for seed in range(config["seeds"])
+        for seed in range(max(1, config["seeds"] // max(1, networks_of(config, arm))))
     ]
 
 
 # Read by the evaluation alone: arms that differ in nothing else share their training.
-EVALUATED = ("data.views",)
+EVALUATED = ("data.views", "training.ensemble")
 
 
 def trained_as(config: Mapping[str, Any] | ConfigDict, arm: str) -> str:
-    """The first arm whose networks are trained as those of `arm`: often itself."""
+    """The first arm whose single networks are trained as those of `arm`: often itself."""
     arms = config["arms"]
     names = {name for chosen in arms.values() for name in chosen} - set(EVALUATED)
 
     def trained(one: str) -> list[Any]:
         return [arms[one].get(name, get_field(config, name)) for name in sorted(names)]
 
-    return next(other for other in arms if trained(other) == trained(arm))
+    alike = (other for other in arms if trained(other) == trained(arm))
+    return next((one for one in alike if networks_of(config, one) == 1), arm)
+
+
+def _of_arm(config: Mapping[str, Any] | ConfigDict, arm: str, name: str) -> Any:
+    if name in config["arms"][arm]:
+        return config["arms"][arm][name]
+    try:
+        return get_field(config, name)
+    except KeyError:  # records of a version that did not have it
+        return FIELDS[name].default
 
 
 def views_of(config: Mapping[str, Any] | ConfigDict, arm: str) -> str:
     """The views by which an arm is evaluated."""
-    return config["arms"][arm].get("data.views", get_field(config, "data.views"))
+    return _of_arm(config, arm, "data.views")
+
+
+def networks_of(config: Mapping[str, Any] | ConfigDict, arm: str) -> int:
+    """How many networks an arm averages; 1: it averages none."""
+    return _of_arm(config, arm, "training.ensemble")
+
+
+def members(config: Mapping[str, Any] | ConfigDict, ensemble: Trial) -> list[Trial]:
+    """The trials whose networks an ensemble averages; number n has the n-th seeds."""
+    count = networks_of(config, ensemble.arm)
+    arm = trained_as(config, ensemble.arm)
+    first = ensemble.seed * count
+    return [Trial(arm, ensemble.tuned, seed) for seed in range(first, first + count)]
 
 
 def views_beside(config: Mapping[str, Any] | ConfigDict, arm: str) -> tuple[str, ...]:
     """By which else the networks of `arm` are evaluated, for arms trained as it is."""
-    same = [other for other in config["arms"] if trained_as(config, other) == arm]
-    return tuple(views_of(config, other) for other in same if other != arm)
+    same = [
+        views_of(config, other)
+        for other in config["arms"]
+        if trained_as(config, other) == arm and networks_of(config, other) == 1
+    ]
+    return tuple(v for v in dict.fromkeys(same) if v != views_of(config, arm))
 
 
 def trial_config(config: ConfigDict, trial: Trial) -> ConfigDict:
@@ -281,6 +308,13 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
             config.tuned = {**config.tuned, name: (get_field(config, name),)}
     for name, tried in config.tuned.items():
         checks.tuned(name, tried)
+    for arm in config.arms:
+        checks.ensemble(
+            arm,
+            networks_of(config, arm),
+            trained=trained_as(config, arm) != arm,
+            config=config,
+        )
     set_in_arms = {arm: tuple(chosen) for arm, chosen in config.arms.items()}
     _take_recipes(config, assigned | set(config.tuned))
 

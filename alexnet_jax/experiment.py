@@ -16,6 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax import config as configuration
+from alexnet_jax import ensemble
 from alexnet_jax.config import Trial, trial_config, trials
 from alexnet_jax.data import pipeline, prepared, source
 from alexnet_jax.errors import UserError
@@ -70,6 +71,7 @@ def run(config: ConfigDict, folder: Path) -> str:
         done = len(everything) - len(left)
         print(f"{done} trials are there already.", file=sys.stderr, flush=True)
     run_trials(left, folder, config, datasets, devices)
+    run_ensembles(folder, config, datasets, devices)
     if not devices.writes:  # of several processes, one
         return ""
     from alexnet_jax.report import page  # draws: not what a start should wait for
@@ -182,6 +184,18 @@ def run_trials(
                     "the batch held; a checkpoint, if there is one, is of before. The "
                     "others go on."
                 )
+
+
+def run_ensembles(
+    folder: Path, config: ConfigDict, datasets: Datasets, devices: Devices
+) -> None:
+    """Evaluates the averages of networks that are not evaluated yet."""
+    devices.meet("trained")  # one has written what all now look at
+    for one in ensemble.ensembles(config):
+        if not finished(folder, one):
+            data = datasets.of(trial_config(config, one))
+            ensemble.evaluate(config, one, folder, data, devices)
+            devices.meet(f"evaluated {one.folder}")
 
 
 def finished(folder: Path, trial: Trial) -> bool:

@@ -196,6 +196,9 @@ _FIELDS: dict[str, Field] = {
     "training.init_from": Field(
         "", "trial's folder or checkpoint: first weights of all layers but the last"
     ),
+    "training.ensemble": Field(
+        1, "networks of consecutive seeds whose probabilities are averaged", minimum=1
+    ),
     "training.checkpoint_every_epochs": Field(
         1.0, "epochs between checkpoints; 0: only when stopped or asked", minimum=0
     ),

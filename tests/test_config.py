@@ -171,6 +171,7 @@ ABLATED = {
     "depth": {"model.channels"},
     "dropout": {"model.dropout_rate"},
     "lighting": {"data.lighting_deviation", "data.lighting_scale"},
+    "ensemble": {"training.ensemble"},
     "local_response_norm": {"model.normalization", "model.map_norm"},
     "overlapping_pooling": {"model.pool_window", "model.pool_rounding"},
     "recipes": None,  # all of their choices

@@ -318,3 +318,54 @@ def test_a_claim_that_cannot_be_answered_is_refused(change, words):
 def test_a_claim_without_its_parts_is_refused():
     with pytest.raises(UserError, match="lacks 'section'"):
         verdict.check_claim(experiment(claim={})["config"])
+
+
+def test_an_average_of_networks_stands_beside_the_mean_of_theirs():
+    arms = {"one": {}, "two averaged": {"training.ensemble": 2}}
+    claim = CLAIM | {"metric": "top1_error", "compare": ["one", "two averaged"]}
+    held = experiment(seeds=6, claim=claim | {"paper": 0.026}, rates=(0.1,))
+    held["config"]["arms"] = arms
+    errors = {"one": [0.3, 0.5, 0.2, 0.2, 0.6, 0.4], "two averaged": [0.3, 0.1, 0.3]}
+
+    def found():
+        return verdict.summarize(
+            held,
+            [
+                Outcome(
+                    Trial(arm, {"optimizer.learning_rate": 0.1}, seed),
+                    "finished" if error is not None else "diverged",
+                    [
+                        {
+                            "kind": kind,
+                            "epoch": 1.0,
+                            "top5_error": 0,
+                            "top1_error": error,
+                        }
+                        for kind in (("train",) if arm == "one" else ()) + ("eval",)
+                    ],
+                )
+                for arm, values in errors.items()
+                for seed, error in enumerate(values)
+            ],
+        )
+
+    (comparison,) = found()["comparisons"]
+    expected = verdict.interval([0.4 - 0.3, 0.2 - 0.1, 0.5 - 0.3])
+    assert comparison["n"] == 3
+    assert (comparison["mean"], comparison["low"]) == pytest.approx(
+        (expected.mean, expected.low)
+    )
+    assert "from 3 groups of 2 seeds" in found()["verdict"]
+    assert len(found()["arms"]["one"]["per_seed"]) == 6
+
+    errors["one"][3] = None  # diverged: its group has no mean, and no average
+    errors["two averaged"][1] = None
+    (comparison,) = found()["comparisons"]
+    assert (comparison["n"], comparison["mean"]) == (2, None)
+
+
+def test_an_average_of_networks_has_no_training_error():
+    held = experiment()["config"] | {"arms": {"ReLU": {}, "tanh": {}}}
+    held["arms"]["tanh"] = {"training.ensemble": 2}
+    with pytest.raises(UserError, match="'tanh' averages networks"):
+        verdict.check_claim(held)

@@ -79,9 +79,8 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
             continue
         setting = own[0].trial.tuned_name.replace("learning_rate", "learning rate")
         label = arm + (f", {setting.replace('=', ' ')}" if setting else "")
-        axes.plot(
-            epochs, errors.mean(axis=0), label=label, linewidth=1.8, **styles[arm]
-        )
+        style = styles[arm] | ({"marker": "o"} if len(epochs) == 1 else {})
+        axes.plot(epochs, errors.mean(axis=0), label=label, linewidth=1.8, **style)
         axes.fill_between(
             epochs,
             errors.min(axis=0),

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.config import Trial, all_trials, trained_as, views_of
+from alexnet_jax.config import Trial, all_trials, networks_of, trained_as, views_of
 from alexnet_jax.errors import UserError
 
 
@@ -69,11 +69,14 @@ def read_experiment(folder: Path) -> dict[str, Any]:
 def read_outcomes(folder: Path, config: dict[str, Any]) -> list[Outcome]:
     """All trials of an experiment, arm by arm.
 
-    Those of an arm that shares another's training are read from that one's records.
+    Those of an arm that shares another's training are read from that one's records; an
+    ensemble's hold one evaluation.
     """
     found = []
     for trial in all_trials(config):
         source = trained_as(config, trial.arm)
+        if networks_of(config, trial.arm) > 1:  # has records of its own
+            source = trial.arm
         outcome = _read_outcome(folder, dataclasses.replace(trial, arm=source))
         if source != trial.arm:
             rows = [_by_views(row, views_of(config, trial.arm)) for row in outcome.rows]

@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.special import stdtrit
 
+from alexnet_jax.config import networks_of
 from alexnet_jax.errors import UserError, nearest
 from alexnet_jax.report.records import Outcome
 
@@ -107,11 +108,11 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
         )
         for outcome in outcomes
     }
-    seeds = range(config["seeds"])
     settings = list(dict.fromkeys(outcome.trial.tuned_name for outcome in outcomes))
     tuned = {outcome.trial.tuned_name: outcome.trial.tuned for outcome in outcomes}
 
     def per_seed(arm: str, setting: str) -> list[float | None]:
+        seeds = range(config["seeds"] // networks_of(config, arm))
         return [values[arm, setting, seed] for seed in seeds]
 
     chosen = {
@@ -141,13 +142,19 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
             outcome.curve("train", "top1_error")[-1][0]
             for outcome in outcomes
             if outcome.status == "finished"
+            and networks_of(config, outcome.trial.arm) == 1
         ),
         default=math.inf,
     )
 
     def compared(first: str, second: str, *settings: str) -> dict[str, Any]:
+        # An average of networks has one value for several seeds: beside it stands the
+        # mean of theirs.
+        networks = [networks_of(config, arm) for arm in (first, second)]
         values = zip(
-            per_seed(first, settings[0]), per_seed(second, settings[-1]), strict=True
+            _grouped(per_seed(first, settings[0]), max(networks) // networks[0]),
+            _grouped(per_seed(second, settings[-1]), max(networks) // networks[1]),
+            strict=True,
         )
         at_work = any(
             outcome.status == "unfinished"
@@ -156,9 +163,10 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
             in ((first, settings[0]), (second, settings[-1]))
         )
         reach = None if at_work else limit
-        return compare(
+        found = compare(
             list(values), ratio=is_ratio(claim), limit=reach, counted=counted
         )
+        return found | {"seeds_each": max(networks)}
 
     comparisons = []
     for first, second in pairs:
@@ -215,6 +223,14 @@ def check_claim(config: Mapping[str, Any] | ConfigDict) -> None:
             f'{where} has as \'paper\' {paper!r}: give a number, "higher" or "lower", or '
             "None where the paper does not say."
         )
+    for arm in config["arms"]:
+        if claim["metric"] not in ("top1_error", "top5_error") and (
+            networks_of(config, arm) > 1
+        ):
+            raise UserError(
+                f"{where} has the metric '{claim['metric']}', but arm '{arm}' averages "
+                "networks, which trains nothing: take top1_error or top5_error."
+            )
     pairs = compared_pairs(claim)
     if paper in tuple(DIRECTIONS) and not pairs:
         raise UserError(f"{where} is {paper} than what? Give it two arms to 'compare'.")
@@ -235,6 +251,16 @@ def check_claim(config: Mapping[str, Any] | ConfigDict) -> None:
 def is_ratio(claim: Mapping[str, Any]) -> bool:
     """Whether arms are compared by a ratio, of epochs, and not by a difference."""
     return claim["metric"] == "epochs_to_train_error"
+
+
+def _grouped(per_seed: list[float | None], size: int) -> list[float | None]:
+    """Means of `size` consecutive values each; None where one of them is."""
+    groups = [per_seed[n : n + size] for n in range(0, len(per_seed), size)]
+    sound = [[value for value in group if value is not None] for group in groups]
+    return [
+        float(np.mean(values)) if len(values) == len(group) else None
+        for values, group in zip(sound, groups, strict=True)
+    ]
 
 
 def _rank(per_seed: list[float | None]) -> tuple[float, float]:
@@ -527,7 +553,12 @@ def show_comparison(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
             return f"{show(comparison['mean'])} (one seed, no interval)"
         return (
             f"{show(comparison['mean'])}, 95% interval {show(comparison['low'])} to "
-            f"{show(comparison['high'])} from {comparison['n']} paired seeds"
+            f"{show(comparison['high'])} from {comparison['n']} "
+            + (
+                "paired seeds"
+                if comparison["seeds_each"] == 1
+                else f"groups of {comparison['seeds_each']} seeds"
+            )
         )
     first, second = comparison["compare"]
     if comparison["at_least"] is not None:

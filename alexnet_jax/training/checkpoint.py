@@ -327,12 +327,13 @@ def try_out(state: TrainState, folder: Path, devices: Devices) -> int:
             shutil.rmtree(trial, ignore_errors=True)
 
 
-def weights(given: str) -> tuple[Params, Path]:
+def weights(given: str | Path, *, last: bool = False) -> tuple[Params, Path]:
     """The parameters of a checkpoint, in host memory, and its folder.
 
     Args:
       given: a checkpoint, or a trial's folder: then its best by validation error, or its
         last if none was measured.
+      last: take a trial's last one in any case.
 
     Raises:
       UserError: if there is none, or it is damaged.
@@ -341,7 +342,7 @@ def weights(given: str) -> tuple[Params, Path]:
     inner = folder if folder.name == "checkpoints" else folder / "checkpoints"
     try:
         if inner.is_dir():
-            folder = _best(inner)
+            folder = _chosen(inner, last)
         held = _held(folder)
         like = _like(folder / "params")
         params = _read(folder / "params", like, held["params_checksum"])
@@ -350,12 +351,12 @@ def weights(given: str) -> tuple[Params, Path]:
         raise UserError(f"No checkpoint can be read at {folder}: {error}.") from error
 
 
-def _best(folder: Path) -> Path:
+def _chosen(folder: Path, last: bool) -> Path:
     steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
     if not steps:
         raise Damaged("there is none in it")
     best = _held(folder / str(steps[-1]))["position"]["best_step"]
-    return folder / str(best if best in steps else steps[-1])
+    return folder / str(best if best in steps and not last else steps[-1])
 
 
 class Damaged(Exception):

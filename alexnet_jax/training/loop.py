@@ -423,6 +423,7 @@ class Trainer:
             steps.Rule(config.optimizer.rate_in_velocity, config.optimizer.bias_decay),
             len(data.source.class_names),
             config.training.accumulation,
+            config.training.ensemble,
             devices,
         )
 
@@ -441,6 +442,7 @@ def _trainer(
     rule: steps.Rule,
     num_classes: int,
     accumulation: int,
+    ensemble: int,
     devices: Devices,
 ) -> Trainer:
     network = build(model, image_size=form.crop_size, num_classes=num_classes)
@@ -449,7 +451,7 @@ def _trainer(
         form,
         rule,
         devices.spread_train(steps.make_train_step(network, form, rule, accumulation)),
-        devices.spread_eval(steps.make_eval_step(network, form)),
+        devices.spread_eval(steps.make_eval_step(network, form, ensemble)),
         diagnosis.make_diagnose(network, form),
     )
 

@@ -172,28 +172,41 @@ def _in_parts(
     return jax.tree.map(lambda leaf: leaf / count, gradients), counts
 
 
-def make_eval_step(network: Network, form: InputForm) -> EvalStep:
+def make_eval_step(network: Network, form: InputForm, ensemble: int = 1) -> EvalStep:
     """Returns eval_step(params, batch, mean) -> counts, without dropout.
 
-    Of several views the probabilities are averaged, not the logits (section 4.1).
+    Of several views the probabilities are averaged, not the logits (section 4.1); so are
+    those of the networks of an ensemble, whose parameters lie along a first axis.
     """
 
     def eval_step(params: Params, batch: Batch, mean: Float[Array, "h w 3"]) -> Counts:
         images = batch["image"]
         places = views(images.shape[1], form)
 
-        def log_probabilities(place: jax.Array) -> Float[Array, "n classes"]:
+        def of_view(one: Params, place: jax.Array) -> Float[Array, "n classes"]:
             x = view_input(images, place, mean, form)
-            return jax.nn.log_softmax(network.apply(params, x, None))
+            return jax.nn.log_softmax(network.apply(one, x, None))
 
-        if len(places) == 1:
-            averaged = log_probabilities(jnp.asarray(places[0]))
-        else:  # one view after the other: memory for one
-            of_views = lax.map(log_probabilities, jnp.asarray(places))
-            averaged = jax.nn.logsumexp(of_views, axis=0) - jnp.log(len(places))
-        return lax.psum(count(averaged, batch["label"], batch["weight"]), AXIS)
+        def of_network(one: Params) -> Float[Array, "n classes"]:
+            if len(places) == 1:
+                return of_view(one, jnp.asarray(places[0]))
+            return averaged(lambda place: of_view(one, place), jnp.asarray(places))
+
+        found = of_network(params) if ensemble == 1 else averaged(of_network, params)
+        return lax.psum(count(found, batch["label"], batch["weight"]), AXIS)
 
     return eval_step
+
+
+def averaged(
+    log_probabilities: Callable[[Any], Float[Array, "n classes"]], each: Any
+) -> Float[Array, "n classes"]:
+    """The logarithm of the mean probability over the first axis of `each`.
+
+    One after the other: memory for one.
+    """
+    of_each = lax.map(log_probabilities, each)
+    return jax.nn.logsumexp(of_each, axis=0) - jnp.log(len(of_each))
 
 
 def dropout_keys(
