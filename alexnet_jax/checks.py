@@ -77,15 +77,24 @@ def arm(name: str, overrides: Any, tuned: Mapping[str, Any]) -> None:
 
 
 def tuned(name: str, values: Any) -> None:
-    """Raises UserError unless `values` can be tried for the field `name`."""
-    varied("config.tuned", name)
-    if type(FIELDS[name].default) not in (int, float):
-        raise UserError(f"config.tuned sets '{name}', no number: make it arms.")
+    """Raises UserError unless `values` can be tried for the field, or fields, `name`."""
+    fields = name.split(",")
+    for field in fields:
+        varied("config.tuned", field)
+        if type(FIELDS[field].default) not in (int, float):
+            raise UserError(f"config.tuned sets '{field}', no number: make it arms.")
     if not isinstance(values, (tuple, list)):
         raise UserError(f"config.tuned['{name}'] takes values in brackets: (1,2).")
     if not values:
         raise UserError(f"config.tuned['{name}'] is empty: give at least one value.")
-    if len(set(values)) < len(values):
+    for row in values if len(fields) > 1 else ():
+        if not isinstance(row, (tuple, list)) or len(row) != len(fields):
+            raise UserError(
+                f"config.tuned['{name}'] takes rows of {len(fields)} values, as "
+                f"tuning.together and tuning.draws write them, not {row!r}."
+            )
+    hashable = [tuple(v) if isinstance(v, (tuple, list)) else v for v in values]
+    if len(set(hashable)) < len(values):
         raise UserError(f"config.tuned['{name}'] holds a value twice: {values}.")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
 
-from alexnet_jax import checks
+from alexnet_jax import checks, tuning
 from alexnet_jax import recipe as recipes
 from alexnet_jax.errors import UserError
 from alexnet_jax.fields import FIELDS, FOUR_LAYER
@@ -200,11 +200,7 @@ def all_trials(config: Mapping[str, Any] | ConfigDict) -> list[Trial]:
 
     Seeds come last, so that an experiment cut short has whole pairs missing, not arms.
     """
-    tuned = dict(config["tuned"])
-    grid = [
-        dict(zip(tuned, values, strict=True))
-        for values in itertools.product(*tuned.values())
-    ]
+    grid = tuning.settings(config["tuned"])
     return [
         Trial(arm, values, seed)
         for arm in config["arms"]
@@ -299,15 +295,18 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     if not config.arms:
         config.arms = {config.experiment: {}}
     checks.folder_name("config.experiment", config.experiment)
+    for entry, tried in config.tuned.items():
+        checks.tuned(entry, tried)
+    tuned = tuning.values_of(config.tuned)
+    if len(tuned) < sum(len(entry.split(",")) for entry in config.tuned):
+        raise UserError(f"config.tuned sets a field twice: {', '.join(config.tuned)}.")
     for arm, arm_overrides in config.arms.items():
-        checks.arm(arm, arm_overrides, config.tuned)
+        checks.arm(arm, arm_overrides, tuned)
     for name in overrides:
         if any(name in arm for arm in config.arms.values()):
             raise UserError(_ablated(config, name))
-        if name in config.tuned:
-            config.tuned = {**config.tuned, name: (get_field(config, name),)}
-    for name, tried in config.tuned.items():
-        checks.tuned(name, tried)
+        if name in tuned:
+            config.tuned = tuning.pinned(config.tuned, name, get_field(config, name))
     for arm in config.arms:
         checks.ensemble(
             arm,
@@ -316,7 +315,7 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
             config=config,
         )
     set_in_arms = {arm: tuple(chosen) for arm, chosen in config.arms.items()}
-    _take_recipes(config, assigned | set(config.tuned))
+    _take_recipes(config, assigned | set(tuned))
 
     of_arms = {arm: _with(config, chosen) for arm, chosen in config.arms.items()}
     for one, other in itertools.combinations(of_arms, 2):
@@ -329,9 +328,9 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     for arm, names in set_in_arms.items():
         for name in names:
             checks.has_effect(f"Arm '{arm}': {name}", name, [of_arms[arm]])
-    for name in sorted(assigned | set(config.tuned)):
+    for name in sorted(assigned | set(tuned)):
         values: list[Mapping[str, Any]] = list(of_arms.values())
-        if name not in overrides and name not in config.tuned:
+        if name not in overrides and name not in tuned:
             # What a file says of its schedule, say, is no mistake where the command line
             # takes another: switches given there do not count.
             values = [_without(overrides, one) for one in values]

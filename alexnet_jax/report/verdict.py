@@ -20,6 +20,7 @@ from scipy.special import stdtrit
 from alexnet_jax.config import networks_of
 from alexnet_jax.errors import UserError, nearest
 from alexnet_jax.report.records import Outcome
+from alexnet_jax.tuning import values_of
 
 CONFIDENCE = 0.95
 METRICS = {
@@ -122,7 +123,7 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
     arms = {
         arm: {
             "tuned": tuned[setting],
-            "at_edge": _at_edge(tuned[setting], config["tuned"]),
+            "at_edge": _at_edge(tuned[setting], values_of(config["tuned"])),
             **_arm(per_seed(arm, setting)),
             **_final_errors(outcomes, arm, setting),
             "by_tuned": {
