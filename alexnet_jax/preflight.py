@@ -44,7 +44,12 @@ class Cost:
 
 
 def run(config: ConfigDict, folder: Path) -> str:
-    """Does everything once; returns a table of what the run will cost.
+    """Does everything once; returns a table of what the run will cost."""
+    return estimate(config, folder)[0]
+
+
+def estimate(config: ConfigDict, folder: Path) -> tuple[str, dict[str, float]]:
+    """The table, and the seconds that a trial of each arm takes.
 
     Raises:
       UserError: for whatever would stop the run, a disk too small for it among them.
@@ -54,7 +59,9 @@ def run(config: ConfigDict, folder: Path) -> str:
     datasets = experiment.open_datasets(config, devices)
     data_seconds = time.perf_counter() - started
 
-    lines, seconds, needed = [], 0.0, 0
+    lines, needed = [], 0
+    each: dict[str, float] = {}
+    seconds = 0.0
     for arm in config.arms:
         own = [trial for trial in trials(config) if trial.arm == arm]
         if not own:
@@ -65,6 +72,7 @@ def run(config: ConfigDict, folder: Path) -> str:
             cost = measure(of_first, own[0], data, devices, scratch)
         plan = loop.Plan.of(of_first, data.train.num_examples)
         trial_seconds = seconds_of(of_first, plan, data, cost, devices)
+        each[arm] = trial_seconds
         seconds += trial_seconds * len(own)
         needed += cost.checkpoint_bytes * len(own) * (checkpoint.KEPT + 2)
         lines += [
@@ -89,7 +97,7 @@ def run(config: ConfigDict, folder: Path) -> str:
     ]
     if needed > free:
         raise UserError("\n".join([*lines, "The disk is too small for this run."]))
-    return "\n".join(lines)
+    return "\n".join(lines), each
 
 
 def measure(

@@ -77,7 +77,7 @@ def read_outcomes(folder: Path, config: dict[str, Any]) -> list[Outcome]:
         source = trained_as(config, trial.arm)
         if networks_of(config, trial.arm) > 1:  # has records of its own
             source = trial.arm
-        outcome = _read_outcome(folder, dataclasses.replace(trial, arm=source))
+        outcome = read_outcome(folder, dataclasses.replace(trial, arm=source))
         if source != trial.arm:
             rows = [_by_views(row, views_of(config, trial.arm)) for row in outcome.rows]
             outcome = Outcome(trial, outcome.status, rows)
@@ -90,7 +90,8 @@ def _by_views(row: dict[str, Any], views: str) -> dict[str, Any]:
     return row | row.get("beside", {}).get(views, {})
 
 
-def _read_outcome(folder: Path, trial: Trial) -> Outcome:
+def read_outcome(folder: Path, trial: Trial) -> Outcome:
+    """One trial of a run folder, as its own records tell it."""
     status = "unfinished"
     marker = folder / trial.folder / "trial.json"
     if marker.exists():
