@@ -247,9 +247,16 @@ def check_folder(folder: Path, config: ConfigDict) -> None:
 
 
 def open_folder(
-    folder: Path, config: ConfigDict, datasets: Datasets, devices: Devices
+    folder: Path,
+    config: ConfigDict,
+    datasets: Datasets,
+    devices: Devices,
+    command: str = "",
 ) -> None:
     """Makes the run folder, or checks that it was made with the same data.
+
+    Args:
+      command: what the user typed; by default, alexnet_jax.main with this process's flags.
 
     Raises:
       UserError: if the data has changed since.
@@ -259,9 +266,9 @@ def open_folder(
     here = as_json(provenance(devices))
     data = [describe(one) for one in datasets.all()]
     if not (folder / "experiment.json").exists():
-        command = "python -m alexnet_jax.main " + shlex.join(sys.argv[1:])
         held = {
-            "command": command,
+            "command": command
+            or f"python -m alexnet_jax.main {shlex.join(sys.argv[1:])}",
             "config": config.to_dict(),
             "recipes": configuration.departures(config),
             "data": data,

@@ -14,6 +14,7 @@ machines need the run folder on a disk that all of them see: docs/scaling.md.
 import dataclasses
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
@@ -442,7 +443,8 @@ def main(_: list[str]) -> None:
         file=sys.stderr,
         flush=True,
     )
-    _get(task.remote("open_run", config, folder))
+    typed = f"python -m alexnet_jax.sweep {shlex.join(sys.argv[1:])}"
+    _get(task.remote("open_run", config, folder, typed))
 
     def note(number: int, frame: Any) -> None:
         if sweep.asked:  # a second one: at once

@@ -14,14 +14,14 @@ from alexnet_jax.config import Trial
 from alexnet_jax.training.parallel import Devices
 
 
-def open_run(config: ConfigDict, folder: Path) -> None:
+def open_run(config: ConfigDict, folder: Path, command: str) -> None:
     """Checks all that `experiment.run` does first, and makes the run folder.
 
     Raises:
       UserError: if the configuration, the data or the folder will not do.
     """
     devices = experiment.check(config, folder)
-    experiment.open_folder(folder, config, _datasets(config), devices)
+    experiment.open_folder(folder, config, _datasets(config), devices, command)
 
 
 def run_trial(config: ConfigDict, folder: Path, trial: Trial) -> None:
