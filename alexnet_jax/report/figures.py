@@ -68,7 +68,7 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
     crosses = verdict.is_ratio(claim)  # a threshold
     on_train = crosses or claim["metric"] == "train_top1_error"
     kind, metric = ("train", "top1_error") if on_train else ("eval", claim["metric"])
-    for arm, facts in summary["arms"].items():
+    for number, (arm, facts) in enumerate(summary["arms"].items()):
         own = [
             outcome
             for outcome in outcomes
@@ -102,7 +102,7 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
             axes.annotate(
                 f"{facts['mean']:.2f}",
                 (facts["mean"], claim["threshold"]),
-                xytext=(6, 8),
+                xytext=(6, -18) if number % 2 else (6, 8),  # not one on the other
                 textcoords="offset points",
                 fontweight="bold",
                 color=styles[arm]["color"],
