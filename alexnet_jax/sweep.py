@@ -378,6 +378,11 @@ def start_ray(address: str | None) -> None:
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no network unasked
+    given = os.environ.get("RAY_AUTH_TOKEN") or Path.home() / ".ray" / "auth_token"
+    if (
+        isinstance(given, str) or given.is_file()
+    ):  # else Ray sends none; it looks when imported
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError as error:

@@ -1,0 +1,337 @@
+"""Sweeps on Ray: the trials of main, through crashes, stops and failures."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_trial import learned
+
+pytest.importorskip("ray", reason="needs the extra: pip install -e '.[sweep]'")
+
+from alexnet_jax import experiment, sweep
+from alexnet_jax.config import Trial, all_trials, finish
+from alexnet_jax.errors import UserError
+from alexnet_jax.report.records import Outcome
+
+ROOT = Path(__file__).parent.parent
+CONFIG = """
+import sys
+sys.path.insert(0, {tests!r})
+from small_trial import tiny
+
+def get_config(dataset="digits"):
+    config = tiny(training__num_epochs=12.0, training__record_every_epochs=0.5,
+                  training__evaluate_every_epochs=4.0)
+    config.experiment = "tiny"
+    config.arms = {{"ReLU": {{}}, "tanh": {{"model.activation": "tanh"}}}}
+    config.seeds = 2
+    config.claim = dict(section="3.1", text="fewer errors", metric="top1_error",
+                        compare=("tanh", "ReLU"), paper="higher", dataset="cifar10")
+    return config
+"""
+
+
+# --- What needs no Ray ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cluster", "asked", "expected"),
+    [
+        ({"CPU": 2.0}, (None, None), (0.0, 1.0, 2)),
+        ({"CPU": 8.0}, (None, 3.0), (0.0, 3.0, 2)),
+        ({"CPU": 4.0, "GPU": 8.0}, (None, None), (1.0, 0.0, 8)),
+        ({"CPU": 4.0, "GPU": 8.0}, (None, 1.0), (1.0, 1.0, 4)),
+        ({"CPU": 64.0, "GPU": 8.0}, (3.0, None), (3.0, 0.0, 2)),
+        ({"CPU": 64.0, "GPU": 2.0}, (0.4, None), (0.4, 0.0, 4)),
+        ({"CPU": 64.0, "GPU": 2.0}, (0.0, None), (0.0, 1.0, 64)),
+    ],
+)
+def test_each_trial_has_a_gpu_where_there_are_any_else_a_core(cluster, asked, expected):
+    found = sweep.Resources.of(cluster, *asked)
+    assert (found.gpus, found.cpus, found.at_once) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ((4.0, None), "has 2 GPUs"),
+        ((None, 128.0), "has 64 CPUs"),
+        ((1.5, None), "a whole number of GPUs"),
+        ((-1.0, None), "no fewer than 0"),
+        ((0.0, 0.0), "all would run at once"),
+    ],
+)
+def test_more_than_there_is_is_refused(asked, words):
+    with pytest.raises(UserError, match=words):
+        sweep.Resources.of({"CPU": 64.0, "GPU": 2.0}, *asked)
+
+
+def task(state, arm="ReLU", epoch=0.0, error=None):
+    one = sweep.Task(Trial(arm, {"optimizer.learning_rate": 0.1}, 0), 10.0, state)
+    one.epoch, one.error = epoch, error
+    return one
+
+
+def test_a_trial_tells_its_position_and_the_time_left(monkeypatch):
+    clock = iter([100.0, 130.0])
+    monkeypatch.setattr(sweep.time, "monotonic", lambda: next(clock))
+    one = task("waiting")
+
+    def outcome(*epochs):
+        rows = [{"kind": "train", "epoch": e, "top1_error": 0.5} for e in epochs]
+        return Outcome(one.trial, "unfinished", rows)
+
+    one.look(outcome())
+    assert one.state == "waiting"
+    one.look(outcome(1.0, 2.0))
+    assert (one.state, one.epoch, one.error) == ("running", 2.0, 0.5)
+    one.look(outcome(1.0, 2.0, 4.0))
+    # Two epochs in thirty seconds, and six to go.
+    assert one.seconds_left() == pytest.approx(90.0)
+
+
+def test_the_table_has_every_trial_those_under_way_first():
+    from rich.console import Console
+
+    tasks = [
+        task("waiting", "a"),
+        task("finished", "b", 10.0, 0.021),
+        task("running", "c", 2.5, 0.5),
+        task("failed", "d"),
+    ]
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(sweep.drawn(tasks, "title"))
+    text = console.export_text()
+    lines = [line for line in text.splitlines() if "learning_rate=0.1" in line]
+    assert [re.search(r"\b[abcd]\b", line)[0] for line in lines] == list("cdba")
+    assert "2.50 of 10" in lines[0]
+    assert "50.0%" in lines[0]
+    assert "2.1%" in lines[2]
+
+
+def test_the_cost_of_what_is_left(tmp_path):
+    config = settings(tmp_path)
+    done = tmp_path / "run" / "ReLU/seed0"
+    done.mkdir(parents=True)
+    (done / "trial.json").write_text('{"status": "finished"}')
+    found = sweep.Sweep(config, tmp_path / "run")
+    text = sweep.dry_run(
+        found, sweep.Resources(0.0, 1.0, 2), "TABLE", {"ReLU": 100.0, "tanh": 50.0}
+    )
+    assert "4 trials, 3 left" in text
+    assert "ReLU seed0: there already" in text
+    assert "3:20 of 1 CPU core in all" in text  # 100 + 50 + 50 seconds
+    assert "about 1:40 of wall time" in text
+
+
+# --- On Ray -----------------------------------------------------------------------
+
+
+def settings(folder):
+    path = folder / "tiny.py"
+    path.write_text(CONFIG.format(tests=str(ROOT / "tests")))
+    names = {}
+    exec(path.read_text(), names)
+    return finish(names["get_config"](), {})
+
+
+class Started:
+    """A sweep under way, with what it prints on standard error."""
+
+    def __init__(self, folder, *flags, command="alexnet_jax.sweep"):
+        self.log = folder / "log"
+        self.mark = f"SWEEP_TEST={folder}"
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    command,
+                    f"--config={folder / 'tiny.py'}",
+                    f"--workdir={folder / 'run'}",
+                    *flags,
+                ],
+                cwd=folder,
+                env=os.environ
+                | {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
+                | {"SWEEP_TEST": str(folder)},
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    def end(self):
+        out, _ = self.process.communicate(timeout=300)
+        return self.process.returncode, out, self.log.read_text()
+
+    def until(self, found, seconds=240):
+        limit = time.monotonic() + seconds
+        while not (value := found()):
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < limit, self.log.read_text()
+            time.sleep(0.05)
+        return value
+
+    def workers(self):
+        """Processes of this test that run a task of Ray."""
+        found = []
+        for one in Path("/proc").glob("[0-9]*"):
+            try:
+                if b"ray::in_worker" not in (one / "cmdline").read_bytes():
+                    continue
+                if self.mark.encode() in (one / "environ").read_bytes():
+                    found.append(int(one.name))
+            except OSError:  # it has ended
+                continue
+        return found
+
+
+def rows(folder, trial):
+    path = folder / trial.folder / "metrics.jsonl"
+    return learned(map(json.loads, path.read_text().splitlines()))
+
+
+def saved(folder):
+    return [p for p in folder.glob("run/*/seed*/checkpoints/*") if p.name.isdigit()]
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds workers in /proc")
+def test_a_sweep_through_a_crash_and_a_stop_is_mains(tmp_path):
+    """A worker killed, then the sweep stopped, then gone on with: to the last bit."""
+    config = settings(tmp_path)
+    started = Started(tmp_path, "--cpus_per_trial=1")
+    started.until(lambda: saved(tmp_path))
+    for worker in started.workers():
+        os.kill(worker, signal.SIGKILL)
+    started.until(lambda: "tried once more" in started.log.read_text())
+    before = len(saved(tmp_path))
+    started.until(lambda: len(saved(tmp_path)) > before or started.workers())
+    started.process.send_signal(signal.SIGTERM)
+    status, _, log = started.end()
+    assert status == 143, log
+    assert "Stopped by SIGTERM" in log
+    assert "WorkerCrashedError" in log
+    assert not started.workers()
+
+    status, out, log = Started(tmp_path).end()
+    assert status == 0, log
+    assert "Verdict:" in out
+    held = json.loads((tmp_path / "run/experiment.json").read_text())
+    assert held["command"].startswith("python -m alexnet_jax.sweep --config=")
+
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(tmp_path / "tiny.py", alone)
+    status, _, log = Started(alone, command="alexnet_jax.main").end()
+    assert status == 0, log
+    for trial in all_trials(config):
+        assert rows(tmp_path / "run", trial) == rows(alone / "run", trial)
+    # Both read each other's folders as their own.
+    assert experiment.finished(tmp_path / "run", all_trials(config)[0])
+    status, out, log = Started(tmp_path, command="alexnet_jax.main").end()
+    assert "4 trials are there already" in log
+
+    # One that cannot be run fails twice, and the others are answered.
+    broken = tmp_path / "run/tanh/seed1"
+    shutil.rmtree(broken)
+    broken.mkdir()
+    (broken / "checkpoints").write_text("a file, where a folder should be")
+    shutil.rmtree(tmp_path / "run/ReLU/seed0")
+    status, out, log = Started(tmp_path).end()
+    assert status == 2, log
+    assert "tanh seed1: failed twice" in log
+    assert "1 of 4 trials failed twice" in log
+    assert "ReLU seed0: finished" in log
+    assert "1 trials have not run to their end" in out
+
+
+def listening(port):
+    """Waits until there is a cluster; Ray takes a minute to give up on one too early."""
+    for _ in range(600):
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port)),
+        ):
+            time.sleep(5)  # its parts find each other
+            return
+        time.sleep(0.1)
+
+
+def test_on_a_cluster_no_two_trials_have_the_same_gpu(tmp_path):
+    """A cluster of two GPUs that are none: which one each task is given."""
+    settings(tmp_path)
+    port = 20000 + os.getpid() % 20000
+    cluster = subprocess.Popen(
+        [
+            Path(sys.executable).parent / "ray",
+            "start",
+            "--head",
+            "--block",
+            f"--port={port}",
+            "--num-gpus=2",
+            "--include-dashboard=false",
+            "--object-store-memory=100000000",
+        ],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        script = f"""
+import time, os, sys
+sys.argv = ["sweep"]
+from alexnet_jax import command, sweep
+command._use_compilation_cache()
+sweep.start_ray("127.0.0.1:{port}")
+import ray
+found = sweep.Resources.of(ray.cluster_resources(), None, None)
+assert (found.gpus, found.at_once) == (1.0, 2), found
+@ray.remote(num_gpus=found.gpus, num_cpus=found.cpus, max_calls=0)
+def held():
+    start = time.time()
+    time.sleep(1.0)
+    return os.environ["CUDA_VISIBLE_DEVICES"], start, time.time()
+seen = ray.get([held.remote() for _ in range(5)])
+print(seen)
+for number, (device, start, end) in enumerate(seen):
+    assert device in ("0", "1")
+    for other, other_start, other_end in seen[number + 1:]:
+        assert device != other or end <= other_start or other_end <= start
+"""
+        listening(port)
+        ran = subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert ran.returncode == 0, ran.stderr
+        started = Started(tmp_path, f"--address=127.0.0.1:{port}", "--dry_run")
+        status, out, log = started.end()
+        assert status == 0, log
+        assert "4 trials, 4 left" in out
+        assert "of 1 GPU in all; 2 trials at once" in out
+        assert not (tmp_path / "run").exists()
+    finally:
+        os.killpg(cluster.pid, signal.SIGKILL)
+        cluster.wait()
+
+
+def test_without_a_cluster_there_is_a_message(tmp_path):
+    settings(tmp_path)
+    status, _, log = Started(tmp_path, "--address=127.0.0.1:9").end()
+    assert status == 2, log
+    assert "No Ray cluster at --address=127.0.0.1:9" in log
+    assert "Traceback" not in log
