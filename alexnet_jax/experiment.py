@@ -21,7 +21,7 @@ from alexnet_jax.config import Trial, trial_config, trials
 from alexnet_jax.data import pipeline, prepared, source
 from alexnet_jax.errors import UserError
 from alexnet_jax.fields import RUNNING
-from alexnet_jax.files import write_json
+from alexnet_jax.files import only_one, write_json
 from alexnet_jax.model.network import build
 from alexnet_jax.provenance import git_state, versions
 from alexnet_jax.report import verdict
@@ -155,6 +155,7 @@ def run_trials(
             of_trial, own = folder / trial.folder, configs[number]
             data = datasets.of(own)
             with (
+                held(of_trial) if devices.writes else contextlib.nullcontext(),
                 Record(
                     of_trial if devices.writes else None,
                     tensorboard=config.training.tensorboard,
@@ -180,10 +181,17 @@ def run_trials(
                 )
                 progress.say(
                     f"{trial.name} diverged: its {row.get('not_finite', 'loss')} is not "
-                    f"finite at step {row['step']}. Its records say so, and which images "
-                    "the batch held; a checkpoint, if there is one, is of before. The "
+                    f"finite at step {row['step']}. Its records say so"
+                    + (", and which images the batch held" if "examples" in row else "")
+                    + "; a checkpoint, if there is one, is of before. The "
                     "others go on."
                 )
+
+
+def held(trial: Path) -> contextlib.AbstractContextManager[None]:
+    """A trial's folder for this process alone: a job may be started twice."""
+    trial.mkdir(parents=True, exist_ok=True)
+    return only_one(trial, "Another run", "choose another folder by --workdir=DIR")
 
 
 def run_ensembles(

@@ -38,8 +38,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
+def only_one(folder: Path, what: str, otherwise: str) -> Iterator[None]:
     """Holds `folder` for this process, until it ends in whatever way.
+
+    Args:
+      what: who would hold it, and `otherwise`, what to do besides waiting.
 
     Raises:
       UserError: if another process has it.
@@ -51,8 +54,7 @@ def only_one(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
-                f"Another python -m alexnet_jax.prepare is at work in {folder}: wait for "
-                "it, or give another --output=DIR."
+                f"{what} is at work in {folder}: wait for it, or {otherwise}."
             ) from error
         except OSError:
             pass  # a file system without locks

@@ -115,37 +115,52 @@ def measure(
         run = loop.Run(
             config, trial.seed, data, devices, record, progress, checkpoints, asked
         )
-        run.resume()
-        start = time.perf_counter()
-        size = checkpoint.try_out(run.state, folder, devices)
-        tried = time.perf_counter() - start
+        with _explained(run):
+            return _measured(run, trial, folder)
 
-        batches = loop.augmented_batches(config, data, trial.seed, run.plan, 0, devices)
-        with devices.ahead(batches) as ahead:
-            start = time.perf_counter()
+
+@contextlib.contextmanager
+def _explained(run: loop.Run) -> Iterator[None]:
+    """What goes wrong on the devices is said as a run would say it."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        raise run.explained(error) from error
+
+
+def _measured(run: loop.Run, trial: Trial, folder: Path) -> Cost:
+    config, data, devices = run.config, run.data, run.devices
+    run.resume()
+    start = time.perf_counter()
+    size = checkpoint.try_out(run.state, folder, devices)
+    tried = time.perf_counter() - start
+
+    batches = loop.augmented_batches(config, data, trial.seed, run.plan, 0, devices)
+    with devices.ahead(batches) as ahead:
+        start = time.perf_counter()
+        run.take_step(ahead)
+        run.meter.wait()
+        first = time.perf_counter() - start
+        start, waited, count = time.perf_counter(), ahead.waited, 0
+        while count < min(TIMED_STEPS, run.plan.num_steps - 1):
             run.take_step(ahead)
-            run.meter.wait()
-            first = time.perf_counter() - start
-            start, waited, count = time.perf_counter(), ahead.waited, 0
-            while count < min(TIMED_STEPS, run.plan.num_steps - 1):
-                run.take_step(ahead)
-                count += 1
-                if devices.agreed(time.perf_counter() - start > TIMED_SECONDS):
-                    break
-            run.meter.wait()
-            step = (time.perf_counter() - start) / count if count else first
-            share = (ahead.waited - waited) / (step * count) if count else 0.0
-        run.write(run.with_rate(run.meter.row(run.step)))
-        run.leave_if_asked(None)
-        return Cost(
-            first_step=first,
-            step=step,
-            input_wait=share,
-            evaluation_batch=_evaluation_seconds(run),
-            checkpoint_tried=tried,
-            checkpoint_bytes=size,
-            step_bytes=run.step_bytes(config.training.accumulation),
-        )
+            count += 1
+            if devices.agreed(time.perf_counter() - start > TIMED_SECONDS):
+                break
+        run.meter.wait()
+        step = (time.perf_counter() - start) / count if count else first
+        share = (ahead.waited - waited) / (step * count) if count else 0.0
+    run.write(run.with_rate(run.meter.row(run.step)))
+    run.leave_if_asked(None)
+    return Cost(
+        first_step=first,
+        step=step,
+        input_wait=share,
+        evaluation_batch=_evaluation_seconds(run),
+        checkpoint_tried=tried,
+        checkpoint_bytes=size,
+        step_bytes=run.step_bytes(config.training.accumulation),
+    )
 
 
 def _evaluation_seconds(run: loop.Run) -> float:

@@ -34,7 +34,11 @@ def prepare(job: Job, *, skip_bad: bool) -> str:
             "--output=DIR."
         ) from error
     try:
-        with files.only_one(job.folder):
+        with files.only_one(
+            job.folder,
+            "Another python -m alexnet_jax.prepare",
+            "give another --output=DIR",
+        ):
             return _prepare(job, skip_bad)
     finally:
         with contextlib.suppress(OSError):

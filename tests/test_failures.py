@@ -69,21 +69,30 @@ def test_in_several_processes_another_error_is_that_one_is_lost(devices, monkeyp
     assert "same command" in text
 
 
+def test_in_several_processes_an_error_of_its_own_stays_as_it_is(devices, monkeypatch):
+    monkeypatch.setattr(devices, "num_hosts", 2, raising=False)
+    other = jax.errors.JaxRuntimeError("INTERNAL: a kernel that cannot be compiled")
+    assert said(devices, error=other) is other
+
+
+@pytest.mark.parametrize("part", ["train_step", "eval_step"])
 def test_a_step_without_memory_is_refused_with_what_the_compiler_says(
-    data, devices, tmp_path, monkeypatch
+    data, devices, tmp_path, monkeypatch, part
 ):
-    """The figures are of programs that were compiled: parts need less."""
+    """The figures are of programs that were compiled: parts need less.
+
+    An evaluation stands before the first step, and before its batch.
+    """
     config = tiny(training__batch_size=32)
     trainer = loop.Trainer.of(config, data, devices)
-    spread = trainer.train_step
 
     class Full:
-        lower = staticmethod(spread.lower)
+        lower = staticmethod(getattr(trainer, part).lower)
 
         def __call__(self, *_):
             raise FULL
 
-    changed = dataclasses.replace(trainer, train_step=Full())
+    changed = dataclasses.replace(trainer, **{part: Full()})
     of = loop.Trainer.of
     monkeypatch.setattr(
         loop.Trainer,

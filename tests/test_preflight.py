@@ -1,5 +1,6 @@
 """Everything once, and what it says the run will cost."""
 
+import jax
 import pytest
 from small_trial import tiny
 
@@ -7,6 +8,7 @@ from alexnet_jax import preflight
 from alexnet_jax.config import finish
 from alexnet_jax.errors import UserError
 from alexnet_jax.preflight import Cost, duration, seconds_of
+from alexnet_jax.training import loop
 from alexnet_jax.training.checkpoint import KEPT
 from alexnet_jax.training.loop import Plan
 
@@ -56,6 +58,16 @@ def test_what_would_stop_a_run_stops_its_preflight(config, tmp_path):
     (tmp_path / "run").write_text("a file")
     with pytest.raises(UserError, match="Cannot write the run folder"):
         preflight.run(config, tmp_path / "run")
+
+
+def test_out_of_memory_is_explained(config, tmp_path, monkeypatch):
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: too much")
+
+    monkeypatch.setattr(loop.Run, "take_step", full)
+    with pytest.raises(UserError, match="Out of device memory"):
+        preflight.run(config, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_seconds_of_a_trial_are_those_of_its_steps_and_evaluations(data, devices):

@@ -255,7 +255,10 @@ def test_only_the_shards_that_lack_are_made(pictures, tmp_path, monkeypatch):
 
 def test_two_at_once_are_refused(pictures, tmp_path):
     (tmp_path / "set").mkdir()
-    with files.only_one(tmp_path / "set"), pytest.raises(UserError, match="Another"):
+    with (
+        files.only_one(tmp_path / "set", "Another prepare", ""),
+        pytest.raises(UserError, match="Another"),
+    ):
         prepare(pictures, tmp_path / "set")
     prepare(pictures, tmp_path / "set")
 

@@ -63,3 +63,10 @@ def test_a_trial_not_begun_is_unfinished(tmp_path):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"experiment\.json"):
         records.read_experiment(tmp_path)
+
+
+def test_an_empty_marker_is_named(tmp_path):
+    write(tmp_path, row("train", 1.0, 0.9), status="finished")
+    (tmp_path / "a/seed0/trial.json").write_text("")
+    with pytest.raises(UserError, match=r"trial\.json cannot be read.*Remove it"):
+        records.read_outcomes(tmp_path, CONFIG)

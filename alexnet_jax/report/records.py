@@ -95,7 +95,13 @@ def read_outcome(folder: Path, trial: Trial) -> Outcome:
     status = "unfinished"
     marker = folder / trial.folder / "trial.json"
     if marker.exists():
-        status = json.loads(marker.read_text())["status"]
+        try:
+            status = json.loads(marker.read_text())["status"]
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"{marker} cannot be read: {error!r}. Remove it: the trial goes on from "
+                "its last checkpoint."
+            ) from error
     path = folder / trial.folder / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     rows = []

@@ -31,13 +31,30 @@ def explained(
         share = batch_size // len(devices.devices)
         limit = device_bytes(devices)
         return UserError(_out_of_memory(batch_size, share, accumulation, needed, limit))
-    if devices.num_hosts > 1:
+    if devices.num_hosts > 1 and any(word in text.lower() for word in OF_ANOTHER):
         return UserError(
             f"Process {devices.host} of {devices.num_hosts} has lost another one: "
             f"{text.strip().splitlines()[0]}\nStart all of them again with the same "
             "command: they go on from the last checkpoint."
         )
     return error
+
+
+# What errors say, of Gloo, NCCL, gRPC and JAX's coordination, if a process is lost.
+OF_ANOTHER = (
+    "gloo",
+    "nccl",
+    "connection",
+    "socket",
+    "peer",
+    "heartbeat",
+    "unavailable",
+    "deadline_exceeded",
+    "aborted",
+    "coordination",
+    "task died",
+    "timed out",
+)
 
 
 def _out_of_memory(

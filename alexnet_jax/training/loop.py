@@ -65,10 +65,10 @@ def train(
       UserError: if a checkpoint cannot be written or read.
     """
     run = Run(config, seed, data, devices, record, progress, checkpoints, asked, beside)
-    if try_checkpoint:
-        try_out(run.state, checkpoints.trial, devices)
-    run.resume()
     try:
+        if try_checkpoint:
+            try_out(run.state, checkpoints.trial, devices)
+        run.resume()
         if run.due:
             run.complete_step()
         batches = augmented_batches(config, data, seed, run.plan, run.step, devices)
@@ -128,6 +128,7 @@ class Run:
 
         self.state = first_state(config, seed, self.trainer, devices)
         self.state_like = _like(self.state)  # a step that fails has taken the state
+        self.batch_like: Any = None  # of a batch, from the first on
         self.step = 0
         self.due = True  # the row and the evaluation that `step` completes
         self.best_step, self.best_error = 0, 1.0
@@ -267,7 +268,13 @@ class Run:
         )
 
     def step_bytes(self, accumulation: int) -> int:
-        """What a step in so many parts needs on each device. After the first batch."""
+        """What a step in so many parts needs on each device."""
+        if self.batch_like is None:  # no step yet: an evaluation has failed
+            batches = augmented_batches(
+                self.config, self.data, self.seed, self.plan, self.step, self.devices
+            )
+            with self.devices.ahead(batches) as ahead:
+                self.batch_like = _like(ahead.next())
         config = self.config.copy_and_resolve_references()
         with config.unlocked():
             config.training.accumulation = accumulation

@@ -3,10 +3,12 @@
 import os
 import signal
 import threading
+import time
 from types import FrameType
 
 LEAVING = (signal.SIGTERM, signal.SIGINT)
 SAVING = signal.SIGUSR1
+ONE_WISH_SECONDS = 1.0  # of SIGTERM
 NOTHING, SAVE = 0, 1  # what is asked for; else, the number of a signal: to leave
 
 # Of the wishes of several processes the largest is followed.
@@ -23,6 +25,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.asked = NOTHING
+        self._since = 0.0  # when it was first asked to leave
 
     def __enter__(self) -> "Signals":
         self._read_end, write_end = os.pipe()
@@ -60,11 +63,15 @@ class Signals:
             self.asked = max(self.asked, SAVE)
         elif number in LEAVING:
             if self.asked not in (NOTHING, SAVE):
+                # Launchers signal a process and then its group: one wish, heard twice.
+                soon = time.monotonic() - self._since < ONE_WISH_SECONDS
+                if number == signal.SIGTERM and soon:
+                    return
                 _say(
                     "\nOnce more: leaving at once. Saves that were complete are kept.\n"
                 )
                 os._exit(128 + number)
-            self.asked = number
+            self.asked, self._since = number, time.monotonic()
             name = signal.Signals(number).name
             _say(
                 f"\n{name}: finishing the step and saving; once more leaves at once.\n"
