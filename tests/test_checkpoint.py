@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from small_trial import STEP, learned, tiny
 
+from alexnet_jax.config import base, narrow
+from alexnet_jax.data.pipeline import prepare
+from alexnet_jax.data.source import open_source
 from alexnet_jax.errors import Stopped, UserError
 from alexnet_jax.training import checkpoint, loop
 from alexnet_jax.training import step as steps
@@ -115,6 +118,35 @@ def test_a_stopped_trial_goes_on_to_the_same_bit(
     assert run(config, data, devices, tmp_path)[0] == "finished"
     state, _ = last(config, data, devices, tmp_path)
     assert (checksum(state), rows(tmp_path)) == undisturbed
+
+
+def test_all_that_is_drawn_goes_on_to_the_same_bit(devices, tmp_path, monkeypatch):
+    """AlexNet with crops, reflections, lighting and dropout, its steps in two parts."""
+    config = narrow(base())
+    config.model.width = 0.0625
+    config.data.random_flip = True
+    config.training.accumulation = 2
+    config.training.num_epochs = 7.9 * 32 / 1438  # eight steps
+    config.training.record_every_epochs = 2.9 * 32 / 1438
+    assert config.model.dropout_rate > 0
+    assert config.data.lighting_deviation > 0
+    assert config.data.random_crop
+    data = prepare(
+        open_source("digits", tfds_dir=""), rescale="shorter_side", rescale_size=72
+    )
+    assert run(config, data, devices, tmp_path / "whole")[0] == "finished"
+    trainer = loop.Trainer.of(config, data, devices)
+    with monkeypatch.context() as patch:
+        changed = stopped(trainer, "train_step", 4)
+        patch.setattr(loop.Trainer, "of", lambda *_: changed)
+        with pytest.raises(Stopped):
+            run(config, data, devices, tmp_path / "parts")
+    assert run(config, data, devices, tmp_path / "parts")[0] == "finished"
+    found, expected = (
+        (checksum(last(config, data, devices, folder)[0]), rows(folder))
+        for folder in (tmp_path / "parts", tmp_path / "whole")
+    )
+    assert found == expected
 
 
 @pytest.mark.parametrize("step", [1, 3, 4, 5, 6, 8, 10])
