@@ -1,0 +1,232 @@
+"""What a run's networks have learned, for the notebooks of `experiments/`.
+
+Everything is read from the run folder: its records, and the last checkpoints of the trials
+of seed 0, each arm at the tuned values that served it best.
+"""
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from alexnet_jax import config as configuration
+from alexnet_jax.config import Trial
+from alexnet_jax.data import pipeline, source
+from alexnet_jax.fields import FIELDS
+from alexnet_jax.model.network import Params
+from alexnet_jax.report import page, verdict
+from alexnet_jax.report.figures import COLORS
+from alexnet_jax.report.records import read_experiment, read_outcomes
+from alexnet_jax.training.checkpoint import weights
+from alexnet_jax.training.inputs import view_input, views
+from alexnet_jax.training.loop import Trainer
+from alexnet_jax.training.parallel import Devices
+
+ROOT = Path(__file__).parent.parent
+BATCH = 128
+SATURATED = 0.95  # of tanh, whose slope is below a tenth there
+
+
+def run_of(name: str, folder: str | Path = "") -> "Run":
+    """The run `folder`, or that of $ALEXNET_RUN; if neither is given, one on digits.
+
+    That is made by the ordinary command if it is not there, in minutes, with a checkpoint
+    at each trial's end.
+    """
+    given = str(folder) or os.environ.get("ALEXNET_RUN", "")
+    path = Path(given) if given else ROOT / "runs" / f"{name}-digits"
+    if not given:
+        command = [sys.executable, "-m", "alexnet_jax.main", f"--workdir={path}"]
+        command += [f"--config={ROOT / 'configs' / name}.py"]
+        subprocess.run(
+            [*command, "--config.training.checkpoint_every_epochs=1000"],
+            cwd=ROOT,
+            check=True,
+        )
+    return Run(path)
+
+
+class Run:
+    """A run folder, opened.
+
+    Raises:
+      UserError: if it is none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.experiment = read_experiment(folder)
+        self.config = _as_config(self.experiment["config"])
+        self.outcomes = read_outcomes(folder, self.experiment["config"])
+        self.summary = verdict.summarize(self.experiment, self.outcomes)
+        self.network = functools.cache(self._network)
+
+    def answer(self) -> str:
+        """The verdict and the tables, in Markdown."""
+        tables = [page.markdown(table) for table in page.tables(self.summary)]
+        return "\n\n".join([f"**{self.summary['verdict']}**", *tables])
+
+    def figure(self) -> Path:
+        """The learning curves, as the run's report has them."""
+        page.write(self.folder)
+        return self.folder / "figure.png"
+
+    def arms(self) -> list[str]:
+        """Those whose networks are their own: the others share another's."""
+        arms = self.config.arms
+        return [
+            arm for arm in arms if configuration.trained_as(self.config, arm) == arm
+        ]
+
+    def _network(self, arm: str) -> tuple[ConfigDict, Trainer, Params, pipeline.Data]:
+        trial = Trial(arm, self.summary["arms"][arm]["tuned"], 0)
+        config = configuration.trial_config(self.config, trial)
+        data = _data(
+            config.data.dataset,
+            config.data.tfds_dir,
+            config.data.rescale,
+            config.data.rescale_size,
+        )
+        trainer = Trainer.of(config, data, Devices())
+        params, _ = weights(self.folder / trial.folder, last=True)
+        return config, trainer, params, data
+
+    def kernels(self, arm: str) -> np.ndarray:
+        """Those of conv1, (kernels, height, width, 3), each from 0 to 1."""
+        kernel = np.asarray(self.network(arm)[2]["conv1"]["kernel"])
+        found = np.moveaxis(kernel, -1, 0)
+        low, high = (f(found, axis=(1, 2, 3), keepdims=True) for f in (np.min, np.max))
+        return (found - low) / np.maximum(high - low, 1e-12)
+
+    def batches(self, arm: str) -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
+        """Outputs of every layer for the central views of the test images, and labels."""
+        _, trainer, params, data = self.network(arm)
+        mean = trainer.place_mean(data, Devices())
+        outputs: Callable[..., Any] = jax.jit(trainer.network.outputs)
+        for batch in pipeline.evaluation_batches(data.validation, batch_size=BATCH):
+            images = jnp.asarray(batch["image"])
+            places = views(images.shape[1], trainer.form)
+            place = places[len(places) // 2 - 1 if len(places) > 1 else 0]
+            found = outputs(params, view_input(images, place, mean, trainer.form), None)
+            real = batch["weight"] > 0
+            yield {name: x[real] for name, x in found.items()}, batch["label"][real]
+
+    def units(self, arm: str) -> dict[str, float]:
+        """By layer: with ReLU, the share of dead units, never above zero on a test image;
+        with tanh, the share of outputs that are saturated, beyond 0.95 of either sign.
+
+        A unit of a convolution is a map: dead if it is so in every place.
+        """
+        relu = self.network(arm)[0].model.activation == "relu"
+        shares: dict[str, list[np.ndarray]] = {}
+        for outputs, _ in self.batches(arm):
+            *hidden, _ = outputs
+            for layer in hidden:
+                x = outputs[layer]
+                x = x.reshape(x.shape[0], -1, x.shape[-1])
+                part = (
+                    (x > 0).any((0, 1)) if relu else (abs(x) > SATURATED).mean((0, 1))
+                )
+                shares.setdefault(layer, []).append(np.asarray(part))
+        if relu:
+            return {n: float(1 - np.any(p, axis=0).mean()) for n, p in shares.items()}
+        return {name: float(np.mean(parts)) for name, parts in shares.items()}
+
+    def errors_by_class(self, arm: str) -> dict[str, float]:
+        """The share of each class's test images that is given another class."""
+        names = self.network(arm)[3].source.class_names
+        wrong, count = np.zeros(len(names)), np.zeros(len(names))
+        for outputs, labels in self.batches(arm):
+            logits = np.asarray(list(outputs.values())[-1])
+            np.add.at(wrong, labels, logits.argmax(axis=1) != labels)
+            np.add.at(count, labels, 1)
+        shares = wrong / np.maximum(count, 1)
+        return dict(zip(map(str, names), shares.tolist(), strict=True))
+
+    def draw_kernels(self, most: int = 24) -> Figure:
+        """The first kernels of conv1 of every arm, a row each."""
+        arms = self.arms()
+        figure, axes = plt.subplots(
+            len(arms), 1, figsize=(8, 0.9 * len(arms) + 0.2), squeeze=False
+        )
+        for axis, arm in zip(axes[:, 0], arms, strict=True):
+            some = self.kernels(arm)[:most]
+            some = np.pad(some, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1.0)
+            axis.imshow(np.concatenate(list(some), axis=1))
+            axis.set_title(arm, fontsize=8, loc="left", pad=2)
+            axis.axis("off")
+        figure.tight_layout(pad=0.3)
+        return figure
+
+    def draw_classes(self) -> Figure:
+        """Errors by class, the arms side by side; of many classes the ten that differ."""
+        found = {arm: self.errors_by_class(arm) for arm in self.arms()}
+        values = np.array([list(errors.values()) for errors in found.values()])
+        chosen = np.sort(np.argsort(np.ptp(values, axis=0))[::-1][:10])
+        names = [list(next(iter(found.values())))[number] for number in chosen]
+        figure, axis = plt.subplots(figsize=(8, 2.6), layout="constrained")
+        width = 0.8 / len(found)
+        for number, arm in enumerate(found):
+            axis.bar(
+                np.arange(len(names)) + number * width,
+                100 * values[number, chosen],
+                width,
+                label=arm,
+                color=COLORS[number % len(COLORS)],
+            )
+        axis.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names, fontsize=8)
+        axis.set(ylabel="top-1 error, %")
+        axis.legend(fontsize=7, frameon=False, ncols=2)
+        return figure
+
+    def units_table(self) -> str:
+        """`units` of every arm, in Markdown."""
+        rows = {arm: self.units(arm) for arm in self.arms()}
+        layers = list(dict.fromkeys(name for found in rows.values() for name in found))
+        head = ["arm", "what", *layers]
+        what = {"relu": "dead units", "tanh": "saturated outputs"}
+        body = [
+            [arm, what[self.network(arm)[0].model.activation]]
+            + [f"{found[n]:.0%}" if n in found else "-" for n in layers]
+            for arm, found in rows.items()
+        ]
+        return page.markdown([head, *body])
+
+
+@functools.cache
+def _data(name: str, tfds_dir: str, rescale: str, size: int) -> pipeline.Data:
+    opened = source.open_source(name, tfds_dir=tfds_dir)
+    return pipeline.prepare(opened, rescale=rescale, rescale_size=size)
+
+
+def _as_config(held: dict[str, Any]) -> ConfigDict:
+    """The config of an experiment.json; fields that it does not know, at their defaults."""
+    config = ConfigDict(
+        {
+            key: ConfigDict({k: _tupled(v) for k, v in value.items()})
+            if key in ("model", "data", "optimizer", "training")
+            else value
+            for key, value in held.items()
+        },
+        convert_dict=False,
+    )
+    for name, field in FIELDS.items():
+        try:
+            configuration.get_field(config, name)
+        except KeyError:
+            configuration.set_field(config, name, field.default)
+    return config.lock()
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
