@@ -16,6 +16,7 @@ import logging
 import os
 import shlex
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -376,6 +377,8 @@ def start_ray(address: str | None) -> None:
     Raises:
       UserError: if Ray is not installed, or there is no such cluster.
     """
+    if address is not None and address != "auto":
+        _check_answers(address)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no network unasked
     given = os.environ.get("RAY_AUTH_TOKEN") or Path.home() / ".ray" / "auth_token"
@@ -400,7 +403,7 @@ def start_ray(address: str | None) -> None:
     )
     try:
         ray.init(
-            address=address,
+            address=address or "local",  # by itself Ray joins whatever runs here
             logging_level=logging.ERROR,
             log_to_driver=False,
             runtime_env={"env_vars": {name: os.environ[name] for name in passed}},
@@ -408,6 +411,19 @@ def start_ray(address: str | None) -> None:
         )
     except (ConnectionError, ValueError, TimeoutError, RuntimeError) as error:
         raise UserError(f"No Ray cluster at --address={address}: {error}") from error
+
+
+def _check_answers(address: str) -> None:
+    """Raises UserError if nothing does: Ray tries for minutes, and ends the process."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=10):
+            pass
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"No Ray cluster at --address={address}: {error}. Give HOST:PORT of its head "
+            "(ray start --head), or auto."
+        ) from error
 
 
 def in_worker(what: str, *arguments: Any) -> Any:

@@ -114,7 +114,7 @@ def test_a_stopped_trial_goes_on_to_the_same_bit(
     _, position = last(config, data, devices, tmp_path)
     assert f"step {position.step}" in str(stopped.value)
     if stopped_in == "train_step":
-        assert position.step == call
+        assert call <= position.step <= call + 1  # heard by a thread
     assert run(config, data, devices, tmp_path)[0] == "finished"
     state, _ = last(config, data, devices, tmp_path)
     assert (checksum(state), rows(tmp_path)) == undisturbed

@@ -24,6 +24,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.report.records import Outcome
 
 ROOT = Path(__file__).parent.parent
+NO_TOKEN = {"RAY_AUTH_MODE": "disabled"}  # whether or not this machine's user has one
 CONFIG = """
 import sys
 sys.path.insert(0, {tests!r})
@@ -164,7 +165,8 @@ class Started:
                 cwd=folder,
                 env=os.environ
                 | {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
-                | {"SWEEP_TEST": str(folder)},
+                | {"SWEEP_TEST": str(folder)}
+                | NO_TOKEN,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -282,7 +284,9 @@ def test_on_a_cluster_no_two_trials_have_the_same_gpu(tmp_path):
             "--include-dashboard=false",
             "--object-store-memory=100000000",
         ],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"},
+        env=os.environ
+        | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+        | NO_TOKEN,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -312,7 +316,7 @@ for number, (device, start, end) in enumerate(seen):
         listening(port)
         ran = subprocess.run(
             [sys.executable, "-c", script],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | NO_TOKEN,
             capture_output=True,
             text=True,
             timeout=200,
