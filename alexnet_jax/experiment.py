@@ -154,27 +154,28 @@ def run_trials(
             progress.begin(f"trial {number + 1}/{len(left)} {trial.name}")
             of_trial, own = folder / trial.folder, configs[number]
             data = datasets.of(own)
-            with (
-                held(of_trial) if devices.writes else contextlib.nullcontext(),
-                Record(
-                    of_trial if devices.writes else None,
-                    tensorboard=config.training.tensorboard,
-                ) as record,
-                Checkpoints(of_trial, fields_of(own), devices) as checkpoints,
-            ):
-                status, row = loop.train(
-                    own,
-                    seed=trial.seed,
-                    data=data,
-                    devices=devices,
-                    record=record,
-                    progress=progress,
-                    checkpoints=checkpoints,
-                    asked=asked,
-                    try_checkpoint=number == 0,
-                    beside=configuration.views_beside(config, trial.arm),
-                )
-            record.close_trial(status, step=row["step"], epoch=row["epoch"])
+            with alone_in(of_trial, devices):
+                with (
+                    Record(
+                        of_trial if devices.writes else None,
+                        tensorboard=config.training.tensorboard,
+                    ) as record,
+                    Checkpoints(of_trial, fields_of(own), devices) as checkpoints,
+                ):
+                    status, row = loop.train(
+                        own,
+                        seed=trial.seed,
+                        data=data,
+                        devices=devices,
+                        record=record,
+                        progress=progress,
+                        checkpoints=checkpoints,
+                        asked=asked,
+                        try_checkpoint=number == 0,
+                        beside=configuration.views_beside(config, trial.arm),
+                    )
+                # Only now: the last checkpoint is on the disk.
+                record.close_trial(status, step=row["step"], epoch=row["epoch"])
             if status == "diverged":
                 progress.total_is(
                     progress.done + sum(plan.num_images for plan in plans[number + 1 :])
@@ -188,8 +189,10 @@ def run_trials(
                 )
 
 
-def held(trial: Path) -> contextlib.AbstractContextManager[None]:
+def alone_in(trial: Path, devices: Devices) -> contextlib.AbstractContextManager[None]:
     """A trial's folder for this process alone: a job may be started twice."""
+    if not devices.writes:  # of several processes, one holds it
+        return contextlib.nullcontext()
     trial.mkdir(parents=True, exist_ok=True)
     return only_one(trial, "Another run", "choose another folder by --workdir=DIR")
 
@@ -202,7 +205,8 @@ def run_ensembles(
     for one in ensemble.ensembles(config):
         if not finished(folder, one):
             data = datasets.of(trial_config(config, one))
-            ensemble.evaluate(config, one, folder, data, devices)
+            with alone_in(folder / one.folder, devices):
+                ensemble.evaluate(config, one, folder, data, devices)
             devices.meet(f"evaluated {one.folder}")
 
 

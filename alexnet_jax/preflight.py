@@ -61,7 +61,6 @@ def estimate(config: ConfigDict, folder: Path) -> tuple[str, dict[str, float]]:
 
     lines, needed = [], 0
     each: dict[str, float] = {}
-    seconds = 0.0
     for arm in config.arms:
         own = [trial for trial in trials(config) if trial.arm == arm]
         if not own:
@@ -73,7 +72,6 @@ def estimate(config: ConfigDict, folder: Path) -> tuple[str, dict[str, float]]:
         plan = loop.Plan.of(of_first, data.train.num_examples)
         trial_seconds = seconds_of(of_first, plan, data, cost, devices)
         each[arm] = trial_seconds
-        seconds += trial_seconds * len(own)
         needed += cost.checkpoint_bytes * len(own) * (checkpoint.KEPT + 2)
         lines += [
             f"{arm}: {len(own)} x {plan.num_steps:,} steps of {plan.batch_size} images",
@@ -86,6 +84,7 @@ def estimate(config: ConfigDict, folder: Path) -> tuple[str, dict[str, float]]:
             f"figures{_of_limit(devices)}; {in_words(cost.checkpoint_bytes)} a "
             f"checkpoint, saved and read in {cost.checkpoint_tried:.1f} s",
         ]
+    seconds = sum(each[trial.arm] for trial in trials(config))
     free = shutil.disk_usage(_existing(folder)).free
     lines += [
         f"All trials: about {duration(seconds)} on {len(devices.devices)} x "

@@ -11,6 +11,7 @@ are GPUs, else a CPU core. One that fails is run once more, from its last checkp
 machines need the run folder on a disk that all of them see: docs/scaling.md.
 """
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -66,7 +67,9 @@ class Resources:
     at_once: int
 
     @staticmethod
-    def of(cluster: dict[str, float], gpus: float | None, cpus: float | None) -> Any:
+    def of(
+        cluster: dict[str, float], gpus: float | None, cpus: float | None
+    ) -> "Resources":
         """Those asked for, of what the cluster has.
 
         Raises:
@@ -190,8 +193,9 @@ class Sweep:
                 task = under_way.pop(reference)
                 error = _error_of(reference)
                 if error is None:
-                    task.look(read_outcome(self.folder, task.trial))
-                    task.state = read_outcome(self.folder, task.trial).status
+                    outcome = read_outcome(self.folder, task.trial)
+                    task.look(outcome)
+                    task.state = outcome.status
                     say.line(f"{task.trial.name}: {task.state}")
                     continue
                 task.reason = _in_a_line(error)
@@ -206,7 +210,9 @@ class Sweep:
                     say.line(f"{task.trial.name}: failed twice: {task.reason}")
             if time.monotonic() - looked > TABLE_SECONDS:
                 for task in under_way.values():
-                    task.look(read_outcome(self.folder, task.trial))
+                    # A line half seen, or a disk away for a moment: the next look tells.
+                    with contextlib.suppress(OSError, UserError):
+                        task.look(read_outcome(self.folder, task.trial))
                 looked = time.monotonic()
                 say.table(self.tasks)
         say.table(self.tasks)

@@ -222,14 +222,14 @@ def test_arms_that_differ_in_their_views_share_one_training(config, tmp_path):
     assert summary["comparisons"][0]["n"] == 2
 
 
-def test_a_run_that_is_under_way_is_not_started_again(config, tmp_path):
+def test_a_run_that_is_under_way_is_not_started_again(config, devices, tmp_path):
     """Two would write to one metrics.jsonl."""
     experiment.run(config, tmp_path / "run")
     first = tmp_path / "run" / trials(config)[0].folder
     (first / "trial.json").unlink()
     before = (first / "metrics.jsonl").read_bytes()
     with (
-        experiment.held(first),
+        experiment.alone_in(first, devices),
         pytest.raises(UserError, match=r"Another run is at work in .*--workdir"),
     ):
         experiment.run(config, tmp_path / "run")
