@@ -5,6 +5,7 @@ of seed 0, each arm at the tuned values that served it best.
 """
 
 import functools
+import io
 import os
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
@@ -153,12 +153,11 @@ class Run:
         shares = wrong / np.maximum(count, 1)
         return dict(zip(map(str, names), shares.tolist(), strict=True))
 
-    def draw_kernels(self, most: int = 24) -> Figure:
+    def draw_kernels(self, most: int = 24) -> "Drawing":
         """The first kernels of conv1 of every arm, a row each."""
         arms = self.arms()
-        figure, axes = plt.subplots(
-            len(arms), 1, figsize=(8, 0.9 * len(arms) + 0.2), squeeze=False
-        )
+        figure = Drawing(figsize=(8, 0.9 * len(arms) + 0.2))
+        axes = figure.subplots(len(arms), 1, squeeze=False)
         for axis, arm in zip(axes[:, 0], arms, strict=True):
             some = self.kernels(arm)[:most]
             some = np.pad(some, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1.0)
@@ -168,13 +167,14 @@ class Run:
         figure.tight_layout(pad=0.3)
         return figure
 
-    def draw_classes(self) -> Figure:
+    def draw_classes(self) -> "Drawing":
         """Errors by class, the arms side by side; of many classes the ten that differ."""
         found = {arm: self.errors_by_class(arm) for arm in self.arms()}
         values = np.array([list(errors.values()) for errors in found.values()])
         chosen = np.sort(np.argsort(np.ptp(values, axis=0))[::-1][:10])
         names = [list(next(iter(found.values())))[number] for number in chosen]
-        figure, axis = plt.subplots(figsize=(8, 2.6), layout="constrained")
+        figure = Drawing(figsize=(8, 2.6), layout="constrained")
+        axis = figure.subplots()
         width = 0.8 / len(found)
         for number, arm in enumerate(found):
             axis.bar(
@@ -189,6 +189,55 @@ class Run:
         axis.legend(fontsize=7, frameon=False, ncols=2)
         return figure
 
+    def draw_beside_paper(self) -> "Drawing":
+        """What was measured with its intervals, and where the paper has it."""
+        claim, found = self.summary["claim"], self.summary["comparisons"]
+        ratio = verdict.is_ratio(claim)
+        scale, none = (1.0, 1.0) if ratio else (100.0, 0.0)
+        height = 0.9 + 0.35 * max(1, len(found))
+        figure = Drawing(figsize=(8, height), layout="constrained")
+        axis = figure.subplots()
+        for row, each in enumerate(found):
+            if each["mean"] is None:  # some never got there: at best a bound
+                text = verdict.show_comparison(each, claim)
+                axis.annotate(text, (none, row), va="center", fontsize=8)
+                continue
+            ends = (each["low"], each["high"])
+            if None not in ends:
+                axis.plot([scale * end for end in ends], [row, row], color=COLORS[0])
+            axis.plot(scale * each["mean"], row, "o", color=COLORS[0], label="here")
+        paper = claim["paper"]
+        if isinstance(paper, (int, float)):
+            axis.axvline(scale * paper, color=COLORS[1], ls="--", label="the paper")
+        axis.axvline(none, color="0.5", lw=0.8)
+        if ratio:
+            axis.set_xscale("log")
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter("{x:g}")
+        sign = " / " if ratio else " - "
+        names = [sign.join(each["compare"]) for each in found]
+        axis.set_yticks(range(len(found)), names, fontsize=8)
+        axis.set_ylim(len(found) - 0.5, -0.5)
+        unit = "ratio" if ratio else "difference in points"
+        axis.set_xlabel(f"{verdict.describe_metric(claim)}, {unit}", fontsize=8)
+        axis.tick_params(axis="x", labelsize=8)
+        handles, labels = axis.get_legend_handles_labels()
+        once = dict(zip(labels, handles, strict=True))
+        figure.legend(
+            once.values(), once, fontsize=7, frameon=False, loc="outside right"
+        )
+        dataset, other = self.summary["dataset"], claim["dataset"]
+        on = (
+            dataset
+            if verdict.same_dataset(dataset, other)
+            else f"{dataset} (the paper: {other})"
+        )
+        says = (
+            "" if isinstance(paper, (int, float)) else "; " + verdict.show_paper(claim)
+        )
+        axis.set_title(f"{self.summary['experiment']} on {on}{says}", fontsize=9)
+        return figure
+
     def units_table(self) -> str:
         """`units` of every arm, in Markdown."""
         rows = {arm: self.units(arm) for arm in self.arms()}
@@ -201,6 +250,15 @@ class Run:
             for arm, found in rows.items()
         ]
         return page.markdown([head, *body])
+
+
+class Drawing(Figure):
+    """A figure that a notebook shows where a cell ends in it, with any backend."""
+
+    def _repr_png_(self) -> bytes:
+        picture = io.BytesIO()
+        self.savefig(picture, format="png", dpi=80)
+        return picture.getvalue()
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 import json
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from small_trial import HELD_OUT, tiny
@@ -70,9 +69,9 @@ def test_what_is_drawn_and_said(run):
     assert run.answer().startswith("**")
     assert "| tanh | saturated outputs |" in run.units_table()
     assert "| ReLU | dead units |" in run.units_table()
-    for figure in (run.draw_kernels(), run.draw_classes()):
+    for figure in (run.draw_kernels(), run.draw_classes(), run.draw_beside_paper()):
         assert len(figure.axes) > 0
-        plt.close(figure)
+        assert figure._repr_png_().startswith(b"\x89PNG")
     assert run.figure().stat().st_size > 0
 
 
