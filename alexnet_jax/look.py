@@ -6,6 +6,7 @@ of seed 0, each arm at the tuned values that served it best.
 
 import functools
 import io
+import json
 import os
 import subprocess
 import sys
@@ -22,9 +23,10 @@ from ml_collections import ConfigDict
 from alexnet_jax import config as configuration
 from alexnet_jax.config import Trial
 from alexnet_jax.data import pipeline, source
+from alexnet_jax.errors import UserError
 from alexnet_jax.fields import FIELDS
 from alexnet_jax.model.network import Params
-from alexnet_jax.report import page, verdict
+from alexnet_jax.report import overview, page, verdict
 from alexnet_jax.report.figures import COLORS
 from alexnet_jax.report.records import read_experiment, read_outcomes
 from alexnet_jax.training.checkpoint import weights
@@ -191,52 +193,7 @@ class Run:
 
     def draw_beside_paper(self) -> "Drawing":
         """What was measured with its intervals, and where the paper has it."""
-        claim, found = self.summary["claim"], self.summary["comparisons"]
-        ratio = verdict.is_ratio(claim)
-        scale, none = (1.0, 1.0) if ratio else (100.0, 0.0)
-        height = 0.9 + 0.35 * max(1, len(found))
-        figure = Drawing(figsize=(8, height), layout="constrained")
-        axis = figure.subplots()
-        for row, each in enumerate(found):
-            if each["mean"] is None:  # some never got there: at best a bound
-                text = verdict.show_comparison(each, claim)
-                axis.annotate(text, (none, row), va="center", fontsize=8)
-                continue
-            ends = (each["low"], each["high"])
-            if None not in ends:
-                axis.plot([scale * end for end in ends], [row, row], color=COLORS[0])
-            axis.plot(scale * each["mean"], row, "o", color=COLORS[0], label="here")
-        paper = claim["paper"]
-        if isinstance(paper, (int, float)):
-            axis.axvline(scale * paper, color=COLORS[1], ls="--", label="the paper")
-        axis.axvline(none, color="0.5", lw=0.8)
-        if ratio:
-            axis.set_xscale("log")
-            axis.xaxis.set_major_formatter("{x:g}")
-            axis.xaxis.set_minor_formatter("{x:g}")
-        sign = " / " if ratio else " - "
-        names = [sign.join(each["compare"]) for each in found]
-        axis.set_yticks(range(len(found)), names, fontsize=8)
-        axis.set_ylim(len(found) - 0.5, -0.5)
-        unit = "ratio" if ratio else "difference in points"
-        axis.set_xlabel(f"{verdict.describe_metric(claim)}, {unit}", fontsize=8)
-        axis.tick_params(axis="x", labelsize=8)
-        handles, labels = axis.get_legend_handles_labels()
-        once = dict(zip(labels, handles, strict=True))
-        figure.legend(
-            once.values(), once, fontsize=7, frameon=False, loc="outside right"
-        )
-        dataset, other = self.summary["dataset"], claim["dataset"]
-        on = (
-            dataset
-            if verdict.same_dataset(dataset, other)
-            else f"{dataset} (the paper: {other})"
-        )
-        says = (
-            "" if isinstance(paper, (int, float)) else "; " + verdict.show_paper(claim)
-        )
-        axis.set_title(f"{self.summary['experiment']} on {on}{says}", fontsize=9)
-        return figure
+        return draw_beside_paper(self.summary)
 
     def units_table(self) -> str:
         """`units` of every arm, in Markdown."""
@@ -250,6 +207,74 @@ class Run:
             for arm, found in rows.items()
         ]
         return page.markdown([head, *body])
+
+
+def summaries(folder: str | Path = "") -> list[dict[str, Any]]:
+    """Those of the run folders in `folder`, or in $ALEXNET_RUNS; else, those committed.
+
+    Raises:
+      UserError: if there is none.
+    """
+    given = str(folder) or os.environ.get("ALEXNET_RUNS", "")
+    path = Path(given) if given else ROOT / "experiments"
+    found = sorted([*path.glob("*/summary.json"), *path.glob("*/*/summary.json")])
+    if not found:
+        raise UserError(
+            f"{path} has no summary.json in its folders: give a folder of run folders, "
+            "each with its answer."
+        )
+    return [json.loads(each.read_text()) for each in found]
+
+
+def all_claims(found: list[dict[str, Any]]) -> str:
+    """The paper's claims beside what was measured, in Markdown."""
+    return page.markdown(overview.table(found))
+
+
+def draw_beside_paper(summary: dict[str, Any]) -> "Drawing":
+    """What was measured with its intervals, and where the paper has it."""
+    claim, found = summary["claim"], summary["comparisons"]
+    ratio = verdict.is_ratio(claim)
+    scale, none = (1.0, 1.0) if ratio else (100.0, 0.0)
+    height = 0.9 + 0.35 * max(1, len(found))
+    figure = Drawing(figsize=(8, height), layout="constrained")
+    axis = figure.subplots()
+    for row, each in enumerate(found):
+        if each["mean"] is None:  # some never got there: at best a bound
+            text = verdict.show_comparison(each, claim)
+            axis.annotate(text, (none, row), va="center", fontsize=8)
+            continue
+        ends = (each["low"], each["high"])
+        if None not in ends:
+            axis.plot([scale * end for end in ends], [row, row], color=COLORS[0])
+        axis.plot(scale * each["mean"], row, "o", color=COLORS[0], label="here")
+    paper = claim["paper"]
+    if isinstance(paper, (int, float)):
+        axis.axvline(scale * paper, color=COLORS[1], ls="--", label="the paper")
+    axis.axvline(none, color="0.5", lw=0.8)
+    if ratio:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter("{x:g}")
+    sign = " / " if ratio else " - "
+    names = [sign.join(each["compare"]) for each in found]
+    axis.set_yticks(range(len(found)), names, fontsize=8)
+    axis.set_ylim(len(found) - 0.5, -0.5)
+    unit = "ratio" if ratio else "difference in points"
+    axis.set_xlabel(f"{verdict.describe_metric(claim)}, {unit}", fontsize=8)
+    axis.tick_params(axis="x", labelsize=8)
+    handles, labels = axis.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    figure.legend(once.values(), once, fontsize=7, frameon=False, loc="outside right")
+    dataset, other = summary["dataset"], claim["dataset"]
+    on = (
+        dataset
+        if verdict.same_dataset(dataset, other)
+        else f"{dataset} (the paper: {other})"
+    )
+    says = "" if isinstance(paper, (int, float)) else "; " + verdict.show_paper(claim)
+    axis.set_title(f"{summary['experiment']} on {on}{says}", fontsize=9)
+    return figure
 
 
 class Drawing(Figure):

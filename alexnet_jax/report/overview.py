@@ -23,7 +23,7 @@ class Read(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.summary['experiment']} on {self.summary['dataset']}"
+        return _name(self.summary)
 
 
 def read(folder: Path) -> Read:
@@ -65,25 +65,28 @@ def write(folders: list[Path], output: Path) -> str:
     with whole_file(output / "report.html") as file:
         file.write(_html(runs, pictures).encode())
     shown = [os.path.relpath(output / f"report.{kind}") for kind in ("md", "html")]
-    return (
-        f"{page.plain(_table(runs))}\n\n{_of_data(runs)}\n\nPages: {', '.join(shown)}"
-    )
+    found = page.plain(table([run.summary for run in runs]))
+    return f"{found}\n\n{_of_data(runs)}\n\nPages: {', '.join(shown)}"
+
+
+def _name(summary: dict[str, Any]) -> str:
+    return f"{summary['experiment']} on {summary['dataset']}"
 
 
 HEADINGS = ["section", "run", "compared", "paper", "here", "seeds", "verdict"]
 
 
-def _table(runs: list[Read]) -> page.Table:
+def table(summaries: list[dict[str, Any]]) -> page.Table:
     """A row a comparison: the paper's number, and ours beside it."""
     rows = [HEADINGS]
-    for run in runs:
-        claim, summary = run.summary["claim"], run.summary
+    for summary in summaries:
+        claim = summary["claim"]
         paper = verdict.show_paper(claim).removeprefix("The paper: ").rstrip(".")
         for each in summary["comparisons"]:
             rows.append(
                 [
                     str(claim["section"]),
-                    run.name,
+                    _name(summary),
                     verdict.describe_comparison(claim, each),
                     paper,
                     _brief(each, claim),
@@ -96,7 +99,7 @@ def _table(runs: list[Read]) -> page.Table:
             rows.append(
                 [
                     str(claim["section"]),
-                    run.name,
+                    _name(summary),
                     f"{verdict.describe_metric(claim)}, {arm}",
                     paper,
                     verdict.show_interval(facts, error=error),
@@ -140,7 +143,7 @@ def _of_data(runs: list[Read]) -> str:
 
 def _markdown(runs: list[Read]) -> str:
     parts = ["# The paper's claims, and what was measured", _of_data(runs)]
-    parts.append(page.markdown(_table(runs)))
+    parts.append(page.markdown(table([run.summary for run in runs])))
     for number, run in enumerate(runs, start=1):
         parts += [
             f"## {run.name}",
@@ -177,7 +180,7 @@ def _html(runs: list[Read], pictures: list[bytes]) -> str:
     body = [
         "<h1>The paper's claims, and what was measured</h1>",
         f"<p>{text(_of_data(runs))}</p>",
-        _html_table(_table(runs)),
+        _html_table(table([run.summary for run in runs])),
     ]
     for run, picture in zip(runs, pictures, strict=True):
         claim = run.summary["claim"]
