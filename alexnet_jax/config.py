@@ -323,6 +323,11 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
             raise UserError(
                 f"Arms '{one}' and '{other}' are equal: nothing to compare."
             )
+        if one.lower() == other.lower():
+            raise UserError(
+                f"Arms '{one}' and '{other}' differ in case only: some disks would give "
+                "both one folder. Rename one."
+            )
     for trial in all_trials({**config, "seeds": 1}):
         checks.values(_with(config, config.arms[trial.arm] | trial.tuned))
     for arm, names in set_in_arms.items():

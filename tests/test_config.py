@@ -349,6 +349,12 @@ def test_equal_arms_are_refused(arms):
     refusal("Arms .* are equal: nothing to compare", arms=arms)
 
 
+def test_arms_that_differ_in_case_only_are_refused():
+    """They would share a folder on many a Mac."""
+    arms = {"ReLU": {}, "relu": {"model.activation": "tanh"}}
+    refusal("'ReLU' and 'relu' differ in case only", arms=arms)
+
+
 def test_an_arm_that_sets_a_tuned_field_is_refused():
     arms = {"a": {"optimizer.learning_rate": 0.1}, "b": {"model.activation": "tanh"}}
     refusal("Arm 'a' sets 'optimizer.learning_rate', which config.tuned", arms=arms)
