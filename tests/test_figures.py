@@ -87,3 +87,21 @@ def test_an_arm_without_a_single_row_leaves_the_others_drawn(drawn, tmp_path):
     figures.draw(summarize(outcomes, rates=None), outcomes, tmp_path)
     legend = drawn().axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["tanh"]
+
+
+def test_seeds_left_by_a_diverged_one_go_on_by_themselves(drawn, tmp_path):
+    """The mean ends with it: of fewer seeds it would be another arm's."""
+    outcomes = [
+        outcome("ReLU", None, 0, [0.9, 0.7], status="diverged"),
+        outcome("ReLU", None, 1, [0.9, 0.5, 0.1]),
+        outcome("tanh", None, 0, [0.9, 0.8, 0.2]),
+        outcome("tanh", None, 1, [0.9, 0.8, 0.2]),
+    ]
+    figures.draw(summarize(outcomes, rates=(), seeds=2), outcomes, tmp_path)
+    lines = {
+        line.get_linewidth(): line.get_ydata()
+        for line in drawn().axes[0].lines
+        if line.get_color() == figures.COLORS[0] and len(line.get_ydata()) > 1
+    }
+    assert lines[1.8] == pytest.approx([0.9, 0.6])
+    assert lines[0.7] == pytest.approx([0.5, 0.1])

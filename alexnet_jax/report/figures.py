@@ -74,7 +74,13 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
             for outcome in outcomes
             if outcome.trial.arm == arm and outcome.trial.tuned == facts["tuned"]
         ]
-        epochs, errors = _over_seeds([outcome.curve(kind, metric) for outcome in own])
+        curves = [outcome.curve(kind, metric) for outcome in own]
+        epochs, errors = _over_seeds(curves)
+        # Where one seed diverged the mean ends: the others go on by themselves, thin.
+        for curve in curves:
+            if len(curve) > len(epochs):
+                rest = np.array(curve[max(0, len(epochs) - 1) :])
+                axes.plot(rest[:, 0], rest[:, 1], linewidth=0.7, **styles[arm])
         if not len(epochs):
             continue
         setting = own[0].trial.tuned_name.replace("learning_rate", "learning rate")
