@@ -69,9 +69,19 @@ def test_it_runs(name, tmp_path, monkeypatch):
     assert all(outputs for outputs in shown)
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_the_overview_runs_on_the_answers_committed():
+    notebook = nbformat.read(ROOT / "experiments/overview.ipynb", as_version=4)
+    place = {"metadata": {"path": str(ROOT)}}
+    NotebookClient(notebook, timeout=300, resources=place).execute()
+    committed = len(list((ROOT / "experiments").rglob("summary.json")))
+    shown = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(shown[2]) == committed >= 17
+    assert "ensemble on digits" in shown[1][0].data["text/markdown"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, ""])
 def test_it_is_committed_small_whole_and_in_order(name):
-    path = ROOT / f"experiments/{name}/{name}.ipynb"
+    path = ROOT / f"experiments/{name}/{name or 'overview'}.ipynb"
     assert path.stat().st_size < MOST_BYTES
     notebook = json.loads(path.read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
