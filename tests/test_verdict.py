@@ -284,6 +284,18 @@ def test_on_the_papers_own_data_no_caveat_is_made():
     assert "neither confirms" not in summary["verdict"]
 
 
+def test_imagenet_of_2012_is_other_data_than_that_of_2010():
+    """Sections 3.2 and 6 (footnote): their numbers are of the test set of 2010."""
+    reached = {
+        (arm, r): [1.0, 2.0] for arm in ("ReLU", "tanh") for r in (0.1, 0.2, 0.4)
+    }
+    held = experiment(claim=CLAIM | {"dataset": "imagenet2010"}, dataset="imagenet2012")
+    summary = verdict.summarize(held, outcomes(reached))
+    assert "Measured on imagenet2012, not on the paper's imagenet2010" in (
+        summary["verdict"]
+    )
+
+
 def test_unfinished_trials_are_said():
     some = outcomes({("ReLU", 0.1): [1.0], ("tanh", 0.1): [2.0]})
     some.append(
