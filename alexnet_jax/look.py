@@ -26,7 +26,7 @@ from alexnet_jax.data import pipeline, source
 from alexnet_jax.errors import UserError
 from alexnet_jax.fields import FIELDS
 from alexnet_jax.model.network import Params
-from alexnet_jax.report import overview, page, verdict
+from alexnet_jax.report import claims, overview, page, verdict, words
 from alexnet_jax.report.figures import COLORS
 from alexnet_jax.report.records import read_experiment, read_outcomes
 from alexnet_jax.training.checkpoint import weights
@@ -234,14 +234,14 @@ def all_claims(found: list[dict[str, Any]]) -> str:
 def draw_beside_paper(summary: dict[str, Any]) -> "Drawing":
     """What was measured with its intervals, and where the paper has it."""
     claim, found = summary["claim"], summary["comparisons"]
-    ratio = verdict.is_ratio(claim)
+    ratio = claims.is_ratio(claim)
     scale, none = (1.0, 1.0) if ratio else (100.0, 0.0)
     height = 0.9 + 0.35 * max(1, len(found))
     figure = Drawing(figsize=(8, height), layout="constrained")
     axis = figure.subplots()
     for row, each in enumerate(found):
         if each["mean"] is None:  # some never got there: at best a bound
-            text = verdict.show_comparison(each, claim)
+            text = words.show_comparison(each, claim)
             axis.annotate(text, (none, row), va="center", fontsize=8)
             continue
         ends = (each["low"], each["high"])
@@ -261,7 +261,7 @@ def draw_beside_paper(summary: dict[str, Any]) -> "Drawing":
     axis.set_yticks(range(len(found)), names, fontsize=8)
     axis.set_ylim(len(found) - 0.5, -0.5)
     unit = "ratio" if ratio else "difference in points"
-    axis.set_xlabel(f"{verdict.describe_metric(claim)}, {unit}", fontsize=8)
+    axis.set_xlabel(f"{claims.describe_metric(claim)}, {unit}", fontsize=8)
     axis.tick_params(axis="x", labelsize=8)
     handles, labels = axis.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
@@ -269,10 +269,10 @@ def draw_beside_paper(summary: dict[str, Any]) -> "Drawing":
     dataset, other = summary["dataset"], claim["dataset"]
     on = (
         dataset
-        if verdict.same_dataset(dataset, other)
+        if words.same_dataset(dataset, other)
         else f"{dataset} (the paper: {other})"
     )
-    says = "" if isinstance(paper, (int, float)) else "; " + verdict.show_paper(claim)
+    says = "" if isinstance(paper, (int, float)) else "; " + words.show_paper(claim)
     axis.set_title(f"{summary['experiment']} on {on}{says}", fontsize=9)
     return figure
 

@@ -15,7 +15,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.fields import FIELDS
 from alexnet_jax.model.layers import checked_pooled_size
 from alexnet_jax.model.network import build
-from alexnet_jax.report import verdict
+from alexnet_jax.report import claims
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -194,7 +194,7 @@ def test_each_experiment_ablates_what_its_name_says(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("dataset", ["digits", "imagenet2012"])
 def test_every_claim_can_be_answered(path, dataset):
-    verdict.check_claim(finish(load(path, dataset), {}))
+    claims.check_claim(finish(load(path, dataset), {}))
 
 
 # On which data the paper's number is (facts of the 2012 code's logs: its networks 145, 147

@@ -12,7 +12,7 @@ from scipy import stats
 
 from alexnet_jax.config import Trial
 from alexnet_jax.errors import UserError
-from alexnet_jax.report import verdict
+from alexnet_jax.report import claims, verdict, words
 from alexnet_jax.report.records import Outcome
 
 
@@ -134,7 +134,7 @@ def test_every_standing_has_its_sentence():
         for pairs in itertools.product(itertools.product(values, values), repeat=2):
             for some in (pairs, pairs[:1]):
                 found = verdict.direction(compare(list(some), ratio=ratio), paper)
-                assert verdict.SENTENCES[found].endswith(".")
+                assert words.SENTENCES[found].endswith(".")
 
 
 def test_several_comparisons_each_with_its_standing():
@@ -291,8 +291,9 @@ def test_imagenet_of_2012_is_other_data_than_that_of_2010():
     }
     held = experiment(claim=CLAIM | {"dataset": "imagenet2010"}, dataset="imagenet2012")
     summary = verdict.summarize(held, outcomes(reached))
-    assert "Measured on imagenet2012, not on the paper's imagenet2010" in (
-        summary["verdict"]
+    assert (
+        "Measured on imagenet2012, not on the paper's imagenet2010"
+        in (summary["verdict"])
     )
 
 
@@ -324,12 +325,12 @@ def test_unfinished_trials_are_said():
 )
 def test_a_claim_that_cannot_be_answered_is_refused(change, words):
     with pytest.raises(UserError, match=words):
-        verdict.check_claim(experiment(claim=CLAIM | change)["config"])
+        claims.check_claim(experiment(claim=CLAIM | change)["config"])
 
 
 def test_a_claim_without_its_parts_is_refused():
     with pytest.raises(UserError, match="lacks 'section'"):
-        verdict.check_claim(experiment(claim={})["config"])
+        claims.check_claim(experiment(claim={})["config"])
 
 
 def test_an_average_of_networks_stands_beside_the_mean_of_theirs():
@@ -380,4 +381,4 @@ def test_an_average_of_networks_has_no_training_error():
     held = experiment()["config"] | {"arms": {"ReLU": {}, "tanh": {}}}
     held["arms"]["tanh"] = {"training.ensemble": 2}
     with pytest.raises(UserError, match="'tanh' averages networks"):
-        verdict.check_claim(held)
+        claims.check_claim(held)

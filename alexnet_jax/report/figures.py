@@ -12,7 +12,7 @@ matplotlib.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from alexnet_jax.report import verdict
+from alexnet_jax.report import claims, words
 from alexnet_jax.report.records import Outcome
 
 # Distinguished by colour and by line, so that print and every eye can tell them apart.
@@ -50,7 +50,7 @@ def draw(summary: dict[str, Any], outcomes: list[Outcome], folder: Path) -> None
 
 def _title(summary: dict[str, Any]) -> str:
     title = f"{summary['experiment']} on {summary['dataset']}"
-    if not verdict.same_dataset(summary["dataset"], summary["claim"]["dataset"]):
+    if not words.same_dataset(summary["dataset"], summary["claim"]["dataset"]):
         title += f" (the paper: {summary['claim']['dataset']})"
     return title
 
@@ -65,7 +65,7 @@ def _styles(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -> None:
     """Error against epochs: each arm at its best, mean and range over the seeds."""
     claim, styles = summary["claim"], _styles(summary)
-    crosses = verdict.is_ratio(claim)  # a threshold
+    crosses = claims.is_ratio(claim)  # a threshold
     on_train = crosses or claim["metric"] == "train_top1_error"
     kind, metric = ("train", "top1_error") if on_train else ("eval", claim["metric"])
     for number, (arm, facts) in enumerate(summary["arms"].items()):
@@ -129,7 +129,7 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
         )
     axes.set(
         xlabel="epochs",
-        ylabel="training error" if on_train else verdict.describe_metric(claim),
+        ylabel="training error" if on_train else claims.describe_metric(claim),
         xlim=(0, None),
         ylim=(0, 1),
     )
@@ -202,7 +202,7 @@ def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
     axes.set(
         xscale="log",
         xlabel=_tuned_field(summary)[0].rpartition(".")[2].replace("_", " "),
-        ylabel=verdict.describe_metric(claim),
+        ylabel=claims.describe_metric(claim),
         ylim=(0, (top or 1.0) * (max(rows.values()) + 0.09)),
     )
     axes.set_title("every value tried (n×: n seeds never got there)", fontsize=9)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.files import whole_file
-from alexnet_jax.report import figures, page, verdict
+from alexnet_jax.report import claims, figures, page, verdict, words
 from alexnet_jax.report.records import Outcome, read_experiment, read_outcomes
 
 
@@ -81,13 +81,13 @@ def table(summaries: list[dict[str, Any]]) -> page.Table:
     rows = [HEADINGS]
     for summary in summaries:
         claim = summary["claim"]
-        paper = verdict.show_paper(claim).removeprefix("The paper: ").rstrip(".")
+        paper = words.show_paper(claim).removeprefix("The paper: ").rstrip(".")
         for each in summary["comparisons"]:
             rows.append(
                 [
                     str(claim["section"]),
                     _name(summary),
-                    verdict.describe_comparison(claim, each),
+                    words.describe_comparison(claim, each),
                     paper,
                     _brief(each, claim),
                     f"{each['n']} of {summary['seeds']}",
@@ -95,14 +95,14 @@ def table(summaries: list[dict[str, Any]]) -> page.Table:
                 ]
             )
         for arm, facts in () if summary["comparisons"] else summary["arms"].items():
-            error = not verdict.is_ratio(claim)
+            error = not claims.is_ratio(claim)
             rows.append(
                 [
                     str(claim["section"]),
                     _name(summary),
-                    f"{verdict.describe_metric(claim)}, {arm}",
+                    f"{claims.describe_metric(claim)}, {arm}",
                     paper,
-                    verdict.show_interval(facts, error=error),
+                    words.show_interval(facts, error=error),
                     f"{facts['n']} of {summary['seeds']}",
                     "not compared",
                 ]
@@ -112,9 +112,9 @@ def table(summaries: list[dict[str, Any]]) -> page.Table:
 
 def _brief(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
     if comparison["low"] is None:
-        return verdict.show_comparison(comparison, claim)
+        return words.show_comparison(comparison, claim)
     numbers = (comparison[name] for name in ("mean", "low", "high"))
-    mean, low, high = (verdict.show_value(number, claim) for number in numbers)
+    mean, low, high = (words.show_value(number, claim) for number in numbers)
     return f"{mean} [{low.removesuffix(' points')}, {high.removesuffix(' points')}]"
 
 
@@ -124,7 +124,7 @@ def _of_data(runs: list[Read]) -> str:
     away = [
         run
         for run in runs
-        if not verdict.same_dataset(
+        if not words.same_dataset(
             run.summary["dataset"], run.summary["claim"]["dataset"]
         )
     ]

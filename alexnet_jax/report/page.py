@@ -6,7 +6,7 @@ from typing import Any
 
 from alexnet_jax.files import whole_file, write_json
 from alexnet_jax.recipe import NO_RECIPE
-from alexnet_jax.report import figures, verdict
+from alexnet_jax.report import claims, figures, verdict, words
 from alexnet_jax.report.records import Outcome, read_experiment, read_outcomes
 
 Table = list[list[str]]  # first row: headings
@@ -138,17 +138,17 @@ def _arms(summary: dict[str, Any]) -> Table:
         [
             "arm",
             *(_words(field) for field in fields),
-            verdict.describe_metric(claim),
-            *(verdict.METRICS[metric] for metric in others),
+            claims.describe_metric(claim),
+            *(claims.METRICS[metric] for metric in others),
         ]
     ]
     for arm, facts in summary["arms"].items():
-        error = not verdict.is_ratio(claim)
+        error = not claims.is_ratio(claim)
         rows.append(
             [
                 arm,
                 *(f"{facts['tuned'][field]:g}" for field in fields),
-                verdict.show_interval(facts, error=error),
+                words.show_interval(facts, error=error),
                 *(_percent(facts[f"final_{metric}"]) for metric in others),
             ]
         )
@@ -158,12 +158,12 @@ def _arms(summary: dict[str, Any]) -> Table:
 def _comparisons(summary: dict[str, Any]) -> Table:
     """A row a pair of arms, where a claim compares several."""
     claim = summary["claim"]
-    rows = [[verdict.describe_metric(claim), "difference", "beside the paper"]]
-    if verdict.is_ratio(claim):
+    rows = [[claims.describe_metric(claim), "difference", "beside the paper"]]
+    if claims.is_ratio(claim):
         rows[0][1] = "ratio"
     for each in summary["comparisons"]:
-        sign = " / " if verdict.is_ratio(claim) else " - "
-        shown = verdict.show_comparison(each, claim)
+        sign = " / " if claims.is_ratio(claim) else " - "
+        shown = words.show_comparison(each, claim)
         rows.append([sign.join(each["compare"]), shown, each["standing"]])
     return rows
 
@@ -171,19 +171,17 @@ def _comparisons(summary: dict[str, Any]) -> Table:
 def _tuned_values(summary: dict[str, Any]) -> Table:
     """A row a tuned value: both arms there, and their comparison."""
     claim = summary["claim"]
-    error = not verdict.is_ratio(claim)
+    error = not claims.is_ratio(claim)
     (main,) = summary["comparisons"]
     first, second = main["compare"]
-    rows = [["at equal", second, first, verdict.describe_comparison(claim, main)]]
+    rows = [["at equal", second, first, words.describe_comparison(claim, main)]]
     for setting, comparison in summary["at_equal_tuned_values"].items():
         row = [setting.replace("_", " ").replace("=", " ")]
         for arm in (second, first):
             facts = summary["arms"][arm]["by_tuned"][setting]
             diverged = f", {facts['diverged']} diverged" if facts["diverged"] else ""
-            row.append(verdict.show_interval(facts, error=error) + diverged)
-        shown = verdict.show_comparison(
-            {"compare": main["compare"]} | comparison, claim
-        )
+            row.append(words.show_interval(facts, error=error) + diverged)
+        shown = words.show_comparison({"compare": main["compare"]} | comparison, claim)
         rows.append([*row, shown])
     return rows
 

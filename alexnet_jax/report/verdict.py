@@ -1,12 +1,4 @@
-"""What the records say of the paper's claim: figures, intervals, and a verdict by rule.
-
-A claim has a metric, of which smaller is better: `epochs_to_train_error` (with a
-threshold), or the last error of its kind, `train_top1_error`, `top1_error` or
-`top5_error`. It may compare two arms, or several pairs of them: epochs as a ratio, errors
-as a difference, first arm against second. The paper's part is a number in the metric's
-unit, or "higher" or "lower" where it says only where the first arm lies, or None where it
-asks without answering.
-"""
+"""What the records say of the paper's claim: figures, intervals, and a verdict by rule."""
 
 import dataclasses
 import math
@@ -14,22 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 from scipy.special import stdtrit
 
 from alexnet_jax.config import networks_of
-from alexnet_jax.errors import UserError, nearest
+from alexnet_jax.report import words
+from alexnet_jax.report.claims import (
+    DIRECTIONS,
+    check_claim,
+    compared_pairs,
+    is_ratio,
+)
 from alexnet_jax.report.records import Outcome
 from alexnet_jax.tuning import values_of
 
 CONFIDENCE = 0.95
-METRICS = {
-    "epochs_to_train_error": "epochs",  # and the threshold, in `describe_metric`
-    "train_top1_error": "last training error",
-    "top1_error": "top-1 error",
-    "top5_error": "top-5 error",
-}
-DIRECTIONS = {"higher": 1.0, "lower": -1.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,14 +75,6 @@ def measured(outcome: Outcome, claim: dict[str, Any]) -> float | None:
     if claim["metric"] == "train_top1_error":
         return outcome.final("train", "top1_error")
     return outcome.final("eval", claim["metric"])
-
-
-def compared_pairs(claim: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """The pairs of arms that a claim compares; its `compare` holds one, or several."""
-    given = claim.get("compare") or ()
-    if given and all(isinstance(arm, str) for arm in given):
-        given = (given,)
-    return [tuple(pair) for pair in given]
 
 
 def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, Any]:
@@ -195,63 +177,7 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
         ),
         "diverged_trials": sum(outcome.status == "diverged" for outcome in outcomes),
     }
-    return summary | {"verdict": verdict(summary)}
-
-
-def check_claim(config: Mapping[str, Any] | ConfigDict) -> None:
-    """Raises UserError if a config's claim cannot be answered."""
-    claim = config["claim"]
-    where = f"The claim of '{config['experiment']}'"
-    for key in ("section", "text", "metric", "paper", "dataset"):
-        if key not in claim:
-            raise UserError(f"{where} lacks '{key}'.")
-    if claim["metric"] not in METRICS:
-        raise UserError(
-            f"{where} has the metric '{claim['metric']}': it is one of {', '.join(METRICS)}."
-        )
-    threshold = claim.get("threshold", 0)
-    if claim["metric"] == "epochs_to_train_error" and not (
-        isinstance(threshold, (int, float)) and 0 < threshold < 1
-    ):
-        raise UserError(
-            f"{where} needs a 'threshold', a training error between 0 and 1."
-        )
-    paper = claim["paper"]
-    if not (
-        paper is None or isinstance(paper, (int, float)) or paper in tuple(DIRECTIONS)
-    ):
-        raise UserError(
-            f'{where} has as \'paper\' {paper!r}: give a number, "higher" or "lower", or '
-            "None where the paper does not say."
-        )
-    for arm in config["arms"]:
-        if claim["metric"] not in ("top1_error", "top5_error") and (
-            networks_of(config, arm) > 1
-        ):
-            raise UserError(
-                f"{where} has the metric '{claim['metric']}', but arm '{arm}' averages "
-                "networks, which trains nothing: take top1_error or top5_error."
-            )
-    pairs = compared_pairs(claim)
-    if paper in tuple(DIRECTIONS) and not pairs:
-        raise UserError(f"{where} is {paper} than what? Give it two arms to 'compare'.")
-    for pair in pairs:
-        if len(set(pair)) != 2 or len(pair) != 2:
-            raise UserError(
-                f"{where} compares {', '.join(map(repr, pair))}: give two arms, "
-                "pairs of them, or none."
-            )
-        for arm in pair:
-            if arm not in config["arms"]:
-                raise UserError(
-                    f"{where} compares the arm '{arm}', which there is not."
-                    + nearest(arm, tuple(config["arms"]))
-                )
-
-
-def is_ratio(claim: Mapping[str, Any]) -> bool:
-    """Whether arms are compared by a ratio, of epochs, and not by a difference."""
-    return claim["metric"] == "epochs_to_train_error"
+    return summary | {"verdict": words.verdict(summary)}
 
 
 def _grouped(per_seed: list[float | None], size: int) -> list[float | None]:
@@ -403,180 +329,3 @@ def direction(comparison: dict[str, Any], paper: float | str | None) -> str:
     if low <= none <= high:
         return "same direction, not resolved" if side == claimed else "no effect seen"
     return "same direction, resolved" if side == claimed else "opposite"
-
-
-SENTENCES = {
-    "same direction, resolved": "As the paper says: the interval excludes no effect.",
-    "same direction, not resolved": (
-        "In the paper's direction, but not resolved: the interval includes no effect."
-    ),
-    "same direction, one seed": ("In the paper's direction, by one seed: no interval."),
-    "same direction, a bound only": (
-        "In the paper's direction, by a bound: some trials never got there."
-    ),
-    "no effect seen": (
-        "No effect seen: the interval includes none, and its mean is not on the paper's "
-        "side."
-    ),
-    "opposite": (
-        "Opposite to the paper: the interval excludes no effect, on the other side."
-    ),
-    "opposite, one seed": "Opposite to the paper, by one seed: no interval.",
-    "opposite, a bound only": (
-        "Opposite to the paper, by a bound: some trials never got there."
-    ),
-    "not answered": "Not answered: trials diverged, never got there or are not done.",
-    "a difference": "They differ: the interval excludes no difference.",
-    "no difference resolved": ("No difference resolved: the interval includes none."),
-    "one seed": "One seed only: no interval, and the paper says nothing of it.",
-}
-
-
-def verdict(summary: dict[str, Any]) -> str:
-    """The answer in words, chosen by rule from the summary's numbers."""
-    claim, comparisons = summary["claim"], summary["comparisons"]
-    parts = []
-    if summary["unfinished_trials"]:
-        parts.append(
-            f"{summary['unfinished_trials']} trials have not run to their end."
-        )
-    if not comparisons:
-        for arm, facts in summary["arms"].items():
-            shown = show_interval(facts, error=not is_ratio(claim))
-            parts.append(f"{arm}: {describe_metric(claim)} {shown}.")
-        parts.append(show_paper(claim))
-    elif len(comparisons) == 1:
-        (comparison,) = comparisons
-        parts.append(SENTENCES[comparison["standing"]])
-        compared = describe_comparison(claim, comparison)
-        parts.append(
-            f"{compared[0].upper()}{compared[1:]}: {show_comparison(comparison, claim)}."
-        )
-        parts.append(_beside_paper(comparison, claim))
-    else:
-        for standing in dict.fromkeys(each["standing"] for each in comparisons):
-            alike = [
-                " - ".join(each["compare"])
-                + (
-                    ""
-                    if each["mean"] is None
-                    else f" ({show_value(each['mean'], claim)})"
-                )
-                for each in comparisons
-                if each["standing"] == standing
-            ]
-            parts.append(f"{SENTENCES[standing]} So stand {', '.join(alike)}.")
-        parts.append(show_paper(claim))
-        parts.append("Each interval is of 95% by itself, not all of them together.")
-    if summary["diverged_trials"]:
-        parts.append(f"{summary['diverged_trials']} trials diverged.")
-    compared_arms = {arm for each in comparisons for arm in each["compare"]}
-    edges = [arm for arm in summary["arms"] if summary["arms"][arm]["at_edge"]]
-    edges = [arm for arm in edges if arm in compared_arms]
-    if edges:
-        parts.append(
-            f"The best value of {' and '.join(edges)} is at the edge of those tried."
-        )
-    if not same_dataset(summary["dataset"], claim["dataset"]):
-        parts.append(
-            f"Measured on {summary['dataset']}, not on the paper's {claim['dataset']}: it "
-            "neither confirms nor refutes the paper."
-        )
-    return " ".join(parts)
-
-
-def show_paper(claim: Mapping[str, Any]) -> str:
-    """What the paper says, as a sentence."""
-    paper = claim["paper"]
-    if paper is None:
-        return "The paper gives no number."
-    if isinstance(paper, str):
-        return f"The paper: {paper}, without a number."
-    return f"The paper: {show_value(paper, claim)}."
-
-
-def _beside_paper(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
-    paper = claim["paper"]
-    if comparison["low"] is None or not isinstance(paper, (int, float)):
-        return show_paper(claim)
-    inside = comparison["low"] <= paper <= comparison["high"]
-    where = "inside" if inside else "outside"
-    return f"The paper: {show_value(paper, claim)}, {where} that interval."
-
-
-def same_dataset(measured_on: str, paper: str) -> bool:
-    """TFDS writes name/config:version."""
-    return measured_on.partition(":")[0].partition("/")[0] == paper
-
-
-def describe_metric(claim: Mapping[str, Any]) -> str:
-    if is_ratio(claim):
-        return f"epochs to {claim['threshold']:.0%} training error"
-    return METRICS[claim["metric"]]
-
-
-def describe_comparison(claim: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
-    first, second = comparison["compare"]
-    return (
-        f"{describe_metric(claim)}, {first} {'/' if is_ratio(claim) else '-'} {second}"
-    )
-
-
-def show_value(value: float, claim: Mapping[str, Any]) -> str:
-    if is_ratio(claim):
-        return f"{value:.3g}"
-    points = _tenths(100 * value)
-    return f"{points} points" if claim.get("compare") else f"{points}%"
-
-
-def _tenths(value: float) -> str:
-    """To one decimal; never "-0.0"."""
-    return f"{round(value, 1) + 0.0:.1f}"
-
-
-def show_interval(facts: dict[str, Any], *, error: bool) -> str:
-    """ "1.4 [1.2, 1.6]", in percent if an error; what is missing, where it is."""
-    missing, seeds = facts["without_value"], len(facts["per_seed"])
-    if facts["mean"] is None:
-        return f"not reached by {missing} of {seeds} seeds"
-    show = (lambda x: f"{_tenths(100 * x)}%") if error else (lambda x: f"{x:.2f}")
-    if facts["low"] is None:
-        return f"{show(facts['mean'])} (one seed)"
-    return f"{show(facts['mean'])} [{show(facts['low'])}, {show(facts['high'])}]"
-
-
-def show_comparison(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
-    def show(value: float) -> str:
-        return show_value(value, claim)
-
-    if comparison["mean"] is not None:
-        if comparison["low"] is None:
-            return f"{show(comparison['mean'])} (one seed, no interval)"
-        return (
-            f"{show(comparison['mean'])}, 95% interval {show(comparison['low'])} to "
-            f"{show(comparison['high'])} from {comparison['n']} "
-            + (
-                "paired seeds"
-                if comparison["seeds_each"] == 1
-                else f"groups of {comparison['seeds_each']} seeds"
-            )
-        )
-    first, second = comparison["compare"]
-    if comparison["at_least"] is not None:
-        return (
-            f"at least {show(comparison['at_least'])} "
-            f"({first} not there in {_seeds(comparison['missing_first'])})"
-        )
-    if comparison["at_most"] is not None:
-        return (
-            f"at most {show(comparison['at_most'])} "
-            f"({second} not there in {_seeds(comparison['missing_second'])})"
-        )
-    return (
-        f"no answer ({first} not there in {_seeds(comparison['missing_first'])}, "
-        f"{second} in {comparison['missing_second']})"
-    )
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed" if count == 1 else f"{count} seeds"

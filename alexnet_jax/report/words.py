@@ -1,0 +1,176 @@
+"""The answer in words: the verdict, chosen by rule, and numbers as they are shown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from alexnet_jax.report.claims import METRICS, describe_metric, is_ratio
+
+SENTENCES = {
+    "same direction, resolved": "As the paper says: the interval excludes no effect.",
+    "same direction, not resolved": (
+        "In the paper's direction, but not resolved: the interval includes no effect."
+    ),
+    "same direction, one seed": ("In the paper's direction, by one seed: no interval."),
+    "same direction, a bound only": (
+        "In the paper's direction, by a bound: some trials never got there."
+    ),
+    "no effect seen": (
+        "No effect seen: the interval includes none, and its mean is not on the paper's "
+        "side."
+    ),
+    "opposite": (
+        "Opposite to the paper: the interval excludes no effect, on the other side."
+    ),
+    "opposite, one seed": "Opposite to the paper, by one seed: no interval.",
+    "opposite, a bound only": (
+        "Opposite to the paper, by a bound: some trials never got there."
+    ),
+    "not answered": "Not answered: trials diverged, never got there or are not done.",
+    "a difference": "They differ: the interval excludes no difference.",
+    "no difference resolved": ("No difference resolved: the interval includes none."),
+    "one seed": "One seed only: no interval, and the paper says nothing of it.",
+}
+
+
+def verdict(summary: dict[str, Any]) -> str:
+    """The answer in words, chosen by rule from the summary's numbers."""
+    claim, comparisons = summary["claim"], summary["comparisons"]
+    parts = []
+    if summary["unfinished_trials"]:
+        parts.append(
+            f"{summary['unfinished_trials']} trials have not run to their end."
+        )
+    if not comparisons:
+        for arm, facts in summary["arms"].items():
+            shown = show_interval(facts, error=not is_ratio(claim))
+            parts.append(f"{arm}: {describe_metric(claim)} {shown}.")
+        parts.append(show_paper(claim))
+    elif len(comparisons) == 1:
+        (comparison,) = comparisons
+        parts.append(SENTENCES[comparison["standing"]])
+        compared = describe_comparison(claim, comparison)
+        parts.append(
+            f"{compared[0].upper()}{compared[1:]}: {show_comparison(comparison, claim)}."
+        )
+        parts.append(_beside_paper(comparison, claim))
+    else:
+        for standing in dict.fromkeys(each["standing"] for each in comparisons):
+            alike = [
+                " - ".join(each["compare"])
+                + (
+                    ""
+                    if each["mean"] is None
+                    else f" ({show_value(each['mean'], claim)})"
+                )
+                for each in comparisons
+                if each["standing"] == standing
+            ]
+            parts.append(f"{SENTENCES[standing]} So stand {', '.join(alike)}.")
+        parts.append(show_paper(claim))
+        parts.append("Each interval is of 95% by itself, not all of them together.")
+    if summary["diverged_trials"]:
+        parts.append(f"{summary['diverged_trials']} trials diverged.")
+    compared_arms = {arm for each in comparisons for arm in each["compare"]}
+    edges = [arm for arm in summary["arms"] if summary["arms"][arm]["at_edge"]]
+    edges = [arm for arm in edges if arm in compared_arms]
+    if edges:
+        parts.append(
+            f"The best value of {' and '.join(edges)} is at the edge of those tried."
+        )
+    if not same_dataset(summary["dataset"], claim["dataset"]):
+        parts.append(
+            f"Measured on {summary['dataset']}, not on the paper's {claim['dataset']}: it "
+            "neither confirms nor refutes the paper."
+        )
+    return " ".join(parts)
+
+
+def show_paper(claim: Mapping[str, Any]) -> str:
+    """What the paper says, as a sentence."""
+    paper = claim["paper"]
+    if paper is None:
+        return "The paper gives no number."
+    if isinstance(paper, str):
+        return f"The paper: {paper}, without a number."
+    return f"The paper: {show_value(paper, claim)}."
+
+
+def _beside_paper(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
+    paper = claim["paper"]
+    if comparison["low"] is None or not isinstance(paper, (int, float)):
+        return show_paper(claim)
+    inside = comparison["low"] <= paper <= comparison["high"]
+    where = "inside" if inside else "outside"
+    return f"The paper: {show_value(paper, claim)}, {where} that interval."
+
+
+def same_dataset(measured_on: str, paper: str) -> bool:
+    """TFDS writes name/config:version."""
+    return measured_on.partition(":")[0].partition("/")[0] == paper
+
+
+def describe_comparison(claim: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
+    first, second = comparison["compare"]
+    return (
+        f"{describe_metric(claim)}, {first} {'/' if is_ratio(claim) else '-'} {second}"
+    )
+
+
+def show_value(value: float, claim: Mapping[str, Any]) -> str:
+    if is_ratio(claim):
+        return f"{value:.3g}"
+    points = _tenths(100 * value)
+    return f"{points} points" if claim.get("compare") else f"{points}%"
+
+
+def _tenths(value: float) -> str:
+    """To one decimal; never "-0.0"."""
+    return f"{round(value, 1) + 0.0:.1f}"
+
+
+def show_interval(facts: dict[str, Any], *, error: bool) -> str:
+    """ "1.4 [1.2, 1.6]", in percent if an error; what is missing, where it is."""
+    missing, seeds = facts["without_value"], len(facts["per_seed"])
+    if facts["mean"] is None:
+        return f"not reached by {missing} of {seeds} seeds"
+    show = (lambda x: f"{_tenths(100 * x)}%") if error else (lambda x: f"{x:.2f}")
+    if facts["low"] is None:
+        return f"{show(facts['mean'])} (one seed)"
+    return f"{show(facts['mean'])} [{show(facts['low'])}, {show(facts['high'])}]"
+
+
+def show_comparison(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
+    def show(value: float) -> str:
+        return show_value(value, claim)
+
+    if comparison["mean"] is not None:
+        if comparison["low"] is None:
+            return f"{show(comparison['mean'])} (one seed, no interval)"
+        return (
+            f"{show(comparison['mean'])}, 95% interval {show(comparison['low'])} to "
+            f"{show(comparison['high'])} from {comparison['n']} "
+            + (
+                "paired seeds"
+                if comparison["seeds_each"] == 1
+                else f"groups of {comparison['seeds_each']} seeds"
+            )
+        )
+    first, second = comparison["compare"]
+    if comparison["at_least"] is not None:
+        return (
+            f"at least {show(comparison['at_least'])} "
+            f"({first} not there in {_seeds(comparison['missing_first'])})"
+        )
+    if comparison["at_most"] is not None:
+        return (
+            f"at most {show(comparison['at_most'])} "
+            f"({second} not there in {_seeds(comparison['missing_second'])})"
+        )
+    return (
+        f"no answer ({first} not there in {_seeds(comparison['missing_first'])}, "
+        f"{second} in {comparison['missing_second']})"
+    )
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed" if count == 1 else f"{count} seeds"
