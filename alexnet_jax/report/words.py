@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from alexnet_jax.report.claims import METRICS, describe_metric, is_ratio
+from alexnet_jax.report.claims import describe_metric, is_ratio
 
 SENTENCES = {
     "same direction, resolved": "As the paper says: the interval excludes no effect.",
