@@ -97,9 +97,19 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def narrow(config: ConfigDict) -> ConfigDict:
     """`config` with AlexNet cut to its data, where these are of `SMALL`; else as it is."""
-    for name, value in SMALL.get(config.data.dataset.partition(":")[0], {}).items():
+    for name, value in SMALL.get(short_name(config.data.dataset), {}).items():
         set_field(config, name, value)
     return config
+
+
+def short_name(dataset: str) -> str:
+    """What `dataset` is called, however it is written: "cifar10" of "tfds=cifar10:3.0.2".
+
+    A folder's is "folder=PATH", whatever it holds.
+    """
+    if dataset.startswith("folder="):
+        return dataset
+    return re.split("[:/]", dataset.removeprefix("tfds="))[0]
 
 
 class Default(FieldReference):

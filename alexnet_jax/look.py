@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
@@ -233,12 +234,35 @@ def all_claims(found: list[dict[str, Any]]) -> str:
 
 def draw_beside_paper(summary: dict[str, Any]) -> "Drawing":
     """What was measured with its intervals, and where the paper has it."""
-    claim, found = summary["claim"], summary["comparisons"]
+    answers = claims.answers(summary)
+    rows = [max(1, len(answer["comparisons"])) for answer in answers]
+    height = sum(0.9 + 0.35 * count for count in rows)
+    figure = Drawing(figsize=(8, height), layout="constrained")
+    axes = figure.subplots(len(answers), height_ratios=rows, squeeze=False)[:, 0]
+    for axis, answer in zip(axes, answers, strict=True):
+        _draw_answer(axis, answer)
+    labelled: dict[str, Any] = {}
+    for axis in axes:
+        handles, labels = axis.get_legend_handles_labels()
+        labelled |= zip(labels, handles, strict=True)
+    figure.legend(
+        labelled.values(), labelled, fontsize=7, frameon=False, loc="outside right"
+    )
+    dataset, other = summary["dataset"], summary["claim"]["dataset"]
+    on = (
+        dataset
+        if words.same_dataset(dataset, other)
+        else f"{dataset} (the paper: {other})"
+    )
+    figure.suptitle(f"{summary['experiment']} on {on}", fontsize=9)
+    return figure
+
+
+def _draw_answer(axis: Axes, answer: dict[str, Any]) -> None:
+    """A claim's comparisons, a row each; above them what the paper says in words only."""
+    claim, found = answer["claim"], answer["comparisons"]
     ratio = claims.is_ratio(claim)
     scale, none = (1.0, 1.0) if ratio else (100.0, 0.0)
-    height = 0.9 + 0.35 * max(1, len(found))
-    figure = Drawing(figsize=(8, height), layout="constrained")
-    axis = figure.subplots()
     for row, each in enumerate(found):
         if each["mean"] is None:  # some never got there: at best a bound
             text = words.show_comparison(each, claim)
@@ -256,25 +280,14 @@ def draw_beside_paper(summary: dict[str, Any]) -> "Drawing":
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_formatter("{x:g}")
-    sign = " / " if ratio else " - "
-    names = [sign.join(each["compare"]) for each in found]
+    names = [words.show_pair(each, claim) for each in found]
     axis.set_yticks(range(len(found)), names, fontsize=8)
     axis.set_ylim(len(found) - 0.5, -0.5)
     unit = "ratio" if ratio else "difference in points"
     axis.set_xlabel(f"{claims.describe_metric(claim)}, {unit}", fontsize=8)
     axis.tick_params(axis="x", labelsize=8)
-    handles, labels = axis.get_legend_handles_labels()
-    once = dict(zip(labels, handles, strict=True))
-    figure.legend(once.values(), once, fontsize=7, frameon=False, loc="outside right")
-    dataset, other = summary["dataset"], claim["dataset"]
-    on = (
-        dataset
-        if words.same_dataset(dataset, other)
-        else f"{dataset} (the paper: {other})"
-    )
-    says = "" if isinstance(paper, (int, float)) else "; " + words.show_paper(claim)
-    axis.set_title(f"{summary['experiment']} on {on}{says}", fontsize=9)
-    return figure
+    if not isinstance(paper, (int, float)):
+        axis.set_title(words.show_paper(claim), fontsize=8)
 
 
 class Drawing(Figure):

@@ -1,18 +1,28 @@
 """Section 4.2: without dropout the network overfits.
 
-Dropout of half the units of fc6 and fc7, against none. The paper also says that dropout about
-doubles the iterations to convergence: the curves show it.
+Dropout of half the units of fc6 and fc7, against none. The main answer is the test error,
+which overfitting raises. The gap between test and training error stands beside it: the
+training error of the arm with dropout is measured with half its units gone, so its gap is
+too small, and the difference of gaps leans to the paper's side.
+
+The paper also says that dropout about doubles the iterations to convergence, without saying
+to what: here, to a training error that both arms come down to, 10% on digits, 20% on
+fashion_mnist, 30% on cifar10, 50% elsewhere (only the first two were run). It is the training
+error with dropout on, again, so a part of that ratio is no slower learning.
 
 On digits, fashion_mnist and cifar10 a narrow AlexNet on 64 pixels; `SMALL` in
 alexnet_jax/config.py says why.
 
 Run:    python -m alexnet_jax.main --config=configs/dropout.py              (digits)
         python -m alexnet_jax.main --config=configs/dropout.py:imagenet2012 (ImageNet)
-Expect: top-1 error, no dropout - dropout: above 0 in the paper, without a number. Not run
-        here on ImageNet; on digits see experiments/dropout/README.md
+Expect: top-1 error, and its gap over the training error, no dropout - dropout: above 0 in the
+        paper, without a number; epochs to that training error, dropout / no dropout: 2 in
+        the paper. Not run here on ImageNet; on digits see experiments/dropout/README.md
 """
 
-from alexnet_jax.config import base, narrow
+from alexnet_jax.config import base, narrow, short_name
+
+CONVERGED = {"digits": 0.1, "fashion_mnist": 0.2, "cifar10": 0.3}
 
 
 def get_config(dataset="digits"):
@@ -30,5 +40,15 @@ def get_config(dataset="digits"):
         "compare": ("no dropout", "dropout"),
         "paper": "higher",
         "dataset": "imagenet2012",
+        "also": (
+            {"metric": "overfitting_gap", "paper": "higher"},
+            {
+                "text": "Dropout roughly doubles the number of iterations to converge",
+                "metric": "epochs_to_train_error",
+                "threshold": CONVERGED.get(short_name(dataset), 0.5),
+                "compare": ("dropout", "no dropout"),
+                "paper": 2.0,
+            },
+        ),
     }
     return config

@@ -224,6 +224,52 @@ def test_a_claim_names_the_data_that_the_papers_number_is_of(path):
     assert claim["dataset"] == PAPERS_DATA[path.stem]
 
 
+# The numbers of the paper, per config: (metric, its number), main claim first.
+PAPERS_NUMBERS = {
+    "alexnet": [("top5_error", 0.182)],
+    "bias_initialization": [("epochs_to_train_error", "higher")],
+    "crops_and_flips": [("top1_error", "higher"), ("overfitting_gap", "higher")],
+    "depth": [("top1_error", 0.02)],
+    "dropout": [
+        ("top1_error", "higher"),
+        ("overfitting_gap", "higher"),
+        ("epochs_to_train_error", 2.0),  # "doubles the number of iterations"
+    ],
+    "ensemble": [("top1_error", 0.407 - 0.381), ("top5_error", 0.182 - 0.164)],
+    "lighting": [("top1_error", 0.01)],
+    "local_response_norm": [("top1_error", 0.014), ("top5_error", 0.012)],
+    "overlapping_pooling": [("top1_error", 0.004), ("top5_error", 0.003)],
+    "recipes": [("top1_error", None)],
+    "relu_vs_tanh": [("epochs_to_train_error", 6.0)],
+    "ten_views": [("top1_error", 0.390 - 0.375), ("top5_error", 0.183 - 0.170)],
+    "two_towers": [("top1_error", 0.017), ("top5_error", 0.012)],
+    "weight_decay": [("train_top1_error", "higher")],
+}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("dataset", ["digits", "imagenet2012"])
+def test_every_number_of_the_paper_is_compared(path, dataset):
+    found = claims.all_claims(load(path, dataset).claim)
+    expected = PAPERS_NUMBERS[path.stem]
+    assert [one["metric"] for one in found] == [metric for metric, _ in expected]
+    for one, (_, number) in zip(found, expected, strict=True):
+        known = isinstance(number, float)
+        assert one["paper"] == (pytest.approx(number) if known else number)
+
+
+def test_dropouts_iterations_are_those_of_the_slower_arm_over_the_faster():
+    claim = load(ROOT / "configs/dropout.py").claim
+    assert claims.all_claims(claim)[2]["compare"] == ("dropout", "no dropout")
+
+
+def test_crops_are_judged_without_the_flips_too():
+    """A mirrored digit is another sign: "both" is no fair arm there."""
+    found = claims.all_claims(load(ROOT / "configs/crops_and_flips.py").claim)
+    for claim in found:
+        assert ("none", "crops only") in claims.compared_pairs(claim)
+
+
 def test_pooling_with_and_without_overlap_gives_maps_of_the_same_sizes():
     """Section 3.4: 27, 13 and 6 pixels of the paper's 55, and those of the small data."""
     arms = load(ROOT / "configs/overlapping_pooling.py").arms.values()

@@ -89,6 +89,38 @@ def test_an_arm_without_a_single_row_leaves_the_others_drawn(drawn, tmp_path):
     assert [text.get_text() for text in legend.get_texts()] == ["tanh"]
 
 
+@pytest.mark.parametrize("metric", ["top1_error", "overfitting_gap"])
+def test_beside_test_errors_the_training_errors_are_thin(
+    drawn, tmp_path, monkeypatch, metric
+):
+    """So that a gap between them can be seen; the legend has one line for all arms."""
+    monkeypatch.setitem(CLAIM, "metric", metric)
+    outcomes = []
+    for arm, test in (("ReLU", 0.04), ("tanh", 0.06)):
+        one = outcome(arm, None, 0, [0.9, 0.02])
+        one.rows.extend(
+            {"kind": "eval", "step": i, "epoch": float(i), "top1_error": e}
+            | {"top5_error": 0.0}
+            for i, e in enumerate([0.9, 0.5, test])
+        )
+        outcomes.append(one)
+    figures.draw(summarize(outcomes, rates=None), outcomes, tmp_path)
+    (axes,) = drawn().axes
+    ends = {
+        (line.get_color(), line.get_linewidth()): line.get_ydata()[-1]
+        for line in axes.lines
+        if len(line.get_ydata())
+    }
+    assert ends == {
+        (figures.COLORS[0], 1.8): 0.04,
+        (figures.COLORS[0], 0.8): 0.02,
+        (figures.COLORS[1], 1.8): 0.06,
+        (figures.COLORS[1], 0.8): 0.02,
+    }
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend == ["ReLU", "tanh", "thin: training error"]
+
+
 def test_seeds_left_by_a_diverged_one_go_on_by_themselves(drawn, tmp_path):
     """The mean ends with it: of fewer seeds it would be another arm's."""
     outcomes = [

@@ -70,6 +70,32 @@ def test_the_page_has_a_row_a_comparison_and_needs_nothing_beside_it(two, tmp_pa
     assert "2 of 2" in row
 
 
+def test_what_the_paper_says_also_has_rows_of_its_own(two, tmp_path):
+    path = two[0] / "experiment.json"
+    held = json.loads(path.read_text())
+    held["config"]["claim"]["also"] = [
+        {"metric": "top5_error", "paper": 0.012, "text": "and <i>fewer</i>"}
+    ]
+    path.write_text(json.dumps(held))
+    printed = overview.write(two, tmp_path / "out")
+    rows = [line for line in printed.splitlines() if line.startswith("3.1")]
+    assert len(rows) == 3
+    assert re.search(r"top-5 error, tanh - ReLU +1\.2 points +0\.0 points", rows[1])
+    text = (tmp_path / "out/report.html").read_text()
+    assert "<strong>Also, top-5 error.</strong> and &lt;i&gt;fewer&lt;/i&gt;." in text
+    assert "**Also, top-5 error.**" in (tmp_path / "out/report.md").read_text()
+
+
+def test_answers_of_before_there_was_an_also_are_shown():
+    old = [
+        json.loads(path.read_text())
+        for path in sorted((ROOT / "experiments").glob("*/summary.json"))
+    ]
+    for summary in old:
+        summary.pop("also", None)
+    assert len(overview.table(old)) > len(old)
+
+
 def test_a_run_under_way_is_shown_as_far_as_it_is_and_a_cut_line_left_out(
     two, tmp_path
 ):

@@ -177,6 +177,27 @@ def test_an_arm_alone_is_reported_beside_the_papers_number(folder):
     assert "ReLU: top-1 error 5.0% [5.0%, 5.0%]. The paper: 40.0%." in printed
 
 
+def test_what_the_paper_says_also_is_printed_and_reported(folder):
+    experiment = json.loads((folder / "experiment.json").read_text())
+    experiment["config"]["claim"]["also"] = [
+        {"metric": "top5_error", "paper": 0.012, "text": "fewer top-5 errors"}
+    ]
+    (folder / "experiment.json").write_text(json.dumps(experiment))
+    printed = page.write(folder)
+    heading = next(line for line in printed.splitlines() if line.startswith("arm"))
+    assert "epochs to 25% training error  top-5 error" in heading
+    row = "top-5 error, tanh - ReLU"
+    assert any(
+        line.startswith(row) and "1.2 points" in line for line in printed.splitlines()
+    )
+    assert "Also, top-5 error: " in printed
+    text = (folder / "report.md").read_text()
+    assert "**Also, top-5 error.** fewer top-5 errors. " in text
+    (also,) = json.loads((folder / "summary.json").read_text())["also"]
+    assert also["arms"]["ReLU"]["mean"] == pytest.approx(0.1)
+    assert also["claim"]["paper"] == 0.012
+
+
 def test_tables_line_up():
     table = [["a", "bbb"], ["cccc", "d"]]
     assert page.plain(table) == "a     bbb\ncccc  d"

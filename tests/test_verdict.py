@@ -333,6 +333,146 @@ def test_a_claim_without_its_parts_is_refused():
         claims.check_claim(experiment(claim={})["config"])
 
 
+# --- what a claim says also -------------------------------------------------------
+
+
+def error_rows(train, top1, top5):
+    rates = {"top5_error": top5}
+    return [
+        {"kind": "train", "epoch": 1.0, "top1_error": train} | rates,
+        {"kind": "eval", "epoch": 1.0, "top1_error": top1} | rates,
+    ]
+
+
+# (train, top1, top5) of each seed: more top-5 errors with tanh, but fewer top-1.
+ERRORS = {
+    ("ReLU", 0.1): [(0.10, 0.40, 0.10), (0.12, 0.41, 0.11), (0.11, 0.39, 0.10)],
+    ("ReLU", 0.2): [(0.10, 0.50, 0.01), (0.10, 0.51, 0.01), (0.10, 0.49, 0.01)],
+    ("tanh", 0.1): [(0.30, 0.38, 0.15), (0.31, 0.39, 0.15), (0.32, 0.38, 0.16)],
+    ("tanh", 0.2): [(0.30, 0.48, 0.05), (0.30, 0.48, 0.05), (0.30, 0.48, 0.05)],
+}
+
+
+def of_errors(also, errors=ERRORS, seeds=3, **claim):
+    held = experiment(
+        seeds=seeds,
+        rates=(0.1, 0.2),
+        claim=CLAIM
+        | {"metric": "top1_error", "paper": 0.014, "dataset": "imagenet2012"}
+        | {"also": also}
+        | claim,
+    )
+    return verdict.summarize(
+        held,
+        [
+            Outcome(
+                Trial(arm, {"optimizer.learning_rate": rate}, seed),
+                "finished",
+                error_rows(*found),
+            )
+            for (arm, rate), rows in errors.items()
+            for seed, found in enumerate(rows)
+        ],
+    )
+
+
+def test_each_further_claim_has_its_values_its_number_and_its_verdict():
+    summary = of_errors([{"metric": "top5_error", "paper": 0.012}])
+    (main,) = summary["comparisons"]
+    assert main["mean"] == pytest.approx((-0.02 - 0.02 - 0.01) / 3)
+    assert main["standing"] == "opposite"
+    (also,) = summary["also"]
+    assert also["claim"] == {
+        **{key: CLAIM[key] for key in ("section", "text", "threshold", "compare")},
+        "metric": "top5_error",
+        "paper": 0.012,
+        "dataset": "imagenet2012",
+    }
+    assert also["arms"]["tanh"]["per_seed"] == [0.15, 0.15, 0.16]
+    (comparison,) = also["comparisons"]
+    expected = stats.ttest_rel([0.15, 0.15, 0.16], [0.10, 0.11, 0.10])
+    reach = expected.confidence_interval(0.95)
+    assert comparison["mean"] == pytest.approx(0.05)
+    assert (comparison["low"], comparison["high"]) == pytest.approx(
+        (reach.low, reach.high)
+    )
+    assert comparison["standing"] == "same direction, resolved"
+    assert also["verdict"].startswith("As the paper says")
+    assert "The paper: 1.2 points, outside that interval" in also["verdict"]
+    assert "not on the paper's imagenet2012" in also["verdict"]
+    assert "also" not in summary["claim"]
+
+
+def test_tuned_values_are_chosen_by_the_main_claim():
+    """At 0.2 both arms have fewer top-5 errors: that is not asked."""
+    (also,) = of_errors([{"metric": "top5_error", "paper": 0.012}])["also"]
+    assert also["arms"]["ReLU"]["per_seed"] == [0.10, 0.11, 0.10]
+
+
+def test_a_further_claim_may_compare_other_arms_and_another_way():
+    entry = {
+        "metric": "epochs_to_train_error",
+        "threshold": 0.2,
+        "paper": 2.0,
+        "compare": ["ReLU", "tanh"],
+        "dataset": "cifar10",
+    }
+    (also,) = of_errors([entry])["also"]
+    assert also["claim"]["threshold"] == 0.2
+    assert also["comparisons"][0]["missing_second"] == 3  # tanh stays above 20%
+    assert "epochs to 20% training error" in also["verdict"].lower()
+    assert "not on the paper's cifar10" in also["verdict"]
+
+
+def test_the_gap_is_the_last_test_error_less_the_last_training_error():
+    (also,) = of_errors([{"metric": "overfitting_gap", "paper": "lower"}])["also"]
+    assert also["arms"]["ReLU"]["per_seed"] == pytest.approx([0.30, 0.29, 0.28])
+    assert also["arms"]["tanh"]["per_seed"] == pytest.approx([0.08, 0.08, 0.06])
+    assert also["comparisons"][0]["mean"] == pytest.approx((-0.22 - 0.21 - 0.22) / 3)
+    assert also["comparisons"][0]["standing"] == "same direction, resolved"
+    summary = of_errors([], metric="overfitting_gap", paper=None)
+    assert summary["arms"]["ReLU"]["mean"] == pytest.approx(0.29)
+
+
+@pytest.mark.parametrize(
+    ("also", "words"),
+    [
+        ({"metric": "top5_error", "paper": 1}, r"further claims in \(\.\.\.,\)"),
+        (["top5_error"], r"also\[0\], is 'top5_error'"),
+        ([{"metric": "top5_error"}], r"also\[0\] \(top5_error\), lacks 'paper'"),
+        ([{"paper": 0.1}], r"also\[0\], lacks 'metric'"),
+        (
+            [
+                {"metric": "top5_error", "paper": 0.1},
+                {"metric": "loss", "paper": 0.1},
+            ],
+            r"also\[1\] \(loss\), has the metric 'loss'",
+        ),
+        (
+            [{"metric": "top5_error", "paper": 0.1, "compair": ["tanh", "ReLU"]}],
+            r"also\[0\] \(top5_error\), has 'compair'.*Did you mean 'compare'",
+        ),
+        (
+            [{"metric": "top5_error", "paper": 0.1, "compare": ["tanh", "Relu"]}],
+            r"also\[0\].*'Relu'.*Did you mean 'ReLU'",
+        ),
+        (
+            [{"metric": "epochs_to_train_error", "paper": 2.0, "threshold": 2}],
+            r"also\[0\].*'threshold'",
+        ),
+    ],
+)
+def test_a_further_claim_that_cannot_be_answered_is_named(also, words):
+    config = experiment(claim=CLAIM | {"also": also})["config"]
+    with pytest.raises(UserError, match=words):
+        claims.check_claim(config)
+
+
+def test_a_misspelt_part_of_a_claim_is_refused():
+    with pytest.raises(UserError, match=r"has 'treshold'.*'threshold'"):
+        claims.check_claim(experiment(claim=CLAIM | {"treshold": 0.3})["config"])
+
+
 def test_an_average_of_networks_stands_beside_the_mean_of_theirs():
     arms = {"one": {}, "two averaged": {"training.ensemble": 2}}
     claim = CLAIM | {"metric": "top1_error", "compare": ["one", "two averaged"]}

@@ -63,11 +63,18 @@ def _styles(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -> None:
-    """Error against epochs: each arm at its best, mean and range over the seeds."""
+    """Error against epochs: each arm at its best, mean and range over the seeds.
+
+    Beside test errors the training errors, thin: what lies between is overfitting.
+    """
     claim, styles = summary["claim"], _styles(summary)
     crosses = claims.is_ratio(claim)  # a threshold
     on_train = crosses or claim["metric"] == "train_top1_error"
-    kind, metric = ("train", "top1_error") if on_train else ("eval", claim["metric"])
+    metric = (
+        claim["metric"] if claim["metric"] in claims.OF_EVALUATION else "top1_error"
+    )
+    kind = "train" if on_train else "eval"
+    beside = False  # whether any thin curve is drawn
     for number, (arm, facts) in enumerate(summary["arms"].items()):
         own = [
             outcome
@@ -95,6 +102,14 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
             alpha=0.18,
             linewidth=0,
         )
+        if not on_train:
+            curves = [outcome.curve("train", metric) for outcome in own]
+            epochs, errors = _over_seeds(curves)
+            if len(epochs):  # an average of networks is not trained
+                beside = True
+                axes.plot(
+                    epochs, errors.mean(axis=0), linewidth=0.8, alpha=0.8, **styles[arm]
+                )
         if crosses and facts["mean"] is not None:
             axes.plot(
                 facts["mean"],
@@ -129,10 +144,16 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
         )
     axes.set(
         xlabel="epochs",
-        ylabel="training error" if on_train else claims.describe_metric(claim),
+        ylabel="training error" if on_train else claims.METRICS[metric],
         xlim=(0, None),
         ylim=(0, 1),
     )
+    if beside:
+        axes.plot([], [], color="0.3", linewidth=0.8, label="thin: training error")
+        # Training and test end within a few percent: a linear axis lays them on each
+        # other, and a logarithmic one has no place for an error of none.
+        axes.set_yscale("function", functions=(np.sqrt, np.square))
+        axes.set_yticks([0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.7, 1])
     axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
     best = "each arm at its best, " if _tuned_field(summary) else ""
     axes.set_title(

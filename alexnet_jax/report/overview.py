@@ -77,37 +77,41 @@ HEADINGS = ["section", "run", "compared", "paper", "here", "seeds", "verdict"]
 
 
 def table(summaries: list[dict[str, Any]]) -> page.Table:
-    """A row a comparison: the paper's number, and ours beside it."""
+    """A row a comparison, of the claim and of what it says also: the paper's number, and
+    ours beside it."""
     rows = [HEADINGS]
     for summary in summaries:
-        claim = summary["claim"]
-        paper = words.show_paper(claim).removeprefix("The paper: ").rstrip(".")
-        for each in summary["comparisons"]:
-            rows.append(
-                [
-                    str(claim["section"]),
-                    _name(summary),
-                    words.describe_comparison(claim, each),
-                    paper,
-                    _brief(each, claim),
-                    f"{each['n']} of {summary['seeds']}",
-                    each["standing"],
-                ]
-            )
-        for arm, facts in () if summary["comparisons"] else summary["arms"].items():
-            error = not claims.is_ratio(claim)
-            rows.append(
-                [
-                    str(claim["section"]),
-                    _name(summary),
-                    f"{claims.describe_metric(claim)}, {arm}",
-                    paper,
-                    words.show_interval(facts, error=error),
-                    f"{facts['n']} of {summary['seeds']}",
-                    "not compared",
-                ]
-            )
+        for answer in claims.answers(summary):
+            for cells in _rows(answer, summary["seeds"]):
+                section = str(answer["claim"]["section"])
+                rows.append([section, _name(summary), *cells])
     return rows
+
+
+def _rows(answer: dict[str, Any], seeds: int) -> list[list[str]]:
+    claim = answer["claim"]
+    paper = words.papers_part(claim)
+    if answer["comparisons"]:
+        return [
+            [
+                words.describe_comparison(claim, each),
+                paper,
+                _brief(each, claim),
+                f"{each['n']} of {seeds}",
+                each["standing"],
+            ]
+            for each in answer["comparisons"]
+        ]
+    return [
+        [
+            f"{claims.describe_metric(claim)}, {arm}",
+            paper,
+            words.show_interval(facts, claim),
+            f"{facts['n']} of {seeds}",
+            "not compared",
+        ]
+        for arm, facts in answer["arms"].items()
+    ]
 
 
 def _brief(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
@@ -147,9 +151,7 @@ def _markdown(runs: list[Read]) -> str:
     for number, run in enumerate(runs, start=1):
         parts += [
             f"## {run.name}",
-            f"Claim (section {run.summary['claim']['section']}): "
-            f"{run.summary['claim']['text']}.",
-            f"**Verdict.** {run.summary['verdict']}",
+            *page.claims_and_verdicts(run.summary),
             f"![learning curves](figure{number}.png)",
             *(page.markdown(table) for table in page.tables(run.summary)),
             f"`{run.experiment['command']}`, commit {_commit(run)}.",
@@ -183,13 +185,14 @@ def _html(runs: list[Read], pictures: list[bytes]) -> str:
         _html_table(table([run.summary for run in runs])),
     ]
     for run, picture in zip(runs, pictures, strict=True):
-        claim = run.summary["claim"]
         inline = base64.b64encode(picture).decode()
         alt = text(f"learning curves of {run.name}")
         body += [
             f"<h2>{text(run.name)}</h2>",
-            f"<p>Claim (section {text(str(claim['section']))}): {text(claim['text'])}.</p>",
-            f"<p><strong>Verdict.</strong> {text(run.summary['verdict'])}</p>",
+            *(
+                f"<p>{_bold(text(one))}</p>"
+                for one in page.claims_and_verdicts(run.summary)
+            ),
             f'<p><img alt="{alt}" src="data:image/svg+xml;base64,{inline}"></p>',
             *(_html_table(table) for table in page.tables(run.summary)),
             f"<p><code>{text(run.experiment['command'])}</code>, commit "
@@ -201,6 +204,15 @@ def _html(runs: list[Read], pictures: list[bytes]) -> str:
         f"<title>AlexNet: the paper's claims</title>\n<style>{STYLE}</style>\n</head>\n"
         "<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
     )
+
+
+def _bold(paragraph: str) -> str:
+    """Markdown's **heading** of a paragraph; stars of its text stay as they are."""
+    before, opened, rest = paragraph.partition("**")
+    heading, closed, text = rest.partition("**")
+    if before or not (opened and closed):
+        return paragraph
+    return f"<strong>{heading}</strong>{text}"
 
 
 def _html_table(table: page.Table) -> str:

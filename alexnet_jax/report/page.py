@@ -30,14 +30,16 @@ def write(folder: Path) -> str:
     figure = os.path.relpath(folder / "figure.png")
     if summary["bad_files"]:
         heading += f", {summary['bad_files']:,} bad files left out"
-    return f"{heading}\n\n{shown}\n\nVerdict: {summary['verdict']}\n\nFigure: {figure}"
+    verdicts = [f"Verdict: {summary['verdict']}"]
+    verdicts += [f"Also, {_subject(one)}: {one['verdict']}" for one in summary["also"]]
+    return "\n\n".join([heading, shown, *verdicts, f"Figure: {figure}"])
 
 
 def report(
     experiment: dict[str, Any], summary: dict[str, Any], outcomes: list[Outcome]
 ) -> str:
     """The page: claim, verdict, figure, tables, and what they were measured with."""
-    claim, data = summary["claim"], experiment["data"][0]
+    data = experiment["data"][0]
     commit = experiment["git"]["commit"] or "unknown"
     dirty = " with uncommitted changes" if experiment["git"]["dirty"] else ""
     versions = ", ".join(f"{k} {v}" for k, v in experiment["versions"].items())
@@ -45,8 +47,7 @@ def report(
     shown = "\n\n".join(markdown(table) for table in tables(summary))
     lines = [
         f"# {summary['experiment']} on {summary['dataset']}",
-        f"Claim (section {claim['section']}): {claim['text']}.",
-        f"**Verdict.** {summary['verdict']}",
+        *claims_and_verdicts(summary),
         "![learning curves](figure.png)",
         shown,
         "Each arm's values are those of the tuned value that served it best: reached by "
@@ -71,6 +72,24 @@ def report(
         f"{len(experiment['continued'])} times with other code or devices",
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def claims_and_verdicts(summary: dict[str, Any]) -> list[str]:
+    """Paragraphs: the claim, its verdict, and those of what it says also."""
+    claim = summary["claim"]
+    found = [
+        f"Claim (section {claim['section']}): {claim['text']}.",
+        f"**Verdict.** {summary['verdict']}",
+    ]
+    for one in summary.get("also", ()):
+        text = one["claim"]["text"]
+        own = f" {text}." if text != claim["text"] else ""
+        found.append(f"**Also, {_subject(one)}.**{own} {one['verdict']}")
+    return found
+
+
+def _subject(answer: dict[str, Any]) -> str:
+    return claims.describe_metric(answer["claim"])
 
 
 def _warnings(outcomes: list[Outcome]) -> list[str]:
@@ -117,7 +136,7 @@ def _recipes(experiment: dict[str, Any]) -> str:
 def tables(summary: dict[str, Any]) -> list[Table]:
     """Of the arms, of several comparisons, of equal tuned values."""
     found = [_arms(summary)]
-    if len(summary["comparisons"]) > 1:
+    if sum(len(one["comparisons"]) for one in claims.answers(summary)) > 1:
         found.append(_comparisons(summary))
     if summary["at_equal_tuned_values"]:
         found.append(_tuned_values(summary))
@@ -125,30 +144,32 @@ def tables(summary: dict[str, Any]) -> list[Table]:
 
 
 def _arms(summary: dict[str, Any]) -> Table:
-    """A row an arm, at its best tuned value."""
-    claim = summary["claim"]
-    first = next(iter(summary["arms"].values()))
-    fields = list(first["tuned"])
+    """A row an arm, at its best tuned value: what is claimed, then the other errors."""
+    # Several claims may be of one metric, and compare other arms.
+    measured = {_subject(one): one for one in claims.answers(summary)}
+    fields = list(next(iter(summary["arms"].values()))["tuned"])
     others = [
         metric
         for metric in ("train_top1_error", "top1_error", "top5_error")
-        if metric != claim["metric"]
+        if claims.METRICS[metric] not in measured
     ]
     rows = [
         [
             "arm",
             *(_words(field) for field in fields),
-            claims.describe_metric(claim),
+            *measured,
             *(claims.METRICS[metric] for metric in others),
         ]
     ]
     for arm, facts in summary["arms"].items():
-        error = not claims.is_ratio(claim)
         rows.append(
             [
                 arm,
                 *(f"{facts['tuned'][field]:g}" for field in fields),
-                words.show_interval(facts, error=error),
+                *(
+                    words.show_interval(one["arms"][arm], one["claim"])
+                    for one in measured.values()
+                ),
                 *(_percent(facts[f"final_{metric}"]) for metric in others),
             ]
         )
@@ -156,22 +177,24 @@ def _arms(summary: dict[str, Any]) -> Table:
 
 
 def _comparisons(summary: dict[str, Any]) -> Table:
-    """A row a pair of arms, where a claim compares several."""
-    claim = summary["claim"]
-    rows = [[claims.describe_metric(claim), "difference", "beside the paper"]]
-    if claims.is_ratio(claim):
-        rows[0][1] = "ratio"
-    for each in summary["comparisons"]:
-        sign = " / " if claims.is_ratio(claim) else " - "
-        shown = words.show_comparison(each, claim)
-        rows.append([sign.join(each["compare"]), shown, each["standing"]])
+    """A row a pair of arms and metric, where a claim compares several."""
+    rows = [["compared", "here", "the paper", "beside the paper"]]
+    for one in claims.answers(summary):
+        for each in one["comparisons"]:
+            rows.append(
+                [
+                    words.describe_comparison(one["claim"], each),
+                    words.show_comparison(each, one["claim"]),
+                    words.papers_part(one["claim"]),
+                    each["standing"],
+                ]
+            )
     return rows
 
 
 def _tuned_values(summary: dict[str, Any]) -> Table:
     """A row a tuned value: both arms there, and their comparison."""
     claim = summary["claim"]
-    error = not claims.is_ratio(claim)
     (main,) = summary["comparisons"]
     first, second = main["compare"]
     rows = [["at equal", second, first, words.describe_comparison(claim, main)]]
@@ -180,7 +203,7 @@ def _tuned_values(summary: dict[str, Any]) -> Table:
         for arm in (second, first):
             facts = summary["arms"][arm]["by_tuned"][setting]
             diverged = f", {facts['diverged']} diverged" if facts["diverged"] else ""
-            row.append(words.show_interval(facts, error=error) + diverged)
+            row.append(words.show_interval(facts, claim) + diverged)
         shown = words.show_comparison({"compare": main["compare"]} | comparison, claim)
         rows.append([*row, shown])
     return rows

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from alexnet_jax.config import networks_of
 from alexnet_jax.report import words
 from alexnet_jax.report.claims import (
     DIRECTIONS,
+    OF_EVALUATION,
+    all_claims,
     check_claim,
     compared_pairs,
     is_ratio,
@@ -68,116 +71,156 @@ def crossing(curve: Sequence[tuple[float, float]], threshold: float) -> float | 
     return None
 
 
-def measured(outcome: Outcome, claim: dict[str, Any]) -> float | None:
-    """The claim's metric of one trial; None if it diverged or never got there."""
-    if claim["metric"] == "epochs_to_train_error":
+def measured(outcome: Outcome, claim: Mapping[str, Any]) -> float | None:
+    """The claim's metric of one trial; None if it diverged or never got there.
+
+    The gap, last test error less last training error, shows how far a network overfits. A
+    training error is the mean over the last record's steps, on augmented images and with
+    dropout on: it is too high, and of one network the gap too small. Between arms of which
+    one has more of these than the other, a part of the difference is theirs, and no
+    overfitting: such arms want their test errors compared beside it.
+    """
+    if is_ratio(claim):
         return crossing(outcome.curve("train", "top1_error"), claim["threshold"])
     if claim["metric"] == "train_top1_error":
         return outcome.final("train", "top1_error")
+    if claim["metric"] == "overfitting_gap":
+        test = outcome.final("eval", "top1_error")
+        train = outcome.final("train", "top1_error")
+        return None if test is None or train is None else test - train
     return outcome.final("eval", claim["metric"])
+
+
+class Measures:
+    """A claim's metric of every trial of an experiment, by arm and by tuned values."""
+
+    def __init__(
+        self,
+        experiment: dict[str, Any],
+        outcomes: list[Outcome],
+        claim: dict[str, Any],
+    ) -> None:
+        self.claim, self.config = claim, experiment["config"]
+        self.trials: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
+        for outcome in sorted(outcomes, key=lambda one: one.trial.seed):
+            self.trials[outcome.trial.arm, outcome.trial.tuned_name].append(outcome)
+        # Of how many images a test error is the share.
+        self.tested = min(
+            one.get("validation_examples", 0) for one in experiment["data"]
+        )
+        # Where the curves end: whoever is not there by then takes longer.
+        self.limit = min(
+            (
+                outcome.curve("train", "top1_error")[-1][0]
+                for outcome in outcomes
+                if outcome.status == "finished"
+                and networks_of(self.config, outcome.trial.arm) == 1
+            ),
+            default=math.inf,
+        )
+
+    def per_seed(self, arm: str, setting: str) -> list[float | None]:
+        return [measured(outcome, self.claim) for outcome in self.trials[arm, setting]]
+
+    def arm(self, arm: str, setting: str) -> dict[str, Any]:
+        """Mean and interval over seeds, and why seeds have no value to average."""
+        ends = [outcome.status for outcome in self.trials[arm, setting]]
+        return _arm(self.per_seed(arm, setting)) | {
+            "diverged": ends.count("diverged"),
+            "unfinished": ends.count("unfinished"),
+        }
+
+    def compared(self, first: str, second: str, *settings: str) -> dict[str, Any]:
+        """Two arms, each at its setting, or both at one."""
+        # An average of networks has one value for several seeds: beside it stands the
+        # mean of theirs.
+        networks = [networks_of(self.config, arm) for arm in (first, second)]
+        sides = [(first, settings[0]), (second, settings[-1])]
+        values = [
+            _grouped(self.per_seed(*side), max(networks) // own)
+            for side, own in zip(sides, networks, strict=True)
+        ]
+        at_work = any(
+            outcome.status == "unfinished"
+            for side in sides
+            for outcome in self.trials[side]
+        )
+        found = compare(
+            list(zip(*values, strict=True)),
+            ratio=is_ratio(self.claim),
+            limit=None if at_work else self.limit,
+            counted=self.tested if self.claim["metric"] in OF_EVALUATION else 0,
+        )
+        return found | {"seeds_each": max(networks)}
+
+    def comparisons(self, chosen: dict[str, str]) -> list[dict[str, Any]]:
+        """Every pair of the claim, each arm at its chosen setting."""
+        found = []
+        for first, second in compared_pairs(self.claim):
+            facts = self.compared(first, second, chosen[first], chosen[second])
+            standing = {"standing": direction(facts, self.claim["paper"])}
+            found.append({"compare": (first, second)} | facts | standing)
+        return found
 
 
 def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, Any]:
     """The content of summary.json.
+
+    Each arm's tuned values are chosen by the claim's own metric; what it says `also` is
+    measured there.
 
     Raises:
       UserError: if the claim names a metric or an arm that there is not.
     """
     config, claim = experiment["config"], experiment["config"]["claim"]
     check_claim(config)
-    values = {
-        (outcome.trial.arm, outcome.trial.tuned_name, outcome.trial.seed): measured(
-            outcome, claim
-        )
-        for outcome in outcomes
-    }
-    settings = list(dict.fromkeys(outcome.trial.tuned_name for outcome in outcomes))
+    main, *others = [Measures(experiment, outcomes, each) for each in all_claims(claim)]
     tuned = {outcome.trial.tuned_name: outcome.trial.tuned for outcome in outcomes}
-
-    def per_seed(arm: str, setting: str) -> list[float | None]:
-        seeds = range(config["seeds"] // networks_of(config, arm))
-        return [values[arm, setting, seed] for seed in seeds]
-
+    settings = list(tuned)
     chosen = {
-        arm: min(settings, key=lambda setting: _rank(per_seed(arm, setting)))
+        arm: min(settings, key=lambda setting: _rank(main.per_seed(arm, setting)))
         for arm in config["arms"]
     }
     arms = {
         arm: {
             "tuned": tuned[setting],
             "at_edge": _at_edge(tuned[setting], values_of(config["tuned"])),
-            **_arm(per_seed(arm, setting)),
-            **_final_errors(outcomes, arm, setting),
-            "by_tuned": {
-                other: _arm(per_seed(arm, other)) | _ends(outcomes, arm, other)
-                for other in settings
-            },
+            **main.arm(arm, setting),
+            **_final_errors(main.trials[arm, setting]),
+            "by_tuned": {other: main.arm(arm, other) for other in settings},
         }
         for arm, setting in chosen.items()
     }
     pairs = compared_pairs(claim)
-    # Of how many images an error is the share.
-    counted = 0
-    if claim["metric"] in ("top1_error", "top5_error"):
-        counted = min(one.get("validation_examples", 0) for one in experiment["data"])
-    limit = min(
-        (
-            outcome.curve("train", "top1_error")[-1][0]
-            for outcome in outcomes
-            if outcome.status == "finished"
-            and networks_of(config, outcome.trial.arm) == 1
-        ),
-        default=math.inf,
-    )
-
-    def compared(first: str, second: str, *settings: str) -> dict[str, Any]:
-        # An average of networks has one value for several seeds: beside it stands the
-        # mean of theirs.
-        networks = [networks_of(config, arm) for arm in (first, second)]
-        values = zip(
-            _grouped(per_seed(first, settings[0]), max(networks) // networks[0]),
-            _grouped(per_seed(second, settings[-1]), max(networks) // networks[1]),
-            strict=True,
-        )
-        at_work = any(
-            outcome.status == "unfinished"
-            for outcome in outcomes
-            if (outcome.trial.arm, outcome.trial.tuned_name)
-            in ((first, settings[0]), (second, settings[-1]))
-        )
-        reach = None if at_work else limit
-        found = compare(
-            list(values), ratio=is_ratio(claim), limit=reach, counted=counted
-        )
-        return found | {"seeds_each": max(networks)}
-
-    comparisons = []
-    for first, second in pairs:
-        found = compared(first, second, chosen[first], chosen[second])
-        standing = direction(found, claim["paper"])
-        comparisons.append(
-            {"compare": (first, second)} | found | {"standing": standing}
-        )
     at_equal = {}
     if len(pairs) == 1 and len(settings) > 1:
-        at_equal = {setting: compared(*pairs[0], setting) for setting in settings}
-    dataset = experiment["data"][0]["name"]
+        at_equal = {setting: main.compared(*pairs[0], setting) for setting in settings}
     prepared = [one.get("prepared") or {"bad_files": 0} for one in experiment["data"]]
     summary = {
         "experiment": config["experiment"],
-        "dataset": dataset,
+        "dataset": experiment["data"][0]["name"],
         "bad_files": max(one["bad_files"] for one in prepared),
-        "claim": claim,
+        "claim": main.claim,
         "seeds": config["seeds"],
         "arms": arms,
-        "comparisons": comparisons,
+        "comparisons": main.comparisons(chosen),
         "at_equal_tuned_values": at_equal,
         "unfinished_trials": sum(
             outcome.status == "unfinished" for outcome in outcomes
         ),
         "diverged_trials": sum(outcome.status == "diverged" for outcome in outcomes),
     }
-    return summary | {"verdict": words.verdict(summary)}
+    also = [
+        {
+            "claim": other.claim,
+            "arms": {arm: other.arm(arm, setting) for arm, setting in chosen.items()},
+            "comparisons": other.comparisons(chosen),
+        }
+        for other in others
+    ]
+    for answer in also:
+        answer["verdict"] = words.also_verdict(summary | answer)
+    return summary | {"also": also, "verdict": words.verdict(summary)}
 
 
 def _grouped(per_seed: list[float | None], size: int) -> list[float | None]:
@@ -218,22 +261,8 @@ def _arm(per_seed: list[float | None]) -> dict[str, Any]:
     }
 
 
-def _ends(outcomes: list[Outcome], arm: str, setting: str) -> dict[str, int]:
-    ends = [
-        outcome.status
-        for outcome in outcomes
-        if (outcome.trial.arm, outcome.trial.tuned_name) == (arm, setting)
-    ]
-    return {"diverged": ends.count("diverged"), "unfinished": ends.count("unfinished")}
-
-
-def _final_errors(outcomes: list[Outcome], arm: str, setting: str) -> dict[str, Any]:
+def _final_errors(own: list[Outcome]) -> dict[str, Any]:
     """Means over seeds of the last train and eval rows; None if a trial lacks them."""
-    own = [
-        outcome
-        for outcome in outcomes
-        if (outcome.trial.arm, outcome.trial.tuned_name) == (arm, setting)
-    ]
 
     def mean(kind: str, metric: str) -> float | None:
         finals = [outcome.final(kind, metric) for outcome in own]

@@ -34,55 +34,67 @@ SENTENCES = {
 
 def verdict(summary: dict[str, Any]) -> str:
     """The answer in words, chosen by rule from the summary's numbers."""
-    claim, comparisons = summary["claim"], summary["comparisons"]
     parts = []
     if summary["unfinished_trials"]:
         parts.append(
             f"{summary['unfinished_trials']} trials have not run to their end."
         )
-    if not comparisons:
-        for arm, facts in summary["arms"].items():
-            shown = show_interval(facts, error=not is_ratio(claim))
-            parts.append(f"{arm}: {describe_metric(claim)} {shown}.")
-        parts.append(show_paper(claim))
-    elif len(comparisons) == 1:
-        (comparison,) = comparisons
-        parts.append(SENTENCES[comparison["standing"]])
-        compared = describe_comparison(claim, comparison)
-        parts.append(
-            f"{compared[0].upper()}{compared[1:]}: {show_comparison(comparison, claim)}."
-        )
-        parts.append(_beside_paper(comparison, claim))
-    else:
-        for standing in dict.fromkeys(each["standing"] for each in comparisons):
-            alike = [
-                " - ".join(each["compare"])
-                + (
-                    ""
-                    if each["mean"] is None
-                    else f" ({show_value(each['mean'], claim)})"
-                )
-                for each in comparisons
-                if each["standing"] == standing
-            ]
-            parts.append(f"{SENTENCES[standing]} So stand {', '.join(alike)}.")
-        parts.append(show_paper(claim))
-        parts.append("Each interval is of 95% by itself, not all of them together.")
+    parts += _findings(summary)
     if summary["diverged_trials"]:
         parts.append(f"{summary['diverged_trials']} trials diverged.")
-    compared_arms = {arm for each in comparisons for arm in each["compare"]}
+    compared_arms = {arm for each in summary["comparisons"] for arm in each["compare"]}
     edges = [arm for arm in summary["arms"] if summary["arms"][arm]["at_edge"]]
     edges = [arm for arm in edges if arm in compared_arms]
     if edges:
         parts.append(
             f"The best value of {' and '.join(edges)} is at the edge of those tried."
         )
-    if not same_dataset(summary["dataset"], claim["dataset"]):
-        parts.append(
-            f"Measured on {summary['dataset']}, not on the paper's {claim['dataset']}: it "
-            "neither confirms nor refutes the paper."
-        )
-    return " ".join(parts)
+    return " ".join([*parts, *_of_other_data(summary)])
+
+
+def also_verdict(answer: dict[str, Any]) -> str:
+    """The same of what a claim says `also`: what is no part of it stands in the main."""
+    return " ".join([*_findings(answer), *_of_other_data(answer)])
+
+
+def _findings(answer: dict[str, Any]) -> list[str]:
+    """How the claim's comparisons stand; without any, the arms' values."""
+    claim, comparisons = answer["claim"], answer["comparisons"]
+    if not comparisons:
+        arms = [
+            f"{arm}: {describe_metric(claim)} {show_interval(facts, claim)}."
+            for arm, facts in answer["arms"].items()
+        ]
+        return [*arms, show_paper(claim)]
+    if len(comparisons) == 1:
+        (comparison,) = comparisons
+        compared = describe_comparison(claim, comparison)
+        return [
+            SENTENCES[comparison["standing"]],
+            f"{compared[0].upper()}{compared[1:]}: {show_comparison(comparison, claim)}.",
+            _beside_paper(comparison, claim),
+        ]
+    parts = []
+    for standing in dict.fromkeys(each["standing"] for each in comparisons):
+        alike = [
+            show_pair(each, claim)
+            + ("" if each["mean"] is None else f" ({show_value(each['mean'], claim)})")
+            for each in comparisons
+            if each["standing"] == standing
+        ]
+        parts.append(f"{SENTENCES[standing]} So stand {', '.join(alike)}.")
+    together = "Each interval is of 95% by itself, not all of them together."
+    return [*parts, show_paper(claim), together]
+
+
+def _of_other_data(answer: dict[str, Any]) -> list[str]:
+    here, there = answer["dataset"], answer["claim"]["dataset"]
+    if same_dataset(here, there):
+        return []
+    return [
+        f"Measured on {here}, not on the paper's {there}: it neither confirms nor refutes "
+        "the paper."
+    ]
 
 
 def show_paper(claim: Mapping[str, Any]) -> str:
@@ -93,6 +105,11 @@ def show_paper(claim: Mapping[str, Any]) -> str:
     if isinstance(paper, str):
         return f"The paper: {paper}, without a number."
     return f"The paper: {show_value(paper, claim)}."
+
+
+def papers_part(claim: Mapping[str, Any]) -> str:
+    """The same in a cell of a table."""
+    return show_paper(claim).removeprefix("The paper: ").rstrip(".")
 
 
 def _beside_paper(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
@@ -110,10 +127,11 @@ def same_dataset(measured_on: str, paper: str) -> bool:
 
 
 def describe_comparison(claim: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
-    first, second = comparison["compare"]
-    return (
-        f"{describe_metric(claim)}, {first} {'/' if is_ratio(claim) else '-'} {second}"
-    )
+    return f"{describe_metric(claim)}, {show_pair(comparison, claim)}"
+
+
+def show_pair(comparison: Mapping[str, Any], claim: Mapping[str, Any]) -> str:
+    return (" / " if is_ratio(claim) else " - ").join(comparison["compare"])
 
 
 def show_value(value: float, claim: Mapping[str, Any]) -> str:
@@ -128,8 +146,9 @@ def _tenths(value: float) -> str:
     return f"{round(value, 1) + 0.0:.1f}"
 
 
-def show_interval(facts: dict[str, Any], *, error: bool) -> str:
+def show_interval(facts: dict[str, Any], claim: Mapping[str, Any]) -> str:
     """ "1.4 [1.2, 1.6]", in percent if an error; what is missing, where it is."""
+    error = not is_ratio(claim)
     missing, seeds = facts["without_value"], len(facts["per_seed"])
     if facts["mean"] is None:
         return f"not reached by {missing} of {seeds} seeds"
