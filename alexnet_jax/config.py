@@ -74,6 +74,9 @@ SMALL: dict[str, dict[str, Any]] = {
         "data.random_flip": False,  # a mirrored digit is another sign
         "model.width": 0.125,
         "training.batch_size": 32,
+        # Four crops and reflections a batch, as in the batches of 128 of 2012: shared by 32,
+        # a batch would have a single one.
+        "data.crop_sharing": 8,
         "training.num_epochs": 20.0,
         "training.record_every_epochs": 0.5,
         "optimizer.drop_epochs": (15.0,),
@@ -95,11 +98,23 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
+# Of `SMALL`, what goes with one recipe only: the others share no crops.
+_OF_DEFAULT_RECIPE = ("data.crop_sharing",)
+
+
 def narrow(config: ConfigDict) -> ConfigDict:
     """`config` with AlexNet cut to its data, where these are of `SMALL`; else as it is."""
     for name, value in SMALL.get(short_name(config.data.dataset), {}).items():
         set_field(config, name, value)
+        held = _reference(config, name)
+        if isinstance(held, Default):
+            held.narrowed = True
     return config
+
+
+def _reference(config: ConfigDict, name: str) -> FieldReference:
+    section, _, field = name.partition(".")
+    return config[section].get_ref(field)
 
 
 def short_name(dataset: str) -> str:
@@ -115,18 +130,17 @@ def short_name(dataset: str) -> str:
 class Default(FieldReference):
     """A field that still has its recipe's value, until something is assigned to it.
 
-    Then it holds whatever the recipe: also if what was assigned is the same.
+    Then it holds whatever the recipe: also if what was assigned is the same. `narrowed`
+    says that `narrow` did that, and nothing since.
     """
-
-    assigned: bool
 
     def __init__(self, value: Any) -> None:
         super().__init__(value)
-        object.__setattr__(self, "assigned", False)
+        self.assigned = self.narrowed = False
 
     def set(self, value: Any, type_safe: bool = True) -> None:
         super().set(value, type_safe)
-        object.__setattr__(self, "assigned", True)
+        self.assigned, self.narrowed = True, False
 
 
 def assigned_fields(config: ConfigDict) -> set[str]:
@@ -139,8 +153,7 @@ def assigned_fields(config: ConfigDict) -> set[str]:
     given |= NETWORKS.get(config.model.name, {})
     found = set()
     for name in CHOICES:
-        section, _, field = name.partition(".")
-        value = config[section].get_ref(field)
+        value = _reference(config, name)
         known = isinstance(value, Default)
         if value.assigned if known else value.get() != given[name]:
             found.add(name)
@@ -301,6 +314,7 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
       UserError: naming the first field that is wrong, and what it may be.
     """
     assigned = assigned_fields(config) | set(overrides)
+    narrowed = _narrowed(config) - set(overrides)
     config = config.copy_and_resolve_references()
     if not config.arms:
         config.arms = {config.experiment: {}}
@@ -325,7 +339,10 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
             config=config,
         )
     set_in_arms = {arm: tuple(chosen) for arm, chosen in config.arms.items()}
-    _take_recipes(config, assigned | set(tuned))
+    with_default = {
+        name: get_field(config, name) for name in narrowed & set(_OF_DEFAULT_RECIPE)
+    }
+    _take_recipes(config, (assigned | set(tuned)) - set(with_default), with_default)
 
     of_arms = {arm: _with(config, chosen) for arm, chosen in config.arms.items()}
     for one, other in itertools.combinations(of_arms, 2):
@@ -343,7 +360,8 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     for arm, names in set_in_arms.items():
         for name in names:
             checks.has_effect(f"Arm '{arm}': {name}", name, [of_arms[arm]])
-    for name in sorted(assigned | set(tuned)):
+    # What `narrow` has set is no mistake of a file that then does without it.
+    for name in sorted((assigned - narrowed) | set(tuned)):
         values: list[Mapping[str, Any]] = list(of_arms.values())
         if name not in overrides and name not in tuned:
             # What a file says of its schedule, say, is no mistake where the command line
@@ -354,12 +372,28 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     return config.lock()
 
 
-def _take_recipes(config: ConfigDict, kept: set[str]) -> None:
+def _narrowed(config: ConfigDict) -> set[str]:
+    """The recipe's choices that `narrow` has set, and nothing since."""
+    held = {name: _reference(config, name) for name in CHOICES}
+    return {
+        n for n, value in held.items() if isinstance(value, Default) and value.narrowed
+    }
+
+
+def _take_recipes(
+    config: ConfigDict, kept: set[str], with_default: Mapping[str, Any]
+) -> None:
     """Puts the choices of the recipes named in place of the default recipe's.
 
     But for the fields in `kept`, which somebody has assigned. An arm that names a recipe
-    gets its other choices as overrides.
+    gets its other choices as overrides. The default recipe's own are those of
+    `with_default`, where it holds any.
     """
+
+    def of(recipe: str, name: str) -> Any:
+        default = recipe == recipes.DEFAULT and name in with_default
+        return with_default[name] if default else CHOICES[name].of(recipe)
+
     checks.recipe(config.recipe, config.model.name)
     for chosen in config.arms.values():
         checks.recipe(
@@ -368,15 +402,15 @@ def _take_recipes(config: ConfigDict, kept: set[str]) -> None:
         )
     if config.model.name == "four_layer":
         return
-    taken = {name: choice for name, choice in CHOICES.items() if name not in kept}
-    for name, choice in taken.items():
-        set_field(config, name, choice.of(config.recipe))
+    taken = [name for name in CHOICES if name not in kept]
+    for name in taken:
+        set_field(config, name, of(config.recipe, name))
     config.arms = {
         arm: {
-            name: choice.of(chosen["recipe"])
-            for name, choice in taken.items()
+            name: of(chosen["recipe"], name)
+            for name in taken
             if "recipe" in chosen
-            and choice.of(chosen["recipe"]) != get_field(config, name)
+            and of(chosen["recipe"], name) != get_field(config, name)
         }
         | dict(chosen)
         for arm, chosen in config.arms.items()

@@ -300,6 +300,43 @@ def test_one_tower_has_98_percent_of_the_parameters():
     assert counts == {"two towers": 60_965_224, "one tower": 59_798_312}
 
 
+# --- small data -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dataset", ["digits", "fashion_mnist", "cifar10", "tfds=x"])
+def test_a_batch_has_four_crops_and_reflections_as_in_2012(dataset):
+    """Batches of 128, shared by 32 images each."""
+    config = finish(load(ROOT / "configs/alexnet.py", dataset), {})
+    assert config.training.batch_size == 4 * config.data.crop_sharing
+
+
+def test_recipes_that_share_no_crops_share_none_on_small_data():
+    config = finish(load(ROOT / "configs/recipes.py"), {})
+    found = {
+        arm: chosen.get("data.crop_sharing", config.data.crop_sharing)
+        for arm, chosen in config.arms.items()
+    }
+    assert found == {"source2012": 8, "paper": 1, "caffe": 1, "torchvision": 1}
+    alone = load(ROOT / "configs/alexnet.py")
+    assert overridden(alone, "recipe", "paper").data.crop_sharing == 1
+    alone = load(ROOT / "configs/alexnet.py")
+    assert overridden(alone, "data.crop_sharing", 2).data.crop_sharing == 2
+
+
+def test_a_file_may_do_without_what_small_data_are_given():
+    """No crops, hence no sharing; a cosine, hence no drops: `narrow` set both."""
+    config = configuration.narrow(base("digits"))
+    config.data.random_crop = False
+    config.optimizer.schedule = "cosine"
+    config.optimizer.conv1_drop_epochs = ()
+    with pytest.raises(UserError, match=r"conv1_drop_epochs=.* has no effect"):
+        finish(config, {})  # that one it has set itself
+    config = configuration.narrow(base("digits"))
+    config.data.random_crop = False
+    config.optimizer.schedule = "cosine"
+    finish(config, {})
+
+
 # --- trials -----------------------------------------------------------------------
 
 
