@@ -19,7 +19,14 @@ from alexnet_jax.report import claims
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
-DATASETS = ["digits", "cifar10", "tfds=x", "folder=/x"]
+DATASETS = [
+    "digits",
+    "fashion_mnist",
+    "cifar10",
+    "imagenet2012",
+    "tfds=x",
+    "folder=/x",
+]
 
 
 def load(path, *dataset):
@@ -268,6 +275,14 @@ def test_crops_are_judged_without_the_flips_too():
     found = claims.all_claims(load(ROOT / "configs/crops_and_flips.py").claim)
     for claim in found:
         assert ("none", "crops only") in claims.compared_pairs(claim)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_trial_leaves_a_last_checkpoint(path, dataset):
+    """Its notebook shows what the network has learned."""
+    config = load(path, dataset)
+    assert config.training.checkpoint_every_epochs > 0
 
 
 def test_pooling_with_and_without_overlap_gives_maps_of_the_same_sizes():

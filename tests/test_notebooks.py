@@ -37,7 +37,6 @@ def small(name):
         "training.num_epochs": 2 * 16 / 1438,
         "training.record_every_epochs": 16 / 1438,
         "training.evaluate_every_epochs": 1.0,
-        "training.checkpoint_every_epochs": 1000.0,
     }
     if name == "depth":  # seven compilations: three tell as much of the notebook
         pairs = config.claim["compare"][:2]

@@ -262,6 +262,38 @@ def test_each_arm_is_compared_at_its_own_best_value():
     assert "not on the paper's cifar10" in summary["verdict"]
 
 
+def test_a_best_value_beside_one_that_nobody_reaches_is_said():
+    """The grid stops at a cliff: what is best between is not known."""
+    reached = {
+        ("ReLU", 0.1): [3.0, 3.1],
+        ("ReLU", 0.2): [1.0, 1.1],
+        ("ReLU", 0.4): [None, None],
+        ("tanh", 0.1): [9.0, 9.0],
+        ("tanh", 0.2): [4.0, 4.5],
+        ("tanh", 0.4): [None, 5.0],  # one gets there: no cliff
+    }
+    summary = verdict.summarize(experiment(), outcomes(reached))
+    found = {arm: facts["beside_cliff"] for arm, facts in summary["arms"].items()}
+    assert found == {"ReLU": {"optimizer.learning_rate": [0.4]}, "tanh": {}}
+    words = (
+        "Beside ReLU's best learning rate, 0.2, lies a cliff: no seed gets there at 0.4"
+    )
+    assert words in summary["verdict"]
+    assert "Beside tanh" not in summary["verdict"]
+
+
+def test_values_further_than_the_next_are_no_cliff():
+    reached = {
+        ("ReLU", 0.1): [1.0, 1.1],
+        ("ReLU", 0.2): [3.0, 3.1],
+        ("ReLU", 0.4): [None, None],
+    }
+    reached |= {("tanh", rate): [None, None] for rate in (0.1, 0.2, 0.4)}
+    arms = verdict.summarize(experiment(), outcomes(reached))["arms"]
+    assert arms["ReLU"]["beside_cliff"] == {}
+    assert arms["tanh"]["beside_cliff"] == {}  # no best value to stand beside
+
+
 def test_keys_of_the_summary():
     reached = {
         (arm, r): [1.0, 2.0] for arm in ("ReLU", "tanh") for r in (0.1, 0.2, 0.4)

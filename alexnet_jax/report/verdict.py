@@ -185,6 +185,12 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
         arm: {
             "tuned": tuned[setting],
             "at_edge": _at_edge(tuned[setting], values_of(config["tuned"])),
+            "beside_cliff": _beside_cliff(
+                tuned[setting],
+                values_of(config["tuned"]),
+                # Settings at which no seed has a value.
+                [tuned[s] for s in settings if not _any_value(main.per_seed(arm, s))],
+            ),
             **main.arm(arm, setting),
             **_final_errors(main.trials[arm, setting]),
             "by_tuned": {other: main.arm(arm, other) for other in settings},
@@ -248,6 +254,30 @@ def _at_edge(chosen: dict[str, Any], tuned: dict[str, Any]) -> list[str]:
         for name, value in chosen.items()
         if len(tuned[name]) > 1 and value in (min(tuned[name]), max(tuned[name]))
     ]
+
+
+def _beside_cliff(
+    chosen: dict[str, Any], tried: dict[str, tuple], fallen: list[dict[str, Any]]
+) -> dict[str, list[Any]]:
+    """Of each tuned field, the next values tried that are `fallen`: no seed has a value.
+
+    There the best may lie between what was tried.
+    """
+    if chosen in fallen:
+        return {}
+    found = {}
+    for name, value in chosen.items():
+        values = sorted(set(tried[name]))
+        place = values.index(value)
+        beside = values[max(0, place - 1) : place] + values[place + 1 : place + 2]
+        over = [other for other in beside if chosen | {name: other} in fallen]
+        if over:
+            found[name] = over
+    return found
+
+
+def _any_value(per_seed: list[float | None]) -> bool:
+    return any(value is not None for value in per_seed)
 
 
 def _arm(per_seed: list[float | None]) -> dict[str, Any]:

@@ -49,7 +49,23 @@ def verdict(summary: dict[str, Any]) -> str:
         parts.append(
             f"The best value of {' and '.join(edges)} is at the edge of those tried."
         )
+    for arm in summary["arms"]:
+        if arm in compared_arms:
+            parts += _cliffs(arm, summary["arms"][arm])
     return " ".join([*parts, *_of_other_data(summary)])
+
+
+def _cliffs(arm: str, facts: dict[str, Any]) -> list[str]:
+    return [
+        f"Beside {arm}'s best {_field(name)}, {facts['tuned'][name]:g}, lies a cliff: "
+        f"no seed gets there at {' and '.join(f'{value:g}' for value in fallen)}. A "
+        "better value may lie between."
+        for name, fallen in facts["beside_cliff"].items()
+    ]
+
+
+def _field(name: str) -> str:
+    return name.rpartition(".")[2].replace("_", " ")
 
 
 def also_verdict(answer: dict[str, Any]) -> str:
