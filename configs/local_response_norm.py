@@ -14,11 +14,11 @@ Expect: top-1 and top-5 error, without - with: 1.4 and 1.2 points in the paper; 
         experiments/local_response_norm/README.md
 """
 
-from alexnet_jax.config import base, narrow
+from alexnet_jax.config import base, narrow, short_name
 
 
 def get_config(dataset="digits"):
-    four_layer = dataset.partition(":")[0] == "cifar10"
+    four_layer = short_name(dataset) == "cifar10"
     config = base(dataset, "four_layer") if four_layer else narrow(base(dataset))
     config.experiment = "local_response_norm"
     config.arms = {

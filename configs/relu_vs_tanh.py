@@ -10,7 +10,7 @@ Expect: epochs to 25% training error, tanh / ReLU: 6 in the paper; for what was 
         see experiments/relu_vs_tanh/README.md
 """
 
-from alexnet_jax.config import base
+from alexnet_jax.config import base, short_name
 
 
 def get_config(dataset="digits"):
@@ -34,7 +34,7 @@ def get_config(dataset="digits"):
     }
     config.training.num_epochs = 40.0
     config.training.record_every_epochs = 0.2
-    if dataset == "digits":
+    if short_name(dataset) == "digits":
         # 8 x 8 pixels and 1,438 images: twice the size, half the kernels, small steps.
         config.data.rescale_size = config.data.crop_size = 16
         config.model.width = 0.5
@@ -46,7 +46,7 @@ def get_config(dataset="digits"):
         config.tuned = {
             "optimizer.learning_rate": (0.002, 0.004, 0.006, 0.01, 0.05, 0.2)
         }
-    if dataset == "fashion_mnist":
+    if short_name(dataset) == "fashion_mnist":
         # 28 pixels as they are, half the kernels, small steps: both arms are there within
         # an epoch, and a trial takes half a minute.
         config.data.rescale_size = config.data.crop_size = 28

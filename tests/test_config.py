@@ -315,6 +315,35 @@ def test_one_tower_has_98_percent_of_the_parameters():
     assert counts == {"two towers": 60_965_224, "one tower": 59_798_312}
 
 
+# --- the name of the data ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [
+        ("digits", "digits"),
+        ("cifar10:3.0.2", "cifar10"),
+        ("tfds=cifar10:3.0.2", "cifar10"),
+        ("imagenet_v2/matched-frequency:3.0.0", "imagenet_v2"),
+        ("folder=/data/cifar10", "folder=/data/cifar10"),
+        ("folder=digits", "folder=digits"),
+    ],
+)
+def test_the_short_name_of_a_data_set(dataset, name):
+    assert configuration.short_name(dataset) == name
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("name", ["cifar10", "fashion_mnist", "imagenet2012"])
+@pytest.mark.parametrize("written", ["tfds={}", "{}:3.0.1", "tfds={}:3.0.1"])
+def test_however_a_data_set_is_written_the_experiment_is_the_same(path, name, written):
+    expected = load(path, name).to_dict()
+    found = load(path, written.format(name)).to_dict()
+    assert found["data"].pop("dataset") == written.format(name)
+    assert expected["data"].pop("dataset") == name
+    assert found == expected
+
+
 # --- small data -------------------------------------------------------------------
 
 
