@@ -131,6 +131,53 @@ def has_effect(setting: str, field: str, trials: list[Mapping[str, Any]]) -> Non
         )
 
 
+# How a trial is done, watched and kept: its network is the same to rounding.
+UNLEARNED = (
+    "training.accumulation",
+    "training.checkpoint_every_epochs",
+    "training.record_every_epochs",
+    "training.warn_after_steps",
+    "training.warn_below_spread",
+)
+
+
+def learned(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a trial that its network depends on, those at epochs that come."""
+    found = {name: value for name, value in given.items() if name not in UNLEARNED}
+    if found["optimizer.schedule"] != "plateau":  # which looks at the evaluations
+        del found["training.evaluate_every_epochs"]
+    end = found["training.num_epochs"]
+    for name in ("optimizer.drop_epochs", "optimizer.conv1_drop_epochs"):
+        found[name] = tuple(epoch for epoch in found[name] if epoch < end)
+    for name in ("optimizer.conv1_stop_epoch", "data.lighting_off_epoch"):
+        found[name] = found[name] if found[name] < end else 0.0  # 0: never
+    return found
+
+
+def learn_apart(trials: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises UserError if two of `trials`, values by what they are called, learn the same."""
+    seen: dict[Any, str] = {}
+    for called, one in trials.items():
+        key = tuple(
+            tuple(value) if isinstance(value, list) else value
+            for value in learned(one).values()
+        )
+        if key in seen:
+            _refuse_alike(f"{seen[key]} and {called}", trials[seen[key]], one)
+        seen[key] = called
+
+
+def _refuse_alike(what: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    names = [name for name in one if one[name] != other[name]]
+    why = "which changes nothing that is learned"
+    if any(name in learned(one) for name in names):
+        why = f"at epochs behind the end, training.num_epochs={one['training.num_epochs']:g}"
+    raise UserError(
+        f"{what[0].upper()}{what[1:]} differ in {' and '.join(names)} only, {why}: nothing "
+        "to compare."
+    )
+
+
 def values(given: Mapping[str, Any]) -> None:
     """Every field of a trial against its type, choices and range; then the whole.
 

@@ -360,6 +360,14 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     for arm, names in set_in_arms.items():
         for name in names:
             checks.has_effect(f"Arm '{arm}': {name}", name, [of_arms[arm]])
+    checks.learn_apart({f"arm '{arm}'": values for arm, values in of_arms.items()})
+    for arm in config.arms.values():
+        checks.learn_apart(
+            {
+                f"tuned {one}": _with(config, arm | one)
+                for one in tuning.settings(config.tuned)
+            }
+        )
     # What `narrow` has set is no mistake of a file that then does without it.
     for name in sorted((assigned - narrowed) | set(tuned)):
         values: list[Mapping[str, Any]] = list(of_arms.values())

@@ -503,6 +503,63 @@ def test_equal_arms_are_refused(arms):
     refusal("Arms .* are equal: nothing to compare", arms=arms)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("training.accumulation", 2),
+        ("training.checkpoint_every_epochs", 3.0),
+        ("training.evaluate_every_epochs", 0.5),
+        ("training.record_every_epochs", 0.5),
+        ("training.warn_after_steps", 7),
+        ("training.warn_below_spread", 0.1),
+    ],
+)
+def test_arms_that_learn_the_same_are_refused(name, value):
+    words = f"Arm 'a' and arm 'b' differ in {name} only, which changes nothing"
+    refusal(words, arms={"a": {}, "b": {name: value}})
+    arms = {"a": {}, "b": {name: value, "model.activation": "tanh"}}
+    finish(question(arms=arms), {})  # that may go with what an arm asks
+    words = rf"Tuned .*: {value}.* differ in {name} only, which changes nothing"
+    refusal(words, tuned={name: (value, 2 * value)})
+
+
+def test_a_plateau_is_seen_in_the_evaluations():
+    arms = {"a": {}, "b": {"training.evaluate_every_epochs": 0.5}}
+    finish(question(arms=arms, optimizer__schedule="plateau"), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("optimizer.drop_epochs", (500.0,)),
+        ("optimizer.drop_epochs", (90.0,)),  # the end itself
+        ("optimizer.conv1_drop_epochs", (500.0,)),
+        ("optimizer.conv1_stop_epoch", 900.0),
+        ("data.lighting_off_epoch", 900.0),
+    ],
+)
+def test_arms_that_differ_behind_the_end_are_refused(name, value):
+    config = base()
+    config.recipe = "paper"
+    config.training.num_epochs = 90.0
+    config.optimizer.drop_epochs = ()
+    config.arms = {"a": {}, "b": {name: value}}
+    words = rf"differ in {name} only, at epochs behind the end, .*num_epochs=90"
+    with pytest.raises(UserError, match=words):
+        finish(config, {})
+    early = (89.0,) if isinstance(value, tuple) else 89.0
+    config.arms = {"a": {}, "b": {name: early}}
+    finish(config, {})
+
+
+def test_recipes_may_hold_epochs_behind_the_end():
+    """Of four epochs here; its drops are those of 91."""
+    config = base()
+    config.training.num_epochs = 4.0
+    config.arms = {"a": {}, "b": {"model.activation": "tanh"}}
+    finish(config, {})
+
+
 def test_arms_that_differ_in_case_only_are_refused():
     """They would share a folder on many a Mac."""
     arms = {"ReLU": {}, "relu": {"model.activation": "tanh"}}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from alexnet_jax.config import short_name
 from alexnet_jax.report.claims import describe_metric, is_ratio
 
 SENTENCES = {
@@ -138,8 +139,8 @@ def _beside_paper(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
 
 
 def same_dataset(measured_on: str, paper: str) -> bool:
-    """TFDS writes name/config:version."""
-    return measured_on.partition(":")[0].partition("/")[0] == paper
+    """Whatever version it is of."""
+    return short_name(measured_on) == paper
 
 
 def describe_comparison(claim: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
