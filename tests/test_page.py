@@ -177,6 +177,25 @@ def test_an_arm_alone_is_reported_beside_the_papers_number(folder):
     assert "ReLU: top-1 error 5.0% [5.0%, 5.0%]. The paper: 40.0%." in printed
 
 
+def test_a_threshold_that_no_arm_reaches_is_said_whole(folder):
+    """By summary, table, figure and page: nothing best, nothing at an edge."""
+    experiment = json.loads((folder / "experiment.json").read_text())
+    experiment["config"]["claim"]["threshold"] = 0.01
+    (folder / "experiment.json").write_text(json.dumps(experiment))
+    printed = page.write(folder).splitlines()
+    row = next(line for line in printed if line.startswith("tanh"))
+    assert "not reached by 2 of 2 seeds" in row
+    verdict = next(line for line in printed if line.startswith("Verdict"))
+    assert verdict == (
+        "Verdict: Not answered: trials diverged, never got there or are not done. Epochs "
+        "to 1% training error, tanh / ReLU: no answer (tanh not there in 2 seeds, ReLU not "
+        "there in 2 seeds). The paper: 6. 2 trials diverged, at the values compared none. "
+        "Measured on digits, not on the paper's cifar10: it neither confirms nor refutes "
+        "the paper."
+    )
+    assert verdict.removeprefix("Verdict: ") in (folder / "report.md").read_text()
+
+
 def test_what_the_paper_says_also_is_printed_and_reported(folder):
     experiment = json.loads((folder / "experiment.json").read_text())
     experiment["config"]["claim"]["also"] = [

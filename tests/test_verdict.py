@@ -294,6 +294,68 @@ def test_values_further_than_the_next_are_no_cliff():
     assert arms["tanh"]["beside_cliff"] == {}  # no best value to stand beside
 
 
+def test_a_threshold_that_no_arm_reaches():
+    """No best value: none at an edge, and none beside a cliff."""
+    reached = {
+        (arm, r): [None, None] for arm in ("ReLU", "tanh") for r in (0.1, 0.2, 0.4)
+    }
+    summary = verdict.summarize(experiment(), outcomes(reached))
+    assert [facts["at_edge"] for facts in summary["arms"].values()] == [[], []]
+    assert summary["verdict"] == (
+        "Not answered: trials diverged, never got there or are not done. Epochs to 25% "
+        "training error, tanh / ReLU: no answer (tanh not there in 2 seeds, ReLU not there "
+        "in 2 seeds). The paper: 6. Measured on digits, not on the paper's cifar10: it "
+        "neither confirms nor refutes the paper."
+    )
+
+
+def diverging():
+    """Of the errors above, one seed of tanh diverged at both rates."""
+    held = experiment(
+        seeds=3,
+        rates=(0.1, 0.2),
+        claim=CLAIM | {"metric": "top1_error", "paper": "higher", "dataset": "digits"},
+    )
+    some = []
+    for (arm, rate), rows in ERRORS.items():
+        for seed, found in enumerate(rows):
+            lost = arm == "tanh" and seed == 1
+            some.append(
+                Outcome(
+                    Trial(arm, {"optimizer.learning_rate": rate}, seed),
+                    "diverged" if lost else "finished",
+                    error_rows(*found),
+                )
+            )
+    return verdict.summarize(held, some)
+
+
+def test_an_error_that_diverged_is_said_as_such_and_the_others_beside_it():
+    summary = diverging()
+    tanh, (comparison,) = summary["arms"]["tanh"], summary["comparisons"]
+    assert (tanh["mean"], tanh["diverged"], tanh["unfinished"]) == (None, 1, 0)
+    shown = words.show_interval(tanh, summary["claim"])
+    assert shown == "none in 1 of 3 seeds: 1 diverged"
+    assert comparison["standing"] == "not answered"
+    assert (comparison["mean"], comparison["low"]) == (None, None)
+    # Seeds 0 and 2 alone.
+    expected = verdict.interval([0.38 - 0.40, 0.38 - 0.39])
+    assert comparison["finished_pairs"] == pytest.approx(expected.as_dict())
+    assert summary["verdict"] == (
+        "Not answered: trials diverged or are not done. Top-1 error, tanh - ReLU: no "
+        "answer (tanh without a value in 1 seed); of the pairs that finished alone, which "
+        "decides nothing: -1.5 points, 95% interval -7.9 points to 4.9 points from 2 "
+        "paired seeds. The paper: higher, without a number. 2 trials diverged, at the "
+        "values compared tanh 1 of 3. The best value of ReLU and tanh is at the edge of "
+        "those tried."
+    )
+
+
+def test_of_a_ratio_no_pairs_are_left_out():
+    """Who never got there is the slowest: without them the others look too fast."""
+    assert compare([(None, 1.0), (6.0, 1.0)])["finished_pairs"] is None
+
+
 def test_keys_of_the_summary():
     reached = {
         (arm, r): [1.0, 2.0] for arm in ("ReLU", "tanh") for r in (0.1, 0.2, 0.4)

@@ -226,6 +226,7 @@ def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
         ylabel=claims.describe_metric(claim),
         ylim=(0, (top or 1.0) * (max(rows.values()) + 0.09)),
     )
-    axes.set_title("every value tried (n×: n seeds never got there)", fontsize=9)
+    why = "never got there" if claims.is_ratio(claim) else "have none"
+    axes.set_title(f"every value tried (n×: n seeds {why})", fontsize=9)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)

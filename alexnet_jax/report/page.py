@@ -202,8 +202,7 @@ def _tuned_values(summary: dict[str, Any]) -> Table:
         row = [setting.replace("_", " ").replace("=", " ")]
         for arm in (second, first):
             facts = summary["arms"][arm]["by_tuned"][setting]
-            diverged = f", {facts['diverged']} diverged" if facts["diverged"] else ""
-            row.append(words.show_interval(facts, claim) + diverged)
+            row.append(words.show_interval(facts, claim))
         shown = words.show_comparison({"compare": main["compare"]} | comparison, claim)
         rows.append([*row, shown])
     return rows

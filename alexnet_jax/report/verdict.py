@@ -184,7 +184,10 @@ def summarize(experiment: dict[str, Any], outcomes: list[Outcome]) -> dict[str, 
     arms = {
         arm: {
             "tuned": tuned[setting],
-            "at_edge": _at_edge(tuned[setting], values_of(config["tuned"])),
+            # Where no seed has a value there is no best one.
+            "at_edge": _at_edge(tuned[setting], values_of(config["tuned"]))
+            if _any_value(main.per_seed(arm, setting))
+            else [],
             "beside_cliff": _beside_cliff(
                 tuned[setting],
                 values_of(config["tuned"]),
@@ -319,6 +322,9 @@ def compare(
     the same one image are no interval without width. The deviation of a difference is
     taken to be at least that of the rounding of two such errors, 1 / (sqrt(6) counted).
 
+    An error is missing where its trial diverged. The difference of the other pairs stands
+    beside ("finished_pairs"): it is one of the seeds that went well, and decides nothing.
+
     A value that was never reached is no number: with one missing there is no mean. But
     of a ratio it still says something. If only first values are missing, the mean ratio
     is at least the one with `limit`, the end of the curves, in their place ("at_least");
@@ -330,19 +336,25 @@ def compare(
     missing_second = sum(b is None for _, b in pairs)
     at_least = at_most = None
     result = Interval(None, None, None, len(complete))
+    finished = None
+    least = 1 / (math.sqrt(6) * counted) if counted else 0.0
     if len(complete) == len(pairs):
         result = interval(
             [a / b if ratio else a - b for a, b in complete],
             ratio=ratio,
-            least_deviation=1 / (math.sqrt(6) * counted) if counted else 0.0,
+            least_deviation=least,
         )
+    elif not ratio:
+        if complete:
+            differences = [a - b for a, b in complete]
+            finished = interval(differences, least_deviation=least).as_dict()
     elif limit is None:
         pass
-    elif ratio and missing_second == 0:
+    elif missing_second == 0:
         at_least = interval(
             [(limit if a is None else a) / b for a, b in pairs if b], ratio=True
         )
-    elif ratio and missing_first == 0:
+    elif missing_first == 0:
         at_most = interval(
             [a / (limit if b is None else b) for a, b in pairs if a], ratio=True
         )
@@ -352,6 +364,7 @@ def compare(
         "missing_second": missing_second,
         "at_least": at_least.mean if at_least else None,
         "at_most": at_most.mean if at_most else None,
+        "finished_pairs": finished,
     }
 
 

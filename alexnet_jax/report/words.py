@@ -42,7 +42,7 @@ def verdict(summary: dict[str, Any]) -> str:
         )
     parts += _findings(summary)
     if summary["diverged_trials"]:
-        parts.append(f"{summary['diverged_trials']} trials diverged.")
+        parts.append(_diverged(summary))
     compared_arms = {arm for each in summary["comparisons"] for arm in each["compare"]}
     edges = [arm for arm in summary["arms"] if summary["arms"][arm]["at_edge"]]
     edges = [arm for arm in edges if arm in compared_arms]
@@ -54,6 +54,26 @@ def verdict(summary: dict[str, Any]) -> str:
         if arm in compared_arms:
             parts += _cliffs(arm, summary["arms"][arm])
     return " ".join([*parts, *_of_other_data(summary)])
+
+
+def _sentence(standing: str, claim: Mapping[str, Any]) -> str:
+    if standing == "not answered" and not is_ratio(claim):
+        return "Not answered: trials diverged or are not done."
+    return SENTENCES[standing]
+
+
+def _diverged(summary: dict[str, Any]) -> str:
+    """How many, and how many of those that the arms are measured by."""
+    count = summary["diverged_trials"]
+    of_arms = [
+        f"{arm} {facts['diverged']} of {len(facts['per_seed'])}"
+        for arm, facts in summary["arms"].items()
+        if facts["diverged"]
+    ]
+    said = f"{count} trial{'s' * (count != 1)} diverged"
+    if not any(facts["tuned"] for facts in summary["arms"].values()):
+        return f"{said}: {', '.join(of_arms)}."
+    return f"{said}, at the values compared {', '.join(of_arms) or 'none'}."
 
 
 def _cliffs(arm: str, facts: dict[str, Any]) -> list[str]:
@@ -87,7 +107,7 @@ def _findings(answer: dict[str, Any]) -> list[str]:
         (comparison,) = comparisons
         compared = describe_comparison(claim, comparison)
         return [
-            SENTENCES[comparison["standing"]],
+            _sentence(comparison["standing"], claim),
             f"{compared[0].upper()}{compared[1:]}: {show_comparison(comparison, claim)}.",
             _beside_paper(comparison, claim),
         ]
@@ -99,7 +119,7 @@ def _findings(answer: dict[str, Any]) -> list[str]:
             for each in comparisons
             if each["standing"] == standing
         ]
-        parts.append(f"{SENTENCES[standing]} So stand {', '.join(alike)}.")
+        parts.append(f"{_sentence(standing, claim)} So stand {', '.join(alike)}.")
     together = "Each interval is of 95% by itself, not all of them together."
     return [*parts, show_paper(claim), together]
 
@@ -165,47 +185,79 @@ def _tenths(value: float) -> str:
 
 def show_interval(facts: dict[str, Any], claim: Mapping[str, Any]) -> str:
     """ "1.4 [1.2, 1.6]", in percent if an error; what is missing, where it is."""
-    error = not is_ratio(claim)
-    missing, seeds = facts["without_value"], len(facts["per_seed"])
     if facts["mean"] is None:
-        return f"not reached by {missing} of {seeds} seeds"
-    show = (lambda x: f"{_tenths(100 * x)}%") if error else (lambda x: f"{x:.2f}")
+        return _missing(facts, claim)
+
+    def show(value: float) -> str:
+        return f"{value:.2f}" if is_ratio(claim) else f"{_tenths(100 * value)}%"
+
     if facts["low"] is None:
         return f"{show(facts['mean'])} (one seed)"
     return f"{show(facts['mean'])} [{show(facts['low'])}, {show(facts['high'])}]"
 
 
-def show_comparison(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
-    def show(value: float) -> str:
-        return show_value(value, claim)
+def _missing(facts: dict[str, Any], claim: Mapping[str, Any]) -> str:
+    """Why an arm has no mean: an error is there unless its trial diverged or is at work.
 
+    A summary.json of before says of the values chosen only how many are missing.
+    """
+    missing, seeds = facts["without_value"], len(facts["per_seed"])
+    why = [
+        f"{facts[how]} {words}"
+        for how, words in (("diverged", "diverged"), ("unfinished", "not done"))
+        if facts.get(how)
+    ]
+    if is_ratio(claim):
+        return ", ".join([f"not reached by {missing} of {seeds} seeds", *why])
+    return f"none in {missing} of {seeds} seeds" + (
+        f": {', '.join(why)}" if why else ""
+    )
+
+
+def show_comparison(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
     if comparison["mean"] is not None:
-        if comparison["low"] is None:
-            return f"{show(comparison['mean'])} (one seed, no interval)"
-        return (
-            f"{show(comparison['mean'])}, 95% interval {show(comparison['low'])} to "
-            f"{show(comparison['high'])} from {comparison['n']} "
-            + (
-                "paired seeds"
-                if comparison["seeds_each"] == 1
-                else f"groups of {comparison['seeds_each']} seeds"
-            )
-        )
+        return _with_interval(comparison, comparison["seeds_each"], claim)
     first, second = comparison["compare"]
+    without = (comparison["missing_first"], comparison["missing_second"])
     if comparison["at_least"] is not None:
         return (
-            f"at least {show(comparison['at_least'])} "
-            f"({first} not there in {_seeds(comparison['missing_first'])})"
+            f"at least {show_value(comparison['at_least'], claim)} "
+            f"({first} not there in {_seeds(without[0])})"
         )
     if comparison["at_most"] is not None:
         return (
-            f"at most {show(comparison['at_most'])} "
-            f"({second} not there in {_seeds(comparison['missing_second'])})"
+            f"at most {show_value(comparison['at_most'], claim)} "
+            f"({second} not there in {_seeds(without[1])})"
         )
-    return (
-        f"no answer ({first} not there in {_seeds(comparison['missing_first'])}, "
-        f"{second} in {comparison['missing_second']})"
+    there = "not there in" if is_ratio(claim) else "without a value in"
+    if comparison["seeds_each"] > 1:
+        counts = [f"{n} group{'s' * (n != 1)}" for n in without]
+    else:
+        counts = [_seeds(n) for n in without]
+    why = [
+        f"{arm} {there} {count}"
+        for arm, count, n in zip((first, second), counts, without, strict=True)
+        if n
+    ]
+    answer = f"no answer ({', '.join(why)})"
+    finished = comparison.get("finished_pairs")
+    if finished is None:
+        return answer
+    shown = _with_interval(finished, comparison["seeds_each"], claim)
+    return f"{answer}; of the pairs that finished alone, which decides nothing: {shown}"
+
+
+def _with_interval(
+    facts: Mapping[str, Any], seeds_each: int, claim: Mapping[str, Any]
+) -> str:
+    mean, low, high = (
+        None if facts[end] is None else show_value(facts[end], claim)
+        for end in ("mean", "low", "high")
     )
+    if low is None:
+        return f"{mean} (one seed, no interval)"
+    of = "paired seeds" if seeds_each == 1 else f"groups of {seeds_each} seeds"
+    return f"{mean}, 95% interval {low} to {high} from {facts['n']} {of}"
 
 
 def _seeds(count: int) -> str:
