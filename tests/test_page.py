@@ -93,7 +93,7 @@ def test_what_is_printed_ends_in_the_verdict_and_the_figure(folder):
     lines = printed.splitlines()
     assert lines[0] == "relu_vs_tanh on digits"
     assert lines[-1].endswith("figure.png")
-    assert any(line.startswith("Verdict: As the paper says") for line in lines)
+    assert any(line.startswith("Verdict: In the paper's direction") for line in lines)
     assert any(line.startswith("ReLU") and "0.1" in line for line in lines)
     assert "2 diverged" in printed
 

@@ -24,6 +24,31 @@ def test_interval_is_students_t():
     assert (ours.low, ours.high) == pytest.approx((expected.low, expected.high))
 
 
+@pytest.mark.parametrize("count", [2, 3, 5, 20])
+def test_ratios_have_the_interval_of_their_logarithms_by_scipy(count):
+    random = np.random.default_rng(count)
+    first, second = random.uniform(0.5, 9, (2, count))
+    logarithms = np.log(first) - np.log(second)
+    expected = stats.ttest_1samp(logarithms, 0).confidence_interval(0.95)
+    found = verdict.compare(
+        list(zip(first, second, strict=True)), ratio=True, limit=99.0
+    )
+    assert found["mean"] == pytest.approx(stats.gmean(first / second))
+    assert (found["low"], found["high"]) == pytest.approx(
+        (math.exp(expected.low), math.exp(expected.high))
+    )
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 20])
+def test_differences_have_the_interval_of_scipys_paired_test(count):
+    first, second = np.random.default_rng(count).uniform(0, 1, (2, count))
+    expected = stats.ttest_rel(first, second).confidence_interval(0.95)
+    found = verdict.compare(
+        list(zip(first, second, strict=True)), ratio=False, limit=None
+    )
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+
+
 def test_ratios_are_averaged_in_logarithms():
     """2 and 1/2 cancel; the interval of ratios is symmetric in logarithms."""
     ours = verdict.interval([2.0, 0.5], ratio=True)
@@ -117,15 +142,86 @@ def test_the_same_one_image_in_three_seeds_is_not_resolved():
     pairs = [(k / 359, (k + 1) / 359) for k in (3, 5, 6)]
     narrow = verdict.compare(pairs, ratio=False, limit=1.0)
     assert verdict.direction(narrow, -0.017) == "same direction, resolved"
-    found = verdict.compare(pairs, ratio=False, limit=1.0, counted=359)
+    least = math.sqrt(2 / 12) / 359
+    found = verdict.compare(pairs, ratio=False, limit=1.0, least_deviation=least)
     assert verdict.direction(found, -0.017) == "same direction, not resolved"
     # The deviation of the difference of two numbers rounded to 1/359: sqrt(2 / 12) / 359.
     reach = stats.t.ppf(0.975, 2) * math.sqrt(2 / 12) / 359 / math.sqrt(3)
     assert found["high"] - found["mean"] == pytest.approx(reach)
     wide = [(0.10, 0.05), (0.20, 0.05), (0.30, 0.05)]
     assert verdict.compare(
-        wide, ratio=False, limit=1.0, counted=359
+        wide, ratio=False, limit=1.0, least_deviation=least
     ) == verdict.compare(wide, ratio=False, limit=1.0)
+
+
+def test_three_equal_ratios_are_known_to_a_record_only():
+    """25% is crossed between 1.75 and 2.25, and between 2.75 and 3.25: half an epoch."""
+    arms = {"ReLU": 2, "tanh": 3}
+    some = []
+    for arm, turn in arms.items():
+        for seed in range(3):
+            rows = [
+                {
+                    "kind": "train",
+                    "epoch": 0.5 * n,
+                    "top1_error": 0.2 + 0.1 * (n <= 2 * turn),
+                }
+                for n in range(1, 9)
+            ]
+            evaluated = {"kind": "eval", "top1_error": 0.2, "top5_error": 0.1}
+            trial = Trial(arm, {"optimizer.learning_rate": 0.1}, seed)
+            some.append(Outcome(trial, "finished", [*rows, evaluated | {"epoch": 4.0}]))
+    summary = verdict.summarize(experiment(seeds=3, rates=(0.1,)), some)
+    (comparison,) = summary["comparisons"]
+    assert comparison["mean"] == pytest.approx(3.0 / 2.0)
+    deviation = math.sqrt((0.5 / 2) ** 2 / 12 + (0.5 / 3) ** 2 / 12)
+    reach = stats.t.ppf(0.975, 2) * deviation / math.sqrt(3)
+    assert comparison["high"] == pytest.approx(1.5 * math.exp(reach))
+    assert comparison["low"] == pytest.approx(1.5 / math.exp(reach))
+
+
+@pytest.mark.parametrize(
+    ("metric", "deviation"),
+    [
+        ("top1_error", math.sqrt(2 / 12) / 359),
+        # The last record is of half an epoch of 1,438 images.
+        ("train_top1_error", math.sqrt(2 / 12) / 719),
+        ("overfitting_gap", math.sqrt(2 / 12 * (1 / 359**2 + 1 / 719**2))),
+    ],
+)
+def test_equal_differences_of_errors_are_known_to_an_image_only(metric, deviation):
+    held = experiment(
+        seeds=3, rates=(), claim=CLAIM | {"metric": metric, "paper": "higher"}
+    )
+    held["config"]["tuned"] = {}
+    held["data"][0] |= {"train_examples": 1438, "validation_examples": 359}
+    some = []
+    for arm, (train, test) in {"ReLU": (0.1, 0.2), "tanh": (0.11, 0.23)}.items():
+        for seed in range(3):
+            rows = [
+                {"kind": "train", "epoch": 0.5, "top1_error": 0.5, "top5_error": 0.0},
+                {"kind": "train", "epoch": 1.0, "top1_error": train, "top5_error": 0.0},
+                {"kind": "eval", "epoch": 1.0, "top1_error": test, "top5_error": 0.0},
+            ]
+            some.append(Outcome(Trial(arm, {}, seed), "finished", rows))
+    (comparison,) = verdict.summarize(held, some)["comparisons"]
+    reach = stats.t.ppf(0.975, 2) * deviation / math.sqrt(3)
+    assert comparison["high"] - comparison["mean"] == pytest.approx(reach)
+
+
+def test_who_is_there_at_the_first_record_is_counted_and_said():
+    some = outcomes({("ReLU", 0.1): [1.0, 1.2], ("tanh", 0.1): [2.0, 2.5]})
+    some[1].rows.insert(
+        0, {"kind": "train", "step": 0, "epoch": 0.4, "top1_error": 0.2}
+    )
+    summary = verdict.summarize(experiment(rates=(0.1,)), some)
+    assert summary["arms"]["ReLU"]["per_seed"] == pytest.approx([1.0, 0.2])
+    assert summary["arms"]["ReLU"]["at_first_record"] == 1
+    assert summary["arms"]["tanh"]["at_first_record"] == 0
+    said = (
+        "There at the first record already: ReLU in 1 seed. It counts as there at that"
+    )
+    assert said in summary["verdict"]
 
 
 def test_every_standing_has_its_sentence():
@@ -220,7 +316,12 @@ def outcome(arm, rate, seed, reached, status="finished"):
     """A curve that comes down to 25% at `reached` epochs; None: it never does."""
     # Train rows stand in the middle of their interval.
     never = [(0.0, 0.9), (10.0, 0.8)]
-    errors = never if reached is None else [(reached, 0.9), (reached, 0.25)]
+    records = [(0.98, 0.9), (1, 0.9), (1, 0.25)]  # a hundredth of `reached` apart
+    errors = (
+        never
+        if reached is None
+        else [(share * reached, error) for share, error in records]
+    )
     rows = [
         {"kind": "train", "step": i, "epoch": epoch, "top1_error": error}
         for i, (epoch, error) in enumerate(errors)
@@ -413,6 +514,12 @@ def test_unfinished_trials_are_said():
         ({"paper": "six"}, '"higher" or "lower"'),
         ({"paper": "higher", "compare": ()}, "higher than what"),
         ({"compare": ["tanh"]}, "two arms"),
+        ({"paper": 1.0}, "no effect: neither direction.*Give None"),
+        ({"paper": 0.0, "metric": "top1_error"}, "no effect.*Give None"),
+        (
+            {"also": [{"metric": "top5_error", "paper": 0}]},
+            r"also\[0\].*no effect.*Give None",
+        ),
         ({"compare": ["tanh", "Relu"]}, "'Relu'.*Did you mean"),
         ({"compare": [["tanh", "ReLU"], ["tanh", "tanh"]]}, "two arms"),
     ],

@@ -108,7 +108,7 @@ def _check_one(
         raise UserError(
             f"{where} needs a 'threshold', a training error between 0 and 1."
         )
-    paper = claim["paper"]
+    paper, pairs = claim["paper"], compared_pairs(claim)
     if not (
         paper is None or isinstance(paper, (int, float)) or paper in tuple(DIRECTIONS)
     ):
@@ -116,13 +116,18 @@ def _check_one(
             f'{where} has as \'paper\' {paper!r}: give a number, "higher" or "lower", or '
             "None where the paper does not say."
         )
+    none = 1.0 if is_ratio(claim) else 0.0
+    if pairs and paper == none:
+        raise UserError(
+            f"{where} has as 'paper' {paper!r}, which is no effect: neither direction would "
+            "be the paper's. Give None."
+        )
     for arm in config["arms"]:
         if claim["metric"] not in OF_EVALUATION and networks_of(config, arm) > 1:
             raise UserError(
                 f"{where} has the metric '{claim['metric']}', but arm '{arm}' averages "
                 "networks, which trains nothing: take top1_error or top5_error."
             )
-    pairs = compared_pairs(claim)
     if paper in tuple(DIRECTIONS) and not pairs:
         raise UserError(f"{where} is {paper} than what? Give it two arms to 'compare'.")
     for pair in pairs:

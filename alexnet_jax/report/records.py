@@ -39,6 +39,15 @@ class Outcome:
             before = epoch
         return points
 
+    def last_train_epochs(self) -> float:
+        """Epochs that the last sound "train" row is the mean of; 0 without one."""
+        sound = [
+            row["epoch"]
+            for row in self.rows
+            if row["kind"] == "train" and row["top1_error"] is not None
+        ]
+        return sound[-1] - (sound[-2] if len(sound) > 1 else 0.0) if sound else 0.0
+
     def final(self, kind: str, metric: str) -> float | None:
         """The last value, or None where the trial has not run to its end soundly."""
         points = self.curve(kind, metric)

@@ -13,7 +13,6 @@ from alexnet_jax.config import networks_of
 from alexnet_jax.report import words
 from alexnet_jax.report.claims import (
     DIRECTIONS,
-    OF_EVALUATION,
     all_claims,
     check_claim,
     compared_pairs,
@@ -58,17 +57,24 @@ def interval(
     return Interval(back(mean), back(mean - reach), back(mean + reach), n)
 
 
+def first_below(curve: Sequence[tuple[float, float]], threshold: float) -> int | None:
+    """The number of the curve's first point at `threshold` or below it."""
+    below = (n for n, (_, error) in enumerate(curve) if error <= threshold)
+    return next(below, None)
+
+
 def crossing(curve: Sequence[tuple[float, float]], threshold: float) -> float | None:
     """Where the curve first comes down to `threshold`, on the straight line between
     its points; None if it never does. From its first point on it counts as there."""
-    for number, (epoch, error) in enumerate(curve):
-        if error <= threshold:
-            if number == 0:
-                return epoch
-            before, error_before = curve[number - 1]
-            share = (error_before - threshold) / (error_before - error)
-            return before + share * (epoch - before)
-    return None
+    number = first_below(curve, threshold)
+    if number is None:
+        return None
+    epoch, error = curve[number]
+    if number == 0:
+        return epoch
+    before, error_before = curve[number - 1]
+    share = (error_before - threshold) / (error_before - error)
+    return before + share * (epoch - before)
 
 
 def measured(outcome: Outcome, claim: Mapping[str, Any]) -> float | None:
@@ -91,6 +97,27 @@ def measured(outcome: Outcome, claim: Mapping[str, Any]) -> float | None:
     return outcome.final("eval", claim["metric"])
 
 
+def known_to(
+    outcome: Outcome, claim: Mapping[str, Any], data: Mapping[str, Any]
+) -> float:
+    """How finely `measured` tells values apart; 0 where the records do not say.
+
+    A crossing lies between two records, wherever on the line between them it is put. Errors
+    come in steps of one image: of the test images, or of those of the last train record.
+    """
+    curve = outcome.curve("train", "top1_error")
+    if is_ratio(claim):
+        number = first_below(curve, claim["threshold"])
+        if number is None:
+            return 0.0
+        return curve[number][0] - (curve[number - 1][0] if number else 0.0)
+    tested = data.get("validation_examples", 0)
+    trained = round(outcome.last_train_epochs() * data.get("train_examples", 0))
+    counts = {"train_top1_error": [trained], "overfitting_gap": [tested, trained]}
+    steps = [1 / n for n in counts.get(claim["metric"], [tested]) if n]
+    return math.hypot(*steps)
+
+
 class Measures:
     """A claim's metric of every trial of an experiment, by arm and by tuned values."""
 
@@ -104,10 +131,8 @@ class Measures:
         self.trials: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
         for outcome in sorted(outcomes, key=lambda one: one.trial.seed):
             self.trials[outcome.trial.arm, outcome.trial.tuned_name].append(outcome)
-        # Of how many images a test error is the share.
-        self.tested = min(
-            one.get("validation_examples", 0) for one in experiment["data"]
-        )
+        # The same images in each of its forms.
+        self.data = experiment["data"][0]
         # Where the curves end: whoever is not there by then takes longer.
         self.limit = min(
             (
@@ -124,11 +149,40 @@ class Measures:
 
     def arm(self, arm: str, setting: str) -> dict[str, Any]:
         """Mean and interval over seeds, and why seeds have no value to average."""
-        ends = [outcome.status for outcome in self.trials[arm, setting]]
-        return _arm(self.per_seed(arm, setting)) | {
+        own = self.trials[arm, setting]
+        ends = [outcome.status for outcome in own]
+        facts = _arm(self.per_seed(arm, setting)) | {
             "diverged": ends.count("diverged"),
             "unfinished": ends.count("unfinished"),
         }
+        if is_ratio(self.claim):
+            # There before anybody looked: they may have been there sooner.
+            facts["at_first_record"] = sum(
+                first_below(one.curve("train", "top1_error"), self.claim["threshold"])
+                == 0
+                for one in own
+            )
+        return facts
+
+    def least_deviation(self, *sides: tuple[str, str]) -> float:
+        """Of a comparison of two sides: what the rounding of their values alone gives.
+
+        Values in steps of s are off by up to s / 2 to either side, evenly, a deviation of
+        s / sqrt(12); of a ratio's logarithm, that over the value. Three seeds that agree to
+        the last step are no interval without width. (An average of networks stands beside
+        a mean of several, which is known better: this is then too wide, not too narrow.)
+        """
+        squares = []
+        for side in sides:
+            shares = [
+                known_to(outcome, self.claim, self.data)
+                / ((value or math.inf) if is_ratio(self.claim) else 1.0)
+                for outcome, value in zip(
+                    self.trials[side], self.per_seed(*side), strict=True
+                )
+            ]
+            squares.append(float(np.mean(np.square(shares))) / 12)
+        return math.sqrt(sum(squares))
 
     def compared(self, first: str, second: str, *settings: str) -> dict[str, Any]:
         """Two arms, each at its setting, or both at one."""
@@ -149,7 +203,7 @@ class Measures:
             list(zip(*values, strict=True)),
             ratio=is_ratio(self.claim),
             limit=None if at_work else self.limit,
-            counted=self.tested if self.claim["metric"] in OF_EVALUATION else 0,
+            least_deviation=self.least_deviation(*sides),
         )
         return found | {"seeds_each": max(networks)}
 
@@ -314,13 +368,12 @@ def compare(
     *,
     ratio: bool,
     limit: float | None,
-    counted: int = 0,
+    least_deviation: float = 0.0,
 ) -> dict[str, Any]:
     """First arm against second, paired by seed: ratio or difference with interval.
 
-    An error of `counted` images comes in steps of one image: three seeds that differ by
-    the same one image are no interval without width. The deviation of a difference is
-    taken to be at least that of the rounding of two such errors, 1 / (sqrt(6) counted).
+    The deviation of a difference, or of a ratio's logarithm, is taken to be at least
+    `least_deviation`: see `Measures.least_deviation`.
 
     An error is missing where its trial diverged. The difference of the other pairs stands
     beside ("finished_pairs"): it is one of the seeds that went well, and decides nothing.
@@ -337,17 +390,17 @@ def compare(
     at_least = at_most = None
     result = Interval(None, None, None, len(complete))
     finished = None
-    least = 1 / (math.sqrt(6) * counted) if counted else 0.0
     if len(complete) == len(pairs):
         result = interval(
             [a / b if ratio else a - b for a, b in complete],
             ratio=ratio,
-            least_deviation=least,
+            least_deviation=least_deviation,
         )
     elif not ratio:
         if complete:
             differences = [a - b for a, b in complete]
-            finished = interval(differences, least_deviation=least).as_dict()
+            alone = interval(differences, least_deviation=least_deviation)
+            finished = alone.as_dict()
     elif limit is None:
         pass
     elif missing_second == 0:

@@ -96,6 +96,24 @@ def also_verdict(answer: dict[str, Any]) -> str:
 
 def _findings(answer: dict[str, Any]) -> list[str]:
     """How the claim's comparisons stand; without any, the arms' values."""
+    return [*_standings(answer), *_at_first_record(answer)]
+
+
+def _at_first_record(answer: dict[str, Any]) -> list[str]:
+    early = [
+        f"{arm} in {_seeds(facts['at_first_record'])}"
+        for arm, facts in answer["arms"].items()
+        if facts.get("at_first_record")
+    ]
+    if not early:
+        return []
+    return [
+        f"There at the first record already: {', '.join(early)}. It counts as there at "
+        "that record, and may have been sooner."
+    ]
+
+
+def _standings(answer: dict[str, Any]) -> list[str]:
     claim, comparisons = answer["claim"], answer["comparisons"]
     if not comparisons:
         arms = [
