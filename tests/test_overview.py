@@ -86,6 +86,23 @@ def test_what_the_paper_says_also_has_rows_of_its_own(two, tmp_path):
     assert "**Also, top-5 error.**" in (tmp_path / "out/report.md").read_text()
 
 
+def test_runs_on_the_same_data_are_said_to_share_their_control(
+    two, run_folder, tmp_path
+):
+    assert "not independent" not in overview.write(two, tmp_path / "one")
+    printed = overview.write([*two, run_folder], tmp_path / "out")  # digits again
+    assert overview.SHARED in printed
+    assert overview.SHARED in (tmp_path / "out/report.md").read_text()
+    notebook = json.loads((ROOT / "experiments/overview.ipynb").read_text())
+    assert overview.SHARED in "".join(notebook["cells"][0]["source"])
+
+
+def test_averages_of_networks_are_counted_in_groups():
+    path = ROOT / "experiments/ensemble/summary.json"
+    _, row, *_ = overview.table([json.loads(path.read_text())])
+    assert row[overview.HEADINGS.index("seeds")] == "3 of 3 groups of 5"
+
+
 def test_answers_of_before_there_was_an_also_are_shown():
     old = [
         json.loads(path.read_text())

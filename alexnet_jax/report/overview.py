@@ -97,7 +97,7 @@ def _rows(answer: dict[str, Any], seeds: int) -> list[list[str]]:
                 words.describe_comparison(claim, each),
                 paper,
                 _brief(each, claim),
-                f"{each['n']} of {seeds}",
+                _paired(each, seeds),
                 each["standing"],
             ]
             for each in answer["comparisons"]
@@ -107,11 +107,19 @@ def _rows(answer: dict[str, Any], seeds: int) -> list[list[str]]:
             f"{claims.describe_metric(claim)}, {arm}",
             paper,
             words.show_interval(facts, claim),
-            f"{facts['n']} of {seeds}",
+            f"{facts['n']} of {len(facts['per_seed'])}",
             "not compared",
         ]
         for arm, facts in answer["arms"].items()
     ]
+
+
+def _paired(comparison: dict[str, Any], seeds: int) -> str:
+    """How many pairs have a value in both arms, of how many."""
+    if comparison.get("seeds_each", 1) == 1:
+        return f"{comparison['n']} of {seeds}"
+    groups = seeds // comparison.get("seeds_each", 1)
+    return f"{comparison['n']} of {groups} groups of {comparison['seeds_each']}"
 
 
 def _brief(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
@@ -120,6 +128,14 @@ def _brief(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
     numbers = (comparison[name] for name in ("mean", "low", "high"))
     mean, low, high = (words.show_value(number, claim) for number in numbers)
     return f"{mean} [{low.removesuffix(' points')}, {high.removesuffix(' points')}]"
+
+
+# Said wherever several verdicts stand on one page.
+SHARED = (
+    "Experiments on one data set have a control in common where it is the same network from "
+    "the same seeds, as in crops_and_flips, depth, dropout and most others: a lucky or an "
+    "unlucky control shows in all of them, so their verdicts are not independent."
+)
 
 
 def _of_data(runs: list[Read]) -> str:
@@ -139,6 +155,8 @@ def _of_data(runs: list[Read]) -> str:
             f" The runs are of different data ({', '.join(sets)}): compare within a row "
             "only; nothing here is averaged over them."
         )
+    if len(sets) < len(runs):
+        text += f" {SHARED}"
     return text + (
         " In brackets 95% intervals by Student's t over paired seeds, each by itself; "
         "seeds: those that have a value in both arms."

@@ -55,8 +55,8 @@ def report(
         "seeds; of ratios, over their logarithms; with at least the deviation that comes of "
         "counting in whole images, and of epochs known to a record only. Trials with the "
         "same seed share first weights, order of examples and augmentation, and are "
-        "compared pair by pair. A tuned value is chosen on the seeds that are measured; the interval knows nothing "
-        "of that choice.",
+        "compared pair by pair. A tuned value is chosen on the seeds that are measured; the "
+        "interval knows nothing of that choice.",
         *_warnings(outcomes),
         "## Measured with",
         f"- command: `{experiment['command']}`\n"

@@ -234,7 +234,7 @@ def _missing(facts: dict[str, Any], claim: Mapping[str, Any]) -> str:
 
 def show_comparison(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
     if comparison["mean"] is not None:
-        return _with_interval(comparison, comparison["seeds_each"], claim)
+        return _with_interval(comparison, comparison.get("seeds_each", 1), claim)
     first, second = comparison["compare"]
     without = (comparison["missing_first"], comparison["missing_second"])
     if comparison["at_least"] is not None:
@@ -248,7 +248,7 @@ def show_comparison(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
             f"({second} not there in {_seeds(without[1])})"
         )
     there = "not there in" if is_ratio(claim) else "without a value in"
-    if comparison["seeds_each"] > 1:
+    if comparison.get("seeds_each", 1) > 1:
         counts = [f"{n} group{'s' * (n != 1)}" for n in without]
     else:
         counts = [_seeds(n) for n in without]
@@ -261,7 +261,7 @@ def show_comparison(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
     finished = comparison.get("finished_pairs")
     if finished is None:
         return answer
-    shown = _with_interval(finished, comparison["seeds_each"], claim)
+    shown = _with_interval(finished, comparison.get("seeds_each", 1), claim)
     return f"{answer}; of the pairs that finished alone, which decides nothing: {shown}"
 
 
