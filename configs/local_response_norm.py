@@ -3,8 +3,17 @@
 With and without. The 2012 code's own ablation, network 148, took out its second, unwritten
 normalization within each map too, and gave the paper's numbers: so does this one.
 
-On cifar10 the four-layer network, as in the paper ("13% without, 11% with"). On digits and
-fashion_mnist a narrow AlexNet on 64 pixels; `SMALL` in alexnet_jax/config.py says why.
+On cifar10 four layers, as in the paper ("13% without, 11% with"), but not its network: that
+is unnamed, and of the public ones nearest to those numbers (13pct and 11pct: 64 and 64
+kernels, then two layers of unshared kernels) these configs have no such layers. Ours is
+Figure 1's stand-in, the 19pct network, with the norm of 11pct (9 channels, 0.001 / 9, k 1),
+behind the second pooling instead of before it, and with decay 0.004 on all weights, there on
+the unshared and dense ones only. Nor are 13% and 11% a clean ablation, if those two are
+meant: 11pct also has twice the kernels in its third layer and more decay in its last. So a
+difference is to be looked for, and not those two errors.
+
+On digits and fashion_mnist a narrow AlexNet on 64 pixels; `SMALL` in alexnet_jax/config.py
+says why.
 
 Run:    python -m alexnet_jax.main --config=configs/local_response_norm.py              (digits)
         python -m alexnet_jax.main --config=configs/local_response_norm.py:imagenet2012 (ImageNet)
@@ -47,6 +56,10 @@ def get_config(dataset="digits"):
         config.training.num_epochs = 100.0
         config.training.record_every_epochs = 0.5
         config.optimizer.drop_epochs = (80.0, 90.0)
+        config.optimizer.weight_decay = 0.004
+        config.model.norm_depth = 9
+        config.model.norm_alpha = 0.001 / 9
+        config.model.norm_k = 1.0
         # Network 13pct and its like: flips and crops of 24 of 32 pixels.
         config.data.crop_size = 24
         config.data.random_crop = config.data.random_flip = True

@@ -303,6 +303,17 @@ def test_pooling_with_and_without_overlap_gives_maps_of_the_same_sizes():
             assert tuple(found) == sizes
 
 
+def test_normalization_on_cifar10_is_that_of_the_2011_codes_network():
+    """11pct: across 9 maps, 0.001 over their number, k 1, power 0.75; with decay."""
+    config = finish(load(ROOT / "configs/local_response_norm.py", "cifar10"), {})
+    found = configuration.trial_config(config, trials(config)[0])
+    assert found.model.normalization == "local_response"
+    model = found.model
+    assert (model.norm_depth, model.norm_k, model.norm_beta) == (9, 1.0, 0.75)
+    assert model.norm_alpha == pytest.approx(0.001 / 9)
+    assert found.optimizer.weight_decay == 0.004
+
+
 def test_one_tower_has_98_percent_of_the_parameters():
     """Section 3.2, and the 2012 code's network 145-half: 59,798,312 of 60,965,224."""
     config = finish(load(ROOT / "configs/two_towers.py", "imagenet2012"), {})

@@ -116,10 +116,10 @@ def _rows(answer: dict[str, Any], seeds: int) -> list[list[str]]:
 
 def _paired(comparison: dict[str, Any], seeds: int) -> str:
     """How many pairs have a value in both arms, of how many."""
-    if comparison.get("seeds_each", 1) == 1:
+    each = comparison.get("seeds_each", 1)  # answers of before there were averages
+    if each == 1:
         return f"{comparison['n']} of {seeds}"
-    groups = seeds // comparison.get("seeds_each", 1)
-    return f"{comparison['n']} of {groups} groups of {comparison['seeds_each']}"
+    return f"{comparison['n']} of {seeds // each} groups of {each}"
 
 
 def _brief(comparison: dict[str, Any], claim: dict[str, Any]) -> str:
