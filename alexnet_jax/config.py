@@ -293,6 +293,36 @@ def trial_config(config: ConfigDict, trial: Trial) -> ConfigDict:
     return result.lock()
 
 
+# Of the section optimizer, what a step is compiled for; all else are numbers given to it.
+COMPILED = ("optimizer.rate_in_velocity", "optimizer.bias_decay")
+
+# Trials of one population at most: it takes the memory of all of them.
+MOST_TOGETHER = 32
+
+
+def populations(config: ConfigDict, of_trials: list[Trial]) -> list[list[Trial]]:
+    """The trials in groups that one step can train, in their order.
+
+    Those of a group differ in their seeds and in numbers of the section optimizer only.
+    """
+    groups: dict[tuple[Any, ...], list[list[Trial]]] = {}
+    for trial in of_trials:
+        own = trial_config(config, trial)
+        alike = (
+            *(
+                get_field(own, name)
+                for name in FIELDS
+                if not name.startswith("optimizer.") or name in COMPILED
+            ),
+            views_beside(config, trial.arm),
+        )
+        found = groups.setdefault(alike, [[]])
+        if len(found[-1]) == MOST_TOGETHER:
+            found.append([])
+        found[-1].append(trial)
+    return [group for found in groups.values() for group in found]
+
+
 def flatten(values: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one of dotted names."""
     flat: dict[str, Any] = {}

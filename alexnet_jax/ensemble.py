@@ -13,7 +13,8 @@ from alexnet_jax.config import Trial
 from alexnet_jax.data import pipeline
 from alexnet_jax.model.network import Params
 from alexnet_jax.training.checkpoint import weights
-from alexnet_jax.training.loop import EVALUATION_BATCH, Evaluator, Plan, Trainer
+from alexnet_jax.training.loop import EVALUATION_BATCH, Evaluator, Trainer
+from alexnet_jax.training.member import Plan
 from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.record import Record
 
@@ -66,7 +67,7 @@ def evaluate(
                 max(1, EVALUATION_BATCH // own.training.accumulation),
             )
             params = devices.place_state(_stacked(folder, members))
-            row = evaluator.row(params, ends[0]["step"])
+            (row,) = evaluator.rows(params, ends[0]["step"])
             record.write(row | {"seeds": [member.seed for member in members]})
     record.close_trial(status, step=ends[0]["step"], epoch=ends[0]["epoch"])
 

@@ -28,6 +28,7 @@ from alexnet_jax.report import verdict
 from alexnet_jax.report.records import read_experiment
 from alexnet_jax.training import loop
 from alexnet_jax.training.checkpoint import Checkpoints, fields_of
+from alexnet_jax.training.member import Member, Plan
 from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.record import Progress, Record, tensorboard_writer
 from alexnet_jax.training.signals import Signals
@@ -83,6 +84,11 @@ def check(config: ConfigDict, folder: Path) -> Devices:
     """The devices; raises UserError if configuration or folder will not do."""
     verdict.check_claim(config)
     devices = Devices(config.parallel)
+    if config.population and devices.num_hosts > 1:
+        raise UserError(
+            "config.population is for small networks, in one process, and there are "
+            f"{devices.num_hosts}: leave it away, or start one."
+        )
     for trial in trials({**config, "seeds": 1}):
         wanted = trial_config(config, trial).training
         devices.check_batch_size(wanted.batch_size, wanted.accumulation)
@@ -142,51 +148,104 @@ def run_trials(
     datasets: Datasets,
     devices: Devices,
 ) -> None:
-    """Trains the trials one after the other, recording each in its own folder."""
-    configs = [trial_config(config, trial) for trial in left]
+    """Trains the trials one after the other, recording each in its own folder.
+
+    With `config.population`, those that one step can train are trained together.
+    """
+    groups = configuration.populations(config, left)
+    if not config.population:
+        groups = [[trial] for trial in left]
     plans = [
-        loop.Plan.of(of_trial, datasets.of(of_trial).train.num_examples)
-        for of_trial in configs
+        Plan.of(of_trial, datasets.of(of_trial).train.num_examples)
+        for of_trial in (trial_config(config, trial) for trial in left)
     ]
     total = sum(plan.num_images for plan in plans)
     with Progress(total, shown=devices.writes) as progress, Signals() as asked:
-        for number, trial in enumerate(left):
-            progress.begin(f"trial {number + 1}/{len(left)} {trial.name}")
-            of_trial, own = folder / trial.folder, configs[number]
-            data = datasets.of(own)
-            with alone_in(of_trial, devices):
-                with (
-                    Record(
-                        of_trial if devices.writes else None,
-                        tensorboard=config.training.tensorboard,
-                    ) as record,
-                    Checkpoints(of_trial, fields_of(own), devices) as checkpoints,
-                ):
-                    status, row = loop.train(
-                        own,
-                        seed=trial.seed,
-                        data=data,
-                        devices=devices,
-                        record=record,
-                        progress=progress,
-                        checkpoints=checkpoints,
-                        asked=asked,
-                        try_checkpoint=number == 0,
-                        beside=configuration.views_beside(config, trial.arm),
-                    )
-                # Only now: the last checkpoint is on the disk.
-                record.close_trial(status, step=row["step"], epoch=row["epoch"])
-            if status == "diverged":
-                progress.total_is(
-                    progress.done + sum(plan.num_images for plan in plans[number + 1 :])
+        begun = 0
+        for group in groups:
+            numbers = f"{begun + 1}/{len(left)} {group[0].name}"
+            if len(group) > 1:
+                numbers = f"{begun + 1} to {begun + len(group)} of {len(left)}"
+            label = f"trial{'s' if len(group) > 1 else ''} {numbers}"
+            progress.begin(label)
+            labels = [trial.name for trial in group] if len(group) > 1 else [label]
+            with contextlib.ExitStack() as locks:
+                for trial in group:
+                    locks.enter_context(alone_in(folder / trial.folder, devices))
+                ended = run_together(
+                    dict(zip(labels, group, strict=True)),
+                    folder,
+                    config,
+                    datasets,
+                    devices,
+                    progress,
+                    asked,
+                    try_checkpoint=begun == 0,
                 )
-                progress.say(
-                    f"{trial.name} diverged: its {row.get('not_finite', 'loss')} is not "
-                    f"finite at step {row['step']}. Its records say so"
-                    + (", and which images the batch held" if "examples" in row else "")
-                    + "; a checkpoint, if there is one, is of before. The "
-                    "others go on."
+            begun += len(group)
+            for trial, one in zip(group, ended, strict=True):
+                if one.status == "diverged":
+                    progress.say(diverged(trial, one.row))
+
+
+def run_together(
+    group: dict[str, Trial],
+    folder: Path,
+    config: ConfigDict,
+    datasets: Datasets,
+    devices: Devices,
+    progress: Progress,
+    asked: Signals,
+    *,
+    try_checkpoint: bool,
+) -> list[Member]:
+    """Trains trials, by their labels, at the same time; returns how they ended."""
+    configs = [trial_config(config, trial) for trial in group.values()]
+    data = datasets.of(configs[0])
+    members = []
+    with contextlib.ExitStack() as opened:
+        for (label, trial), own in zip(group.items(), configs, strict=True):
+            place = folder / trial.folder
+            record = Record(
+                place if devices.writes else None,
+                tensorboard=config.training.tensorboard,
+            )
+            opened.enter_context(record)
+            checkpoints = Checkpoints(place, fields_of(own), devices)
+            opened.enter_context(checkpoints)
+            members.append(
+                Member(
+                    own,
+                    seed=trial.seed,
+                    data=data,
+                    record=record,
+                    checkpoints=checkpoints,
+                    label=label,
                 )
+            )
+        first, *_ = group.values()
+        loop.train(
+            members,
+            data=data,
+            devices=devices,
+            progress=progress,
+            asked=asked,
+            try_checkpoint=try_checkpoint,
+            beside=configuration.views_beside(config, first.arm),
+        )
+    for one in members:  # only now: the last checkpoints are on the disk
+        one.record.close_trial(one.status, **one.end())
+    return members
+
+
+def diverged(trial: Trial, row: dict[str, Any]) -> str:
+    """What is said of a trial that ended so, of its last row."""
+    return (
+        f"{trial.name} diverged: its {row.get('not_finite', 'loss')} is not "
+        f"finite at step {row['step']}. Its records say so"
+        + (", and which images the batch held" if "examples" in row else "")
+        + "; a checkpoint, if there is one, is of before. The others go on."
+    )
 
 
 def alone_in(trial: Path, devices: Devices) -> contextlib.AbstractContextManager[None]:

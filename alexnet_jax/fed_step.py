@@ -26,7 +26,8 @@ from alexnet_jax.data.source import Source
 from alexnet_jax.input_contenders import SIZE, images_per_second, photographs
 from alexnet_jax.provenance import versions
 from alexnet_jax.training import step as steps
-from alexnet_jax.training.loop import Plan, Trainer, augmented_batches
+from alexnet_jax.training.loop import Trainer, augmented_batches
+from alexnet_jax.training.member import Plan
 from alexnet_jax.training.parallel import Devices
 
 # Seconds of the step and its input together, for each repeat. All in one piece: what

@@ -213,6 +213,9 @@ _FIELDS: dict[str, Field] = {
     ),
     "training.tensorboard": Field(False, "also write TensorBoard event files"),
     # The experiment
+    "population": Field(
+        False, "trials that differ in seeds and numbers of optimizer only, in one step"
+    ),
     "parallel": Field(
         "auto",
         "spreads a step over devices; auto: pmap, but shard_map in several processes",
@@ -267,6 +270,7 @@ WHOLE = (
     "training.profile",
     "training.tensorboard",
     "parallel",
+    "population",
 )
 
 # How a run is done, not what is learned: these may change when it goes on.
@@ -277,6 +281,7 @@ RUNNING = (
     "training.profile",
     "training.tensorboard",
     "parallel",
+    "population",
 )
 
 # Values of the tuples that have one for each layer, or channel of colour.

@@ -12,7 +12,6 @@ starts: what is timed is the loop, not the input.
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import json
 import os
@@ -41,6 +40,7 @@ from alexnet_jax.provenance import versions
 from alexnet_jax.training import loop
 from alexnet_jax.training import step as steps
 from alexnet_jax.training.checkpoint import Checkpoints, fields_of, try_out
+from alexnet_jax.training.member import Member
 from alexnet_jax.training.optimizer import Rates
 from alexnet_jax.training.parallel import Ahead, Devices
 from alexnet_jax.training.record import Progress, Record
@@ -132,7 +132,15 @@ def begun(
         Signals() as asked,
     ):
         progress.begin("the loop and saves")
-        yield loop.Run(config, 0, data, devices, record, progress, checkpoints, asked)
+        member = Member(
+            config,
+            seed=0,
+            data=data,
+            record=record,
+            checkpoints=checkpoints,
+            label="the loop and saves",
+        )
+        yield loop.Run([member], data, devices, progress, asked)
 
 
 def over_and_over(batches: list[TrainBatch]) -> Generator[TrainBatch, None, None]:
@@ -147,7 +155,7 @@ class Stand:
     """A run with its input, to be timed in turns.
 
     Attributes:
-      run, ahead: the trial and what it reads.
+      run, ahead: of one trial, and what it reads.
       fixed: a placed batch, for bare steps.
       numbers: for these.
       count: steps of a turn.
@@ -167,7 +175,7 @@ class Stand:
             Rates(*[np.float32(RATE)] * 4),
             np.float32(wanted.momentum),
             np.float32(wanted.weight_decay),
-            np.uint32(run.seed),
+            np.uint32(run.members[0].seed),
         )
         return Stand(run, ahead, run.devices.place_batch(batch), numbers)
 
@@ -206,7 +214,7 @@ class Stand:
         self.run.complete_step()
 
     def done(self, start: float) -> float:
-        self.run.meter.wait()
+        self.run.settle()
         jax.block_until_ready(self.run.state)
         return self.clock() - start
 
@@ -246,17 +254,17 @@ def loop_row(stand: Stand, repeats: int) -> dict[str, Any]:
 def save_row(stand: Stand, repeats: int) -> dict[str, Any]:
     """Seconds a save takes from training, those of a restore, and bytes on disk."""
     saves = [one_save(stand) for _ in range(repeats)]
-    run = stand.run
+    run, checkpoints = stand.run, stand.run.members[0].checkpoints
     restores = []
     for _ in range(repeats):
         start = stand.clock()
-        found = run.checkpoints.restore(run.state)
+        found = checkpoints.restore(run.state)
         assert found is not None
         assert not found[2], "a save was damaged"
         jax.block_until_ready(found[0])
         restores.append(stand.clock() - start)
         del found
-    newest = run.checkpoints.folder / str(run.checkpoints.manager.latest_step())
+    newest = checkpoints.folder / str(checkpoints.manager.latest_step())
     return {
         "name": "save",
         **{name: statistics.median(save[name] for save in saves) for name in saves[0]},
@@ -273,11 +281,12 @@ def one_save(stand: Stand) -> dict[str, float]:
     "extra" is what the steps behind it take longer, for as long as it is written in the
     background; "lost" is what training pays for it, by noise never less than nothing.
     """
-    run, manager = stand.run, stand.run.checkpoints.manager
+    run, member = stand.run, stand.run.members[0]
+    manager = member.checkpoints.manager
     step = stand.loop() / stand.count
-    position = run.position(due=False)
+    position = member.position(due=False)
     start = stand.clock()
-    run.checkpoints.save(run.state, position)
+    member.checkpoints.save(run.state, position)
     blocked = stand.clock() - start
 
     start, count, written = stand.clock(), 0, 0.0
@@ -286,7 +295,7 @@ def one_save(stand: Stand) -> dict[str, float]:
         count += 1
         written = stand.clock() - start
     seconds = stand.done(start)
-    run.checkpoints.wait()
+    member.checkpoints.wait()
     extra = seconds - count * step
     return {
         "step": step,
@@ -340,7 +349,7 @@ def start(batch_size: int, dtype: str, width: float, stages: Stages) -> dict[str
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "run"
         trainer = loop.Trainer.of(config, data, devices)
-        state = loop.first_state(config, 0, trainer, devices)
+        state = devices.place_state(loop.first_state(config, 0, trainer))
         stages.end("first weights")
         try_out(state, folder, devices)
         del state
@@ -350,9 +359,8 @@ def start(batch_size: int, dtype: str, width: float, stages: Stages) -> dict[str
             run.trainer = dataclasses.replace(
                 run.trainer, diagnose=_ending(run.trainer.diagnose, stages)
             )
-            batches = loop.augmented_batches(config, data, 0, run.plan, 0, devices)
             stages.end("weights again")
-            with devices.ahead(batches) as ahead:
+            with devices.ahead(run.batches()) as ahead:
                 run.take_step(ahead)  # the meter waits for the first step
                 stages.end("first step")
     return {
@@ -427,10 +435,7 @@ def running_rows(config: ConfigDict, repeats: int) -> list[dict[str, Any]]:
         tempfile.TemporaryDirectory() as made,
         begun(config, data, devices, Path(made), shown=True) as run,
     ):
-        cut = functools.partial(
-            loop.augmented_batches, config, data, 0, run.plan, 0, devices
-        )
-        with contextlib.closing(cut()) as batches:
+        with contextlib.closing(run.batches()) as batches:
             held = list(itertools.islice(batches, BATCHES))
         with devices.ahead(over_and_over(held)) as ahead:
             stand = Stand.of(run, ahead, held[0])

@@ -22,6 +22,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.training import checkpoint, failures, loop
 from alexnet_jax.training.checkpoint import Checkpoints, fields_of
 from alexnet_jax.training.failures import in_words
+from alexnet_jax.training.member import Member, Plan, peak_host_bytes
 from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.record import Progress, Record
 from alexnet_jax.training.signals import Signals
@@ -69,7 +70,7 @@ def estimate(config: ConfigDict, folder: Path) -> tuple[str, dict[str, float]]:
         data = datasets.of(of_first)
         with _scratch(folder, devices) as scratch:
             cost = measure(of_first, own[0], data, devices, scratch)
-        plan = loop.Plan.of(of_first, data.train.num_examples)
+        plan = Plan.of(of_first, data.train.num_examples)
         trial_seconds = seconds_of(of_first, plan, data, cost, devices)
         each[arm] = trial_seconds
         needed += cost.checkpoint_bytes * len(own) * (checkpoint.KEPT + 2)
@@ -91,7 +92,7 @@ def estimate(config: ConfigDict, folder: Path) -> tuple[str, dict[str, float]]:
         f"{devices.devices[0].device_kind}; {data_seconds:.1f} s for the data at each start",
         f"Disk: at most {in_words(needed)} of checkpoints; "
         f"{in_words(free)} are free at {_existing(folder)}",
-        f"Memory: {in_words(loop.peak_host_bytes())} of this process so far",
+        f"Memory: {in_words(peak_host_bytes())} of this process so far",
         f"Preflight done in {time.perf_counter() - started:.0f} s; nothing was written.",
     ]
     if needed > free:
@@ -111,34 +112,30 @@ def measure(
         Progress(1, shown=False) as progress,
         Signals() as asked,
     ):
-        run = loop.Run(
-            config, trial.seed, data, devices, record, progress, checkpoints, asked
+        member = Member(
+            config,
+            seed=trial.seed,
+            data=data,
+            record=record,
+            checkpoints=checkpoints,
+            label=trial.name,
         )
-        with _explained(run):
-            return _measured(run, trial, folder)
+        run = loop.Run([member], data, devices, progress, asked)
+        with run.explaining():
+            return _measured(run, member, folder)
 
 
-@contextlib.contextmanager
-def _explained(run: loop.Run) -> Iterator[None]:
-    """What goes wrong on the devices is said as a run would say it."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        raise run.explained(error) from error
-
-
-def _measured(run: loop.Run, trial: Trial, folder: Path) -> Cost:
-    config, data, devices = run.config, run.data, run.devices
+def _measured(run: loop.Run, member: Member, folder: Path) -> Cost:
+    config, devices = run.config, run.devices
     run.resume()
     start = time.perf_counter()
     size = checkpoint.try_out(run.state, folder, devices)
     tried = time.perf_counter() - start
 
-    batches = loop.augmented_batches(config, data, trial.seed, run.plan, 0, devices)
-    with devices.ahead(batches) as ahead:
+    with devices.ahead(run.batches()) as ahead:
         start = time.perf_counter()
         run.take_step(ahead)
-        run.meter.wait()
+        member.meter.wait()
         first = time.perf_counter() - start
         start, waited, count = time.perf_counter(), ahead.waited, 0
         while count < min(TIMED_STEPS, run.plan.num_steps - 1):
@@ -146,10 +143,10 @@ def _measured(run: loop.Run, trial: Trial, folder: Path) -> Cost:
             count += 1
             if devices.agreed(time.perf_counter() - start > TIMED_SECONDS):
                 break
-        run.meter.wait()
+        member.meter.wait()
         step = (time.perf_counter() - start) / count if count else first
         share = (ahead.waited - waited) / (step * count) if count else 0.0
-    run.write(run.with_rate(run.meter.row(run.step)))
+    member.write(member.with_rate(member.meter.row(run.step)))
     run.leave_if_asked(None)
     return Cost(
         first_step=first,
@@ -185,7 +182,7 @@ def _evaluation_seconds(run: loop.Run) -> float:
 
 
 def seconds_of(
-    config: ConfigDict, plan: loop.Plan, data: Data, cost: Cost, devices: Devices
+    config: ConfigDict, plan: Plan, data: Data, cost: Cost, devices: Devices
 ) -> float:
     """A trial's, from its first step to its last; saves block it for next to nothing."""
     every = config.training.evaluate_every_epochs

@@ -26,6 +26,7 @@ from alexnet_jax.training.checkpoint import (
     try_out,
     weights,
 )
+from alexnet_jax.training.member import Member
 from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.record import Progress, Record
 from alexnet_jax.training.signals import Signals
@@ -42,17 +43,16 @@ def run(config, data, devices, folder, seed=0):
         Progress(10**6) as progress,
         Signals() as asked,
     ):
-        progress.begin("one arm")
-        return loop.train(
+        member = Member(
             config,
             seed=seed,
             data=data,
-            devices=devices,
             record=record,
-            progress=progress,
             checkpoints=checkpoints,
-            asked=asked,
+            label="one arm",
         )
+        loop.train([member], data=data, devices=devices, progress=progress, asked=asked)
+        return member.status, member.row
 
 
 def like(config, data, devices):
@@ -280,12 +280,13 @@ RISING = {0: 0.1, 2: 0.5, 4: 0.6, 6: 0.7, 8: 0.8, 10: 0.9}  # first weights are 
 
 
 def with_errors(monkeypatch, errors):
-    row = loop.Evaluator.row
+    rows = loop.Evaluator.rows
 
     def replaced(self, params, step, *others):
-        return row(self, params, step, *others) | {"top1_error": errors[step]}
+        (row,) = rows(self, params, step, *others)
+        return [row | {"top1_error": errors[step]}]
 
-    monkeypatch.setattr(loop.Evaluator, "row", replaced)
+    monkeypatch.setattr(loop.Evaluator, "rows", replaced)
 
 
 def steps_kept(folder):
@@ -409,7 +410,7 @@ def test_checkpoints_of_another_format_are_refused(
 
 def begun(config, data, devices):
     trainer = loop.Trainer.of(config, data, devices)
-    return jax.device_get(loop.first_state(config, 3, trainer, devices))
+    return jax.device_get(loop.first_state(config, 3, trainer))
 
 
 @pytest.mark.parametrize("given", ["", "checkpoints", "checkpoints/9"])

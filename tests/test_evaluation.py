@@ -12,7 +12,8 @@ from small_trial import tiny
 from alexnet_jax.data.pipeline import Data, Rescaled
 from alexnet_jax.data.source import Split
 from alexnet_jax.training import inputs
-from alexnet_jax.training.loop import Evaluator, Plan, Trainer
+from alexnet_jax.training.loop import Evaluator, Trainer
+from alexnet_jax.training.member import Plan
 from alexnet_jax.training.parallel import Devices
 
 ALL = 1797  # 3 x 599: 1, 7, 8, 128 and 2,000 leave a rest
@@ -101,7 +102,7 @@ def test_batches_and_devices_do_not_show_in_the_counts(
             ),
         ),
     )
-    row = counting.row(devices.place_state(params_of(trainer)), step=0)
+    (row,) = counting.rows(devices.place_state(params_of(trainer)), step=0)
     whole = -(-batch_size // count) * count
     assert len(shown) == -(-ALL // whole)
     assert sum(int(counts.examples) for counts in shown) == ALL

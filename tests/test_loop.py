@@ -22,7 +22,8 @@ from alexnet_jax.errors import Stopped
 from alexnet_jax.training import inputs, loop
 from alexnet_jax.training import step as steps
 from alexnet_jax.training.checkpoint import Checkpoints, fields_of
-from alexnet_jax.training.loop import Evaluator, Plan, Trainer, augmented_batches
+from alexnet_jax.training.loop import Evaluator, Trainer, augmented_batches
+from alexnet_jax.training.member import Member, Plan
 from alexnet_jax.training.optimizer import Rates
 from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.record import Progress, Record
@@ -37,20 +38,18 @@ def trained(config, data, devices, folder, seed=0):
         Progress(10**6) as progress,
         Signals() as asked,
     ):
-        progress.begin("one arm")
-        status, row = loop.train(
+        member = Member(
             config,
             seed=seed,
             data=data,
-            devices=devices,
             record=record,
-            progress=progress,
             checkpoints=checkpoints,
-            asked=asked,
+            label="one arm",
         )
+        loop.train([member], data=data, devices=devices, progress=progress, asked=asked)
         advanced = progress.done
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return status, row, [json.loads(line) for line in lines], advanced
+    return member.status, member.row, [json.loads(line) for line in lines], advanced
 
 
 def measured(rows):
@@ -529,12 +528,13 @@ ERRORS = {0: 0.9, 2: 0.8, 4: 0.7, 6: 0.7, 8: 0.75, 10: 0.7}
 
 @pytest.fixture
 def given_errors(monkeypatch):
-    row = Evaluator.row
+    rows = Evaluator.rows
 
     def replaced(self, params, step, *others):
-        return row(self, params, step, *others) | {"top1_error": ERRORS[step]}
+        (row,) = rows(self, params, step, *others)
+        return [row | {"top1_error": ERRORS[step]}]
 
-    monkeypatch.setattr(Evaluator, "row", replaced)
+    monkeypatch.setattr(Evaluator, "rows", replaced)
 
 
 def test_the_rate_falls_at_the_evaluation_that_sees_the_plateau(
@@ -774,7 +774,7 @@ def test_an_evaluation_counts_each_example_once(data, devices):
         devices,
         Plan.of(config, TRAIN),
     )
-    row = evaluator.row(devices.place_state(params), 0)
+    (row,) = evaluator.rows(devices.place_state(params), 0)
 
     batches = list(evaluation_batches(data.validation, batch_size=128))
     examples = np.concatenate([batch["example"] for batch in batches])
@@ -804,4 +804,4 @@ def test_an_evaluation_that_lost_an_example_is_an_error(data, devices, monkeypat
     plan = Plan.of(config, TRAIN)
     evaluator = Evaluator(trainer, data, mean_image, devices, plan)
     with pytest.raises(AssertionError):
-        evaluator.row(params, 0)
+        evaluator.rows(params, 0)

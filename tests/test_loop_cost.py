@@ -128,11 +128,13 @@ def test_a_save_costs_its_call_and_what_later_steps_take_longer(
 ):
     run = object.__new__(loop_cost.loop.Run)
     run.state = None
-    run.meter = SimpleNamespace(wait=lambda: None)
-    run.position = lambda due: None
-    run.checkpoints = SimpleNamespace(
+    checkpoints = SimpleNamespace(
         manager=Manager(looks), save=lambda *_: None, wait=lambda: None
     )
+    member = SimpleNamespace(
+        checkpoints=checkpoints, position=lambda due: None, status="finished"
+    )
+    run.members = [member]
     now = iter(range(100))  # a second passes at each look, which is once a step
     stand = scripted(run=run, loops=[10 * step], clock=lambda: float(next(now)))
     found = loop_cost.one_save(stand)

@@ -10,7 +10,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.preflight import Cost, duration, seconds_of
 from alexnet_jax.training import loop
 from alexnet_jax.training.checkpoint import KEPT
-from alexnet_jax.training.loop import Plan
+from alexnet_jax.training.member import Plan
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,15 @@
-"""One trial from its first weights to its last record."""
+"""Trials from their first weights to their last records: one, or several side by side."""
 
 import contextlib
 import dataclasses
 import functools
-import math
-import resource
-import sys
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
-from fractions import Fraction
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import jax
 import numpy as np
+from jax import lax
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from alexnet_jax.data.pipeline import (
@@ -27,11 +23,11 @@ from alexnet_jax.errors import Stopped, UserError
 from alexnet_jax.model.network import Network, Params, build
 from alexnet_jax.training import diagnosis, failures, signals
 from alexnet_jax.training import step as steps
-from alexnet_jax.training.checkpoint import Checkpoints, Position, try_out, weights
+from alexnet_jax.training.checkpoint import Position, try_out, weights
 from alexnet_jax.training.inputs import InputForm
-from alexnet_jax.training.optimizer import Plateau, Rates, rates_at
+from alexnet_jax.training.member import MEANS, Member, NotFinite, Plan, UnderWay
 from alexnet_jax.training.parallel import AHEAD, Ahead, Devices
-from alexnet_jax.training.record import Progress, Record
+from alexnet_jax.training.record import Progress
 from alexnet_jax.training.signals import Signals
 
 # Images a step of evaluation, about: no result depends on it.
@@ -39,260 +35,367 @@ EVALUATION_BATCH = 128
 
 
 def train(
-    config: ConfigDict,
+    members: Sequence[Member],
     *,
-    seed: int,
     data: Data,
     devices: Devices,
-    record: Record,
     progress: Progress,
-    checkpoints: Checkpoints,
     asked: Signals,
     try_checkpoint: bool = False,
     beside: tuple[str, ...] = (),
-) -> tuple[str, dict[str, Any]]:
-    """Trains one network as `config`, a trial's, says; goes on from a checkpoint.
+) -> None:
+    """Trains each member's network as its configuration says; goes on from checkpoints.
+
+    Several members are a population: their configurations differ in nothing but seeds and
+    what `steps.Numbers` holds, and one step trains all of them. Members that stand
+    elsewhere than the first, after a kill between two saves, are trained after it.
 
     With `try_checkpoint` one is saved and read back first: a folder that will not do
     fails in the first seconds, and not after an epoch. `beside` names other views by
-    which each evaluation measures the network too.
+    which each evaluation measures the networks too.
 
-    Returns how it ended, "finished" or, where a loss or a gradient was no longer finite,
-    "diverged"; and its last row.
+    Each member's `status` says then how it ended, "finished" or, where a loss or a
+    gradient was no longer finite, "diverged".
 
     Raises:
-      Stopped: after a signal, when the trial's position is saved.
+      Stopped: after a signal, when the members' positions are saved.
       UserError: if a checkpoint cannot be written or read.
     """
-    run = Run(config, seed, data, devices, record, progress, checkpoints, asked, beside)
-    try:
-        if try_checkpoint:
-            try_out(run.state, checkpoints.trial, devices)
-        run.resume()
-        if run.due:
-            run.complete_step()
-        batches = augmented_batches(config, data, seed, run.plan, run.step, devices)
-        with devices.ahead(batches) as ahead, run.profiler():
-            while run.step < run.plan.num_steps:
-                run.take_step(ahead)
-                run.complete_step()
-        run.meter.wait()
-    except NotFinite as found:
-        row = run.plan.row("train", found.step, None, None)
-        run.write(run.with_rate(row) | found.facts(devices))
-        return "diverged", run.row
-    except Diverged:
-        return "diverged", run.row
-    except jax.errors.JaxRuntimeError as error:
-        raise run.explained(error) from error
-    return "finished", run.row
-
-
-class Diverged(Exception):
-    """The loss of an evaluation is not finite: its row says so."""
+    left = list(members)
+    while left:
+        run = Run(left, data, devices, progress, asked, beside)
+        with run.explaining():
+            if try_checkpoint:
+                try_out(run.state_of(0), left[0].checkpoints.trial, devices)
+            left = run.resume()
+            run.train()
+        try_checkpoint = False
 
 
 class Run:
-    """A trial under way: what is fixed of it, and where it stands."""
+    """Trials under way: what they share, and the state of all of them.
+
+    One member's state, batch and numbers are as a step takes them. Those of a population
+    lie along one more axis: the first of `state`, one place a member; the second of a
+    batch, one place a seed, as members of the same seed see the same images.
+    """
 
     def __init__(
         self,
-        config: ConfigDict,
-        seed: int,
+        members: Sequence[Member],
         data: Data,
         devices: Devices,
-        record: Record,
         progress: Progress,
-        checkpoints: Checkpoints,
         asked: Signals,
         beside: tuple[str, ...] = (),
     ) -> None:
-        self.config, self.seed, self.data, self.devices = config, seed, data, devices
-        self.record, self.progress = record, progress
-        self.checkpoints, self.asked = checkpoints, asked
-        self.trainer = Trainer.of(config, data, devices)
-        self.plan = Plan.of(config, data.train.num_examples)
-        self.mean = self.trainer.place_mean(data, devices)
-        self.evaluator = Evaluator(
-            self.trainer,
-            data,
-            self.mean,
-            devices,
-            self.plan,
-            # Where a step fits in parts only, an evaluation may not as a whole either.
-            max(1, EVALUATION_BATCH // config.training.accumulation),
-            {views: _seen_by(config, views, data, devices) for views in beside},
-        )
-        self.meter = Meter(self.plan)
-        self.start = diagnosis.Start(config, num_classes=len(data.source.class_names))
-
-        self.state = first_state(config, seed, self.trainer, devices)
-        self.state_like = _like(self.state)  # a step that fails has taken the state
-        self.batch_like: Any = None  # of a batch, from the first on
+        self.data, self.devices = data, devices
+        self.progress, self.asked, self.beside = progress, asked, beside
         self.step = 0
         self.due = True  # the row and the evaluation that `step` completes
-        self.best_step, self.best_error = 0, 1.0
-        self.plateau = Plateau()
-        self.save_wanted = False
-        self.row: dict[str, Any] = {}  # the last
+        self.take(members)
+        self.state = self.placed_together(
+            [first_state(m.config, m.seed, self.trainer) for m in members]
+        )
+        self.state_like = _like(self.state)  # a step that fails has taken the state
+        self.batch_like: Any = None  # of a batch, from the first on
 
-    def resume(self) -> None:
-        """To the last whole checkpoint, if there is one."""
-        found = self.checkpoints.restore(self.state)
-        position = Position()
-        if found is not None:
-            self.state, position, damaged = found
-            for message in damaged:
-                self.progress.warn(f"{message}. The one before it is used.")
-        self.step, self.due = position.step, position.due
-        self.best_step, self.best_error = position.best_step, position.best_error
-        self.plateau = Plateau(**position.plateau)
-        self.meter.counts = list(position.counts)
-        self.start.over = self.start.over or position.fallen
-        self.record.go_on_from(position.record_bytes)
-        self.progress.skip(position.step * self.plan.batch_size)
-
-    def position(self, *, due: bool) -> Position:
-        """Where the trial stands, all steps done and found finite."""
-        self.meter.wait()
-        return Position(
-            step=self.step,
-            record_bytes=self.record.size(),
-            counts=tuple(self.meter.counts),
-            fallen=self.start.over,
-            due=due,
-            best_step=self.best_step,
-            best_error=self.best_error,
-            plateau=dataclasses.asdict(self.plateau),
+    def take(self, members: Sequence[Member]) -> None:
+        """These are the run's."""
+        self.members = list(members)
+        self.config, self.plan = members[0].config, members[0].plan
+        self.seeds = list(dict.fromkeys(member.seed for member in members))
+        streams = tuple(self.seeds.index(member.seed) for member in members)
+        self.streams = streams if len(members) > 1 else ()
+        self.trainer = Trainer.of(self.config, self.data, self.devices, self.streams)
+        self.mean = self.trainer.place_mean(self.data, self.devices)
+        seen_by = functools.partial(self.trainer_by_views, self.config)
+        self.evaluator = Evaluator(
+            self.trainer,
+            self.data,
+            self.mean,
+            self.devices,
+            self.plan,
+            # Where a step fits in parts only, an evaluation may not as a whole either.
+            max(1, EVALUATION_BATCH // self.config.training.accumulation),
+            {views: seen_by(views) for views in self.beside},
         )
 
-    def rates(self) -> Rates:
-        """Of the step `step`; before the first, of that."""
-        return self.plan.rates(max(1, self.step), self.plateau.drops)
+    def trainer_by_views(self, config: ConfigDict, views: str) -> "Trainer":
+        """With an evaluation by other views."""
+        config = config.copy_and_resolve_references()
+        with config.unlocked():
+            config.data.views = views
+        return Trainer.of(config, self.data, self.devices, self.streams)
+
+    @property
+    def alive(self) -> list[Member]:
+        """Members that have not ended."""
+        return [member for member in self.members if not member.status]
+
+    # --- One member of all ------------------------------------------------------------
+
+    def placed_together(self, states: Sequence[steps.TrainState]) -> steps.TrainState:
+        """The states of all members, on the devices."""
+        if not self.streams:
+            return self.devices.place_state(states[0])
+        return self.devices.place_state(_stacked(states))
+
+    def state_of(self, number: int) -> steps.TrainState:
+        """One member's own: the state itself if there is no other."""
+        if not self.streams:
+            return self.state
+        return _part(self.devices)(self.state, number)
+
+    def batches(self) -> Generator[TrainBatch, None, None]:
+        """Of the steps behind `step`; one that several seeds' are stacked into."""
+        with contextlib.ExitStack() as stack:
+            of_seeds = [
+                stack.enter_context(
+                    contextlib.closing(
+                        augmented_batches(
+                            self.config,
+                            self.data,
+                            seed,
+                            self.plan,
+                            self.step,
+                            self.devices,
+                        )
+                    )
+                )
+                for seed in self.seeds
+            ]
+            if not self.streams:
+                yield from of_seeds[0]
+                return
+            for batches in zip(*of_seeds, strict=True):
+                yield _side_by_side(batches)
 
     def numbers(self) -> steps.Numbers:
         """What is traced of the step `step`."""
-        return steps.Numbers(
-            Rates(*map(np.float32, self.rates())),
-            np.float32(self.config.optimizer.momentum),
-            np.float32(self.config.optimizer.weight_decay),
-            np.uint32(self.seed),
-        )
+        of_each = [member.numbers() for member in self.members]
+        return _stacked(of_each) if self.streams else of_each[0]
+
+    # --- The loop ---------------------------------------------------------------------
+
+    def resume(self) -> list[Member]:
+        """To the last whole checkpoints, if there are any.
+
+        Returns the members that stand elsewhere than the first, and are not of this run.
+        """
+        found = []
+        for number, member in enumerate(self.members):
+            like = self.state_of(number)
+            restored = member.checkpoints.restore(like)
+            state, position, damaged = restored or (like, Position(), [])
+            found.append((member, state, position))
+            for message in damaged:
+                warning = f"{message}. The one before it is used."
+                self.progress.warn(warning, member.label)
+        _, _, first = found[0]
+        self.step, self.due = first.step, first.due
+        here = [
+            each
+            for each in found
+            if (each[2].step, each[2].due) == (self.step, self.due)
+        ]
+        members, states, positions = zip(*here, strict=True)
+        elsewhere = [member for member in self.members if member not in members]
+        if elsewhere:
+            self.take(members)
+        self.state = self.placed_together(states) if len(found) > 1 else states[0]
+        self.state_like = _like(self.state)
+        for member, position in zip(members, positions, strict=True):
+            member.go_on_from(position)
+            self.progress.skip(self.step * self.plan.batch_size)
+        return elsewhere
+
+    def train(self) -> None:
+        """From where it stands to the last step, or to where all members have ended."""
+        if self.due:
+            self.complete_step()
+        with self.devices.ahead(self.batches()) as ahead, self.profiler():
+            while self.alive and self.step < self.plan.num_steps:
+                self.take_step(ahead)
+                self.complete_step()
+        self.settle()
+        for member in self.alive:
+            member.status = "finished"
 
     def take_step(self, ahead: Ahead) -> None:
         """Starts the next step; waits for the one `AHEAD` before it."""
         waited = ahead.waited
-        batch = ahead.next(until_idle=self.meter.wait)
-        self.meter.waited += ahead.waited - waited
+        batch = ahead.next(until_idle=self.settle)
         assert batch is not None
         self.batch_like = _like(batch)
         self.step += 1
+        for member in self.alive:
+            member.meter.waited += ahead.waited - waited
+            member.step = self.step
         if self.step == 1:
-            whole = {name: self.devices.gathered(part) for name, part in batch.items()}
-            found = self.trainer.diagnose(self.state.params, whole, self.mean)
-            self.write(diagnosis.row(found, self.config))
-            self.progress.warn(self.row["warning"])
+            self.diagnose(batch)
         with self.profiled():
             self.state, counts = self.trainer.train_step(
                 self.state, batch, self.numbers(), self.mean
             )
-        self.meter.add(UnderWay(self.step, counts, batch["epoch"], batch["example"]))
-        self.progress.advance(self.plan.batch_size)
+        for number, member in enumerate(self.members):
+            if member.status:
+                continue
+            own = ((number,), (self.streams[number],)) if self.streams else ((), ())
+            with self.ending(member):
+                member.meter.add(
+                    UnderWay(self.step, counts, batch["epoch"], batch["example"], *own)
+                )
+            self.progress.advance(self.plan.batch_size)
+
+    def diagnose(self, batch: Mapping[str, jax.Array]) -> None:
+        """What each network makes of its first images: see `diagnosis.py`."""
+        whole = {name: self.devices.gathered(part) for name, part in batch.items()}
+        for number, member in enumerate(self.members):
+            own = whole
+            if self.streams:
+                own = {n: part[:, self.streams[number]] for n, part in whole.items()}
+            params = self.state_of(number).params
+            found = self.trainer.diagnose(params, own, self.mean)
+            member.write(diagnosis.row(found, self.config))
+            self.progress.warn(member.row["warning"], member.label)
 
     def complete_step(self) -> None:
-        """The row, the evaluation and the checkpoint that the last step completes.
+        """The rows, the evaluation and the checkpoints that the last step completes.
 
         Raises:
-          Stopped: if a signal has asked for it; the trial is saved then as it was
-            before the row, which comes again when it goes on.
+          Stopped: if a signal has asked for it; the members are saved then as they were
+            before the rows, which come again when they go on.
         """
         step, wanted = self.step, self.config.training
         row_due = step > 0 and self.plan.due(step, wanted.record_every_epochs)
         evaluation_due = step == 0 or self.plan.due(step, wanted.evaluate_every_epochs)
-        before = self.position(due=True) if row_due or evaluation_due else None
+        before = self.positions(due=True) if row_due or evaluation_due else None
 
         self.leave_if_asked(before)
         if row_due:
-            self.checkpoints.check()
-            self.write(self.start.checked(self.with_rate(self.meter.row(step))))
-            self.progress.warn(self.row.get("warning"))
-        if evaluation_due:
+            for member in self.alive:
+                member.checkpoints.check()
+                row = member.with_rate(member.meter.row(step))
+                member.write(member.start.checked(row))
+                self.progress.warn(member.row.get("warning"), member.label)
+        if evaluation_due and self.alive:
             self.evaluate(lambda: self.leave_if_asked(before))
-        if wanted.checkpoint_every_epochs > 0 and step > 0:
-            self.save_wanted |= self.plan.due(step, wanted.checkpoint_every_epochs)
-        if self.save_wanted:
-            self.checkpoints.save(self.state, self.position(due=False))
-            self.save_wanted = False
+        every = wanted.checkpoint_every_epochs
+        if every > 0 and step > 0 and self.plan.due(step, every):
+            self.want_save()
+        if any(member.save_wanted for member in self.alive):
+            self.save(
+                [each for each in self.positions(due=False) if each[1].save_wanted]
+            )
 
     def evaluate(self, between: Callable[[], None]) -> None:
-        row = self.evaluator.row(self.state.params, self.step, between)
-        self.write(self.with_rate(row))
-        if self.row.get("diverged"):
-            raise Diverged
-        error = self.row["top1_error"]
-        better = self.best_step == 0 or error < self.best_error
-        if self.step > 0 and better:
-            self.best_step, self.best_error = self.step, error
-            if self.config.training.checkpoint_every_epochs > 0:
-                self.save_wanted = True
-        if self.config.optimizer.schedule == "plateau":
-            every = self.config.training.evaluate_every_epochs
-            epoch = self.plan.epochs_completed(self.step, every)
-            self.plateau, why = self.plateau.after(epoch, error, self.config.optimizer)
-            if why is not None:
-                position = {"step": self.step, "epoch": self.plan.epoch(self.step)}
-                self.record.write({"kind": "schedule", **position, "why": why})
-                self.progress.say(f"{self.progress.label}, step {self.step}: {why}")
-        self.meter.restart_clock()
+        rows = self.evaluator.rows(self.state.params, self.step, between)
+        for member, row in zip(self.members, rows, strict=True):
+            if not member.status:
+                member.evaluated(row, self.progress)
+                self.leave_out(member)
 
-    def leave_if_asked(self, position: Position | None) -> None:
+    def settle(self) -> None:
+        """Until all steps are done; ends members of which one is not finite."""
+        for member in self.alive:
+            with self.ending(member):
+                member.meter.wait()
+
+    @contextlib.contextmanager
+    def ending(self, member: Member) -> Iterator[None]:
+        """A step that is not finite ends the member, with a row that says so."""
+        try:
+            yield
+        except NotFinite as found:
+            member.write_not_finite(found, self.devices)
+            member.status = "diverged"
+            self.leave_out(member)
+
+    def leave_out(self, member: Member) -> None:
+        """Of the images to come, those of a member that has ended.
+
+        It stays in the state, where it is computed and not looked at: without it all
+        would be compiled anew.
+        """
+        if member.status:
+            left = self.plan.num_steps - self.step
+            self.progress.total_is(self.progress.total - left * self.plan.batch_size)
+
+    # --- Saves ------------------------------------------------------------------------
+
+    def positions(self, *, due: bool) -> list[tuple[int, Member, Position]]:
+        """Where each member stands that has not ended, all its steps done."""
+        self.settle()
+        return [
+            (number, member, member.position(due=due))
+            for number, member in enumerate(self.members)
+            if not member.status
+        ]
+
+    def want_save(self) -> None:
+        for member in self.alive:
+            member.save_wanted = True
+
+    def save(self, positions: Sequence[tuple[int, Member, Position]]) -> None:
+        for number, member, position in positions:
+            member.checkpoints.save(self.state_of(number), position)
+            member.save_wanted = False
+
+    def leave_if_asked(
+        self, positions: Sequence[tuple[int, Member, Position]] | None
+    ) -> None:
         """Does what a signal to any process has asked for."""
         wish = self.devices.agreed(self.asked.take())
         if wish == signals.SAVE:
-            self.save_wanted = True
+            self.want_save()
             self.progress.say(f"Saving at step {self.step}, as asked.")
         elif wish != signals.NOTHING:
-            self.checkpoints.save(self.state, position or self.position(due=True))
-            self.checkpoints.wait()
+            self.save(self.positions(due=True) if positions is None else positions)
+            for member in self.members:
+                member.checkpoints.wait()
             raise Stopped(wish, f"saved at step {self.step}")
 
-    def explained(self, error: Exception) -> Exception:
-        """In place of an error of JAX: see `failures.py`."""
-        wanted = self.config.training
-        return failures.explained(
-            error,
-            devices=self.devices,
-            batch_size=wanted.batch_size,
-            accumulation=wanted.accumulation,
-            needed=self.step_bytes,
-        )
+    # --- What goes wrong on the devices ------------------------------------------------
+
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """In place of an error of JAX one for the user, where its cause is known."""
+        try:
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            wanted = self.config.training
+            found = failures.explained(
+                error,
+                devices=self.devices,
+                batch_size=wanted.batch_size,
+                accumulation=wanted.accumulation,
+                needed=self.step_bytes,
+            )
+            if self.streams and isinstance(found, UserError):
+                found = UserError(
+                    f"{found} These are {len(self.members)} trials at once: without "
+                    "--config.population they are trained one after the other."
+                )
+            raise found from error
 
     def step_bytes(self, accumulation: int) -> int:
         """What a step in so many parts needs on each device."""
         if self.batch_like is None:  # no step yet: an evaluation has failed
-            batches = augmented_batches(
-                self.config, self.data, self.seed, self.plan, self.step, self.devices
-            )
-            with self.devices.ahead(batches) as ahead:
+            with self.devices.ahead(self.batches()) as ahead:
                 self.batch_like = _like(ahead.next())
         config = self.config.copy_and_resolve_references()
         with config.unlocked():
             config.training.accumulation = accumulation
-        trainer = Trainer.of(config, self.data, self.devices)
+        trainer = Trainer.of(config, self.data, self.devices, self.streams)
         like = (self.state_like, self.batch_like, self.numbers(), self.mean)
         return failures.step_bytes(trainer.train_step, *like, devices=self.devices)
 
-    def with_rate(self, row: dict[str, Any]) -> dict[str, Any]:
-        """With the learning rate of its step."""
-        return row | {"learning_rate": float(self.rates().kernel)}
-
-    def write(self, row: dict[str, Any]) -> None:
-        self.row = row
-        self.record.write(row)
+    # --- The profiler ------------------------------------------------------------------
 
     @contextlib.contextmanager
     def profiler(self) -> Iterator[None]:
-        """Ends a window of the profiler that the trial's end or a signal cuts short."""
+        """Ends a window of the profiler that the run's end or a signal cuts short."""
         self.profiling = False
         try:
             yield
@@ -303,14 +406,14 @@ class Run:
     @contextlib.contextmanager
     def profiled(self) -> Iterator[None]:
         """Step `step`, in the window if it is one of `config.training.profile`."""
-        window = self.config.training.profile
-        if not window or not self.record.folder:
+        window, folder = self.config.training.profile, self.members[0].record.folder
+        if not window or not folder:
             yield
             return
         first, last = window
         if self.step == first:
-            self.meter.wait()
-            jax.profiler.start_trace(str(self.record.folder / "profile"))
+            self.settle()
+            jax.profiler.start_trace(str(folder / "profile"))
             self.profiling = True
         with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
             yield
@@ -318,15 +421,7 @@ class Run:
             jax.block_until_ready(self.state.step)
             jax.profiler.stop_trace()
             self.profiling = False
-            self.progress.say(f"Profile: {self.record.folder / 'profile'}")
-
-
-def _seen_by(config: ConfigDict, views: str, data: Data, devices: Devices) -> "Trainer":
-    """With an evaluation by other views."""
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.data.views = views
-    return Trainer.of(config, data, devices)
+            self.progress.say(f"Profile: {folder / 'profile'}")
 
 
 def _like(tree: Any) -> Any:
@@ -339,15 +434,40 @@ def _like(tree: Any) -> Any:
     )
 
 
-def first_state(
-    config: ConfigDict, seed: int, trainer: "Trainer", devices: Devices
-) -> steps.TrainState:
+def _side_by_side(batches: Sequence[TrainBatch]) -> TrainBatch:
+    """Along a second axis, behind that of the examples, which devices share out."""
+    columns: list[dict[str, Any]] = [dict(batch) for batch in batches]
+    together = {
+        name: np.stack([one[name] for one in columns], axis=1) for name in columns[0]
+    }
+    return cast(TrainBatch, together)
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    """Along a new first axis, in host memory."""
+    return jax.tree.map(
+        lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *trees
+    )
+
+
+@functools.cache
+def _part(devices: Devices) -> Callable[[Any, int], Any]:
+    """(tree, number) -> that place of the first axis: one program for all numbers."""
+    return jax.jit(
+        lambda tree, number: jax.tree.map(
+            lambda leaf: lax.dynamic_index_in_dim(leaf, number, keepdims=False), tree
+        ),
+        out_shardings=devices.replicated,
+    )
+
+
+def first_state(config: ConfigDict, seed: int, trainer: "Trainer") -> steps.TrainState:
     """First weights, at rest; those of `config.training.init_from` if it is given."""
     state = steps.initial_state(trainer.network, seed, trainer.rule)
     if config.training.init_from:
         params = fine_tuned(state.params, config.training.init_from)
         state = dataclasses.replace(state, params=params)
-    return devices.place_state(state)
+    return state
 
 
 def fine_tuned(first: Params, given: str) -> Params:
@@ -422,8 +542,16 @@ class Trainer:
     diagnose: diagnosis.Diagnose
 
     @staticmethod
-    def of(config: ConfigDict, data: Data, devices: Devices) -> "Trainer":
-        """One for all trials whose networks agree: they share its compilation."""
+    def of(
+        config: ConfigDict,
+        data: Data,
+        devices: Devices,
+        streams: tuple[int, ...] = (),
+    ) -> "Trainer":
+        """One for all trials whose networks agree: they share its compilation.
+
+        With `streams` its steps are those of a population: `steps.train_population`.
+        """
         return _trainer(
             FrozenConfigDict(config.model),
             InputForm.of(config.data),
@@ -432,6 +560,7 @@ class Trainer:
             config.training.accumulation,
             config.training.ensemble,
             devices,
+            streams,
         )
 
     def place_mean(self, data: Data, devices: Devices) -> jax.Array:
@@ -451,220 +580,27 @@ def _trainer(
     accumulation: int,
     ensemble: int,
     devices: Devices,
+    streams: tuple[int, ...],
 ) -> Trainer:
     network = build(model, image_size=form.crop_size, num_classes=num_classes)
+    train_step = steps.make_train_step(network, form, rule, accumulation)
+    eval_step = steps.make_eval_step(network, form, ensemble)
+    if streams:
+        train_step = steps.train_population(train_step, streams)
+        eval_step = steps.evaluate_population(eval_step)
     return Trainer(
         network,
         form,
         rule,
-        devices.spread_train(steps.make_train_step(network, form, rule, accumulation)),
-        devices.spread_eval(steps.make_eval_step(network, form, ensemble)),
+        devices.spread_train(train_step),
+        devices.spread_eval(eval_step),
         diagnosis.make_diagnose(network, form),
     )
 
 
-def _exact(decimal: float) -> Fraction:
-    """The number that was written: 0.1 as a tenth, not as the float beside it."""
-    return Fraction(repr(decimal))
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """Steps and epochs of a trial: an epoch is num_examples images, not whole steps."""
-
-    num_examples: int
-    batch_size: int
-    num_steps: int
-    optimizer: ConfigDict
-
-    @staticmethod
-    def of(config: ConfigDict, num_examples: int) -> "Plan":
-        images = _exact(config.training.num_epochs) * num_examples
-        num_steps = max(1, math.ceil(images / config.training.batch_size))
-        return Plan(
-            num_examples, config.training.batch_size, num_steps, config.optimizer
-        )
-
-    @property
-    def num_images(self) -> int:
-        return self.num_steps * self.batch_size
-
-    def epoch(self, step: int) -> float:
-        """Epochs after `step` steps."""
-        return step * self.batch_size / self.num_examples
-
-    def due(self, step: int, every_epochs: float) -> bool:
-        """Whether `step` completes another `every_epochs`, or is the last."""
-        period = _exact(every_epochs) * self.num_examples  # in images
-        now, before = (n * self.batch_size // period for n in (step, step - 1))
-        return now > before or step == self.num_steps
-
-    def epochs_completed(self, step: int, every_epochs: float) -> float:
-        """Whole periods of `every_epochs` after `step` steps, in epochs."""
-        period = _exact(every_epochs)
-        images = step * self.batch_size
-        return float(images // (period * self.num_examples) * period)
-
-    def rates(self, step: int, drops: int = 0) -> Rates:
-        """Of step number `step`, counted from 1; `drops` are those of a plateau."""
-        return rates_at(
-            self.epoch(step - 1),
-            self.optimizer,
-            num_epochs=self.epoch(self.num_steps),
-            drops=drops,
-        )
-
-    def row(
-        self,
-        kind: str,
-        step: int,
-        total: steps.Counts | steps.TrainCounts | None,
-        rate: float | None,
-    ) -> dict[str, Any]:
-        """One line of metrics.jsonl: errors as fractions, loss in nats, both means.
-
-        `step` and `epoch` are how much training had been done. A loss that is not finite
-        (or a `total` of None) leaves no means, and marks the row "diverged".
-        """
-        if total is not None and not np.isfinite(total.loss):
-            total = None
-
-        def mean(name: str) -> float | None:
-            return (
-                None
-                if total is None
-                else float(getattr(total, name)) / int(total.examples)
-            )
-
-        row = {
-            "kind": kind,
-            "step": step,
-            "epoch": self.epoch(step),
-            "loss": mean("loss"),
-            "top1_error": mean("top1_errors"),
-            "top5_error": mean("top5_errors"),
-            "images_per_second": rate,
-        }
-        return row | ({"diverged": True} if total is None else {})
-
-
-# What a row has as means over its examples.
-MEANS = ("loss", "top1_error", "top5_error")
-
-
-class UnderWay(NamedTuple):
-    """A step whose counts are still being computed, and the ids of its batch."""
-
-    step: int
-    counts: steps.TrainCounts
-    epochs: jax.Array
-    examples: jax.Array
-
-
-class NotFinite(Exception):
-    """The loss or the norm of the gradient of a step is not finite."""
-
-    def __init__(self, under_way: UnderWay, what: str) -> None:
-        super().__init__(under_way.step)
-        self.under_way, self.what = under_way, what
-        self.step = under_way.step
-
-    def facts(self, devices: Devices) -> dict[str, Any]:
-        """What the record says of it: which images of which epoch the batch held."""
-        return {
-            "not_finite": self.what,
-            "example_epochs": devices.gathered(self.under_way.epochs).tolist(),
-            "examples": devices.gathered(self.under_way.examples).tolist(),
-        }
-
-
-class Meter:
-    """Means and speed over the steps since the last row.
-
-    Counts are read `AHEAD` steps late, so that steps are dispatched without waiting, and
-    yet no more of them are under way. The first step, which compiles, and evaluations
-    are not timed.
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.counts: list[steps.TrainCounts] = []  # of steps done, in host memory
-        self.under_way: deque[UnderWay] = deque()
-        self.clock: float | None = None
-        self.timed_images = 0
-        self.waited = 0.0  # seconds of it, for input
-
-    def add(self, step: UnderWay) -> None:
-        """Raises NotFinite if that, or one before it, is."""
-        self.under_way.append(step)
-        self.timed_images += self.plan.batch_size
-        if self.clock is None:
-            self.wait()
-            self.restart_clock()
-        while len(self.under_way) > AHEAD:
-            self._settle()
-
-    def wait(self) -> None:
-        """Until all steps are done; raises NotFinite if one of them is."""
-        while self.under_way:
-            self._settle()
-
-    def _settle(self) -> None:
-        first = self.under_way.popleft()
-        counts = jax.device_get(first.counts)
-        for what, number in (
-            ("loss", counts.loss),
-            ("gradient norm", counts.gradient_norm),
-        ):
-            if not np.isfinite(number):
-                raise NotFinite(first, what)
-        self.counts.append(counts)
-
-    def restart_clock(self) -> None:
-        self.clock, self.timed_images, self.waited = time.perf_counter(), 0, 0.0
-
-    def row(self, step: int) -> dict[str, Any]:
-        """The train row of the steps up to `step`: means over the steps since the last.
-
-        "input_wait": the share of their time in which nothing was computed for want of
-        input. Peaks of memory are those since the process began, of this process.
-        """
-        self.wait()
-        rate = share = None
-        if self.clock is not None and self.timed_images:
-            seconds = time.perf_counter() - self.clock
-            rate, share = self.timed_images / seconds, self.waited / seconds
-        if self.clock is not None:
-            self.restart_clock()
-        total = steps.TrainCounts(
-            *(sum(column) for column in zip(*self.counts, strict=True))
-        )
-        mean_norm = float(total.gradient_norm) / len(self.counts)
-        self.counts = []
-        return self.plan.row("train", step, total, rate) | {
-            "gradient_norm": mean_norm,
-            "input_wait": share,
-            "peak_host_bytes": peak_host_bytes(),
-            "peak_device_bytes": peak_device_bytes(),
-        }
-
-
-def peak_host_bytes() -> int:
-    """The most memory that this process has had resident."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def peak_device_bytes() -> int | None:
-    """The most that one of this process's devices has held; None where it cannot tell."""
-    found = [device.memory_stats() or {} for device in jax.local_devices()]
-    peaks = [stats.get("peak_bytes_in_use") for stats in found]
-    return max((peak for peak in peaks if peak is not None), default=None)
-
-
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """Measures a network's errors on the validation split, each example once."""
+    """Measures networks' errors on the validation split, each example once."""
 
     trainer: Trainer
     data: Data
@@ -674,10 +610,10 @@ class Evaluator:
     batch_size: int = EVALUATION_BATCH
     beside: Mapping[str, Trainer] = dataclasses.field(default_factory=dict)
 
-    def row(
+    def rows(
         self, params: Params, step: int, between: Callable[[], None] = lambda: None
-    ) -> dict[str, Any]:
-        """The eval row of the parameters after `step` steps.
+    ) -> list[dict[str, Any]]:
+        """The eval row of the parameters after `step` steps; of a population, of each.
 
         `between` is called after each batch; it may raise, to end the evaluation.
         """
@@ -702,12 +638,19 @@ class Evaluator:
             steps.Counts(*(sum(column) for column in zip(*of_batches, strict=True)))
             for of_batches in zip(*jax.device_get(counts), strict=True)
         )
-        assert total.examples == self.data.validation.num_examples
-        rate = int(total.examples) / (time.perf_counter() - started)
-        row = self.plan.row("eval", step, total, rate)
-        row |= {"split": self.data.validation.split.name}
-        beside = {}
-        for views, other in zip(self.beside, others, strict=True):
-            held = self.plan.row("eval", step, other, rate)
-            beside[views] = {name: held[name] for name in MEANS}
-        return row | ({"beside": beside} if beside else {})
+        assert (total.examples == self.data.validation.num_examples).all()
+        rate = int(total.examples.sum()) / (time.perf_counter() - started)
+        rows = []
+        for number in range(total.examples.size):
+            row = self.plan.row("eval", step, _of_member(total, number), rate)
+            row |= {"split": self.data.validation.split.name}
+            beside = {}
+            for views, other in zip(self.beside, others, strict=True):
+                held = self.plan.row("eval", step, _of_member(other, number), rate)
+                beside[views] = {name: held[name] for name in MEANS}
+            rows.append(row | ({"beside": beside} if beside else {}))
+        return rows
+
+
+def _of_member(counts: steps.Counts, number: int) -> steps.Counts:
+    return steps.Counts(*(np.ravel(field)[number] for field in counts))

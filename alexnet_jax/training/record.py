@@ -173,10 +173,10 @@ class Progress:
             flush=True,
         )
 
-    def warn(self, warning: str | None) -> None:
-        """Says a warning, if there is one, with the name of what is being trained."""
+    def warn(self, warning: str | None, label: str) -> None:
+        """Says a warning, if there is one, and of what."""
         if warning is not None:
-            self.say(f"Warning, {self.label}: {warning}")
+            self.say(f"Warning, {label}: {warning}")
 
     def say(self, message: str) -> None:
         """Prints a line without breaking the bar."""

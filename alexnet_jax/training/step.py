@@ -198,6 +198,28 @@ def make_eval_step(network: Network, form: InputForm, ensemble: int = 1) -> Eval
     return eval_step
 
 
+def train_population(train_step: TrainStep, streams: tuple[int, ...]) -> TrainStep:
+    """`train_step` of several trials at once, by `jax.vmap`.
+
+    State, numbers and counts have a first axis, a place a trial. Batches have a second
+    one, a place a stream: trial i reads the stream `streams[i]`.
+    """
+
+    def population_step(
+        state: TrainState, batch: Batch, numbers: Numbers, mean: jax.Array
+    ) -> tuple[TrainState, TrainCounts]:
+        own = {name: values[:, np.array(streams)] for name, values in batch.items()}
+        step = jax.vmap(train_step, in_axes=(0, 1, 0, None))
+        return step(state, own, numbers, mean)
+
+    return population_step
+
+
+def evaluate_population(eval_step: EvalStep) -> EvalStep:
+    """`eval_step` of several networks: parameters and counts have a first axis."""
+    return jax.vmap(eval_step, in_axes=(0, None, None))
+
+
 def averaged(
     log_probabilities: Callable[[Any], Float[Array, "n classes"]], each: Any
 ) -> Float[Array, "n classes"]:

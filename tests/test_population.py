@@ -1,0 +1,420 @@
+"""Trials trained together by one vmapped step: as each would have been alone."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_trial import BATCH, STEP, TRAIN, learned, tiny
+
+from alexnet_jax import experiment
+from alexnet_jax.config import finish, populations, trial_config, trials
+from alexnet_jax.data.pipeline import prepare
+from alexnet_jax.data.source import open_source
+from alexnet_jax.errors import Stopped, UserError
+from alexnet_jax.model import layers
+from alexnet_jax.training import loop
+from alexnet_jax.training.checkpoint import Checkpoints, fields_of
+from alexnet_jax.training.loop import Trainer, augmented_batches
+from alexnet_jax.training.member import Member, Plan
+from alexnet_jax.training.parallel import Devices
+from alexnet_jax.training.record import Progress, Record
+from alexnet_jax.training.signals import Signals
+
+# Two of one seed and another: three numbers each.
+SEEDS = (0, 1, 0)
+NUMBERS = (
+    {"learning_rate": 0.002, "momentum": 0.9, "weight_decay": 0.0},
+    {"learning_rate": 0.002, "momentum": 0.9, "weight_decay": 0.0},
+    {"learning_rate": 0.001, "momentum": 0.5, "weight_decay": 0.01},
+)
+
+
+def configs(**changes):
+    """Of each member, one configuration but for numbers of its section optimizer."""
+    return [
+        tiny(**changes, **{f"optimizer__{name}": value for name, value in one.items()})
+        for one in NUMBERS
+    ]
+
+
+def members(configs, seeds, data, devices, folder, opened):
+    for number, (config, seed) in enumerate(zip(configs, seeds, strict=True)):
+        place = folder / str(number)
+        yield Member(
+            config,
+            seed=seed,
+            data=data,
+            record=opened.enter_context(Record(place, tensorboard=False)),
+            checkpoints=opened.enter_context(
+                Checkpoints(place, fields_of(config), devices)
+            ),
+            label=f"member {number}",
+        )
+
+
+def trained(configs, data, devices, folder, *, seeds=SEEDS, asked=None):
+    """All of them together: how each ended, and its rows."""
+    with contextlib.ExitStack() as opened:
+        progress = opened.enter_context(Progress(10**6))
+        listening = opened.enter_context(Signals())
+        together = list(members(configs, seeds, data, devices, folder, opened))
+        loop.train(
+            together, data=data, devices=devices, progress=progress, asked=listening
+        )
+    return [(one.status, rows(folder / str(n))) for n, one in enumerate(together)]
+
+
+def alone(configs, data, devices, folder, *, seeds=SEEDS):
+    """One after the other."""
+    return [
+        trained([config], data, devices, folder / str(number), seeds=[seed])[0]
+        for number, (config, seed) in enumerate(zip(configs, seeds, strict=True))
+    ]
+
+
+def rows(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return learned(map(json.loads, lines))
+
+
+def assert_same(together, apart, rel=1e-4):
+    """Counts and ids are equal, sums to rounding."""
+    for (status, ours), (other_status, others) in zip(together, apart, strict=True):
+        assert status == other_status
+        assert [row["kind"] for row in ours] == [row["kind"] for row in others]
+        for row, other in zip(ours, others, strict=True):
+            assert row.keys() == other.keys()
+            for name, value in row.items():
+                if isinstance(value, float):
+                    assert value == pytest.approx(other[name], rel=rel), name
+                elif name not in ("layers", "beside"):
+                    assert value == other[name], name
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return Devices(devices=jax.devices()[:1])
+
+
+@pytest.mark.parametrize("how", ["one", "pmap", "shard_map"])
+def test_a_population_learns_what_its_members_learn_alone(data, tmp_path, how):
+    """On one device, and with the batch shared out among four by either way."""
+    devices = Devices(devices=jax.devices()[:1])
+    if how != "one":
+        devices = Devices(how, jax.devices()[:4])
+    everything = configs(
+        data__crop_size=12,
+        data__random_crop=True,
+        data__random_flip=True,
+        data__lighting_deviation=0.1,
+        model__dropout_rate=0.5,
+    )
+    together = trained(everything, data, devices, tmp_path / "together")
+    apart = alone(everything, data, devices, tmp_path / "alone")
+    assert_same(together, apart)
+    losses = {ours[-1]["loss"] for _, ours in together}
+    assert len(losses) == 3  # three trials, and not one three times
+
+
+def test_a_population_in_parts_is_the_same_too(data, tmp_path):
+    devices = Devices("shard_map", jax.devices()[:2])
+    everything = configs(training__accumulation=2)
+    together = trained(everything, data, devices, tmp_path / "together")
+    apart = alone(configs(), data, devices, tmp_path / "alone")
+    assert_same(together, apart)
+
+
+def test_alexnet_itself_learns_the_same_in_a_population(one_device, tmp_path):
+    """Towers, both normalizations, overlapping pools, dropout; on two views besides."""
+    source = open_source("digits", tfds_dir="")
+    data = prepare(source, rescale="shorter_side", rescale_size=48)
+    config = experiment.configuration.base("digits")
+    config.model.width = 1 / 24
+    config.data.rescale_size, config.data.crop_size = 48, 40
+    config.data.views = "ten"
+    config.training.batch_size = BATCH
+    config.training.num_epochs = 2.9 * STEP
+    config.training.record_every_epochs = 0.9 * STEP
+    other = config.copy_and_resolve_references()
+    other.optimizer.learning_rate = 0.02
+    both = [config, other]
+    together = trained(both, data, one_device, tmp_path / "together", seeds=(3, 4))
+    apart = alone(both, data, one_device, tmp_path / "alone", seeds=(3, 4))
+    assert_same(together, apart, rel=1e-3)
+
+
+def test_the_data_of_a_population_are_those_of_its_members_to_the_bit(data, one_device):
+    config = tiny(
+        data__crop_size=12, data__random_crop=True, data__lighting_deviation=0.1
+    )
+    run = object.__new__(loop.Run)
+    run.config, run.data, run.devices, run.step = config, data, one_device, 3
+    run.plan, run.seeds, run.streams = Plan.of(config, TRAIN), [7, 2], (0, 1, 0)
+    together = list(run.batches())
+    assert len(together) == 7
+    for stream, seed in enumerate(run.seeds):
+        own = augmented_batches(config, data, seed, run.plan, 3, one_device)
+        for whole, batch in zip(together, own, strict=True):
+            assert whole.keys() == batch.keys()
+            for name, values in batch.items():
+                assert whole[name].dtype == values.dtype
+                np.testing.assert_array_equal(whole[name][:, stream], values)
+
+
+def test_each_member_has_the_rates_of_its_own_plateau(data, one_device, tmp_path):
+    """One falls where it sees no better error, and the other at its own step."""
+    everything = configs(
+        optimizer__schedule="plateau",
+        optimizer__plateau_epochs=0.5 * STEP,
+        training__evaluate_every_epochs=0.9 * STEP,
+        training__record_every_epochs=0.9 * STEP,
+    )
+    together = trained(everything, data, one_device, tmp_path / "together")
+    apart = alone(everything, data, one_device, tmp_path / "alone")
+    assert_same(together, apart)
+    falls = [
+        [row["step"] for row in ours if row["kind"] == "schedule"]
+        for _, ours in together
+    ]
+    assert falls[0] != falls[1]
+
+
+def test_a_member_that_diverges_ends_and_the_others_go_on(data, one_device, tmp_path):
+    everything = configs(training__checkpoint_every_epochs=2.9 * STEP)
+    everything[1].optimizer.learning_rate = 1e12
+    with contextlib.ExitStack() as opened:
+        progress = opened.enter_context(Progress(3 * 10 * BATCH))
+        asked = opened.enter_context(Signals())
+        made = members(everything, SEEDS, data, one_device, tmp_path / "t", opened)
+        together = list(made)
+        loop.train(
+            together, data=data, devices=one_device, progress=progress, asked=asked
+        )
+        assert progress.done == progress.total
+    statuses = [one.status for one in together]
+    assert statuses == ["finished", "diverged", "finished"]
+    apart = alone(everything, data, one_device, tmp_path / "alone")
+    assert_same(
+        [(s, rows(tmp_path / "t" / str(n))) for n, s in enumerate(statuses)], apart
+    )
+    last = rows(tmp_path / "t/1")[-1]
+    assert last["diverged"] is True
+    assert last["loss"] is None
+    # Of its own seed's batch, not of its neighbours'.
+    assert last.get("examples") == apart[1][1][-1].get("examples")
+
+
+@pytest.mark.parametrize("call", [1, 4, 7])
+def test_a_population_that_is_stopped_goes_on_together_or_alone(
+    data, one_device, tmp_path, monkeypatch, call
+):
+    """To the same rows to the last bit as if it had not been stopped."""
+    everything = configs()
+    whole = trained(everything, data, one_device, tmp_path / "whole")
+    of, calls = Trainer.of, []
+
+    def stopping(config, data, devices, streams=()):
+        trainer = of(config, data, devices, streams)
+
+        def signalled(*given):
+            calls.append(1)
+            if len(calls) == call:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return trainer.train_step(*given)
+
+        return dataclasses.replace(trainer, train_step=signalled)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "of", stopping)
+        with pytest.raises(Stopped, match="saved at step"):
+            trained(everything, data, one_device, tmp_path / "cut")
+    for number in range(3):
+        held = [int(p.name) for p in (tmp_path / f"cut/{number}/checkpoints").iterdir()]
+        assert max(held) in (call, call + 1)  # its thread hears it within a step
+    # The first goes on by itself; so the other two stand elsewhere than it.
+    first = tmp_path / "cut/0"
+    with contextlib.ExitStack() as opened:
+        progress = opened.enter_context(Progress(10**6))
+        asked = opened.enter_context(Signals())
+        (one,) = members(
+            everything[:1], SEEDS[:1], data, one_device, first.parent, opened
+        )
+        loop.train([one], data=data, devices=one_device, progress=progress, asked=asked)
+    steps_begun = []
+    with monkeypatch.context() as patch:
+
+        def counting(config, data, devices, streams=()):
+            trainer = of(config, data, devices, streams)
+
+            def counted(*given):
+                steps_begun.append(len(streams) or 1)
+                return trainer.train_step(*given)
+
+            return dataclasses.replace(trainer, train_step=counted)
+
+        patch.setattr(Trainer, "of", counting)
+        again = trained(everything, data, one_device, tmp_path / "cut")
+    assert 0 < len(steps_begun) <= 10 - call  # from the checkpoint on, and two at once
+    assert set(steps_begun) == {2}
+    assert_same(again, whole, rel=1e-6)
+
+
+# --- Which trials are trained together ---------------------------------------------
+
+
+def question(**changes):
+    config = tiny(**changes)
+    config.experiment = "tiny"
+    config.arms = {
+        "decay": {"optimizer.weight_decay": 0.001},
+        "none": {"optimizer.weight_decay": 0.0},
+        "tanh": {"model.activation": "tanh"},
+    }
+    config.tuned = {"optimizer.learning_rate": (0.001, 0.002)}
+    config.seeds = 2
+    config.claim = {
+        "section": "5",
+        "text": "t",
+        "metric": "top1_error",
+        "compare": ("none", "decay"),
+        "paper": "higher",
+        "dataset": "imagenet2012",
+    }
+    return finish(config, {})
+
+
+def test_trials_that_differ_in_seed_and_numbers_are_together():
+    config = question()
+    groups = populations(config, trials(config))
+    assert [{trial.arm for trial in group} for group in groups] == [
+        {"decay", "none"},
+        {"tanh"},
+    ]
+    assert [len(group) for group in groups] == [8, 4]
+    for group in groups:
+        own = [trial_config(config, trial) for trial in group]
+        assert len({str(one.model) + str(one.data) for one in own}) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("optimizer.bias_decay", True),
+        ("optimizer.rate_in_velocity", False),
+        ("training.num_epochs", 3.0),
+        ("training.batch_size", 8),
+        ("data.random_flip", True),
+        ("model.biases", (1.0, 1.0, 1.0, 1.0)),
+    ],
+)
+def test_trials_that_differ_in_what_is_compiled_or_read_are_apart(field, value):
+    config = tiny()
+    config.arms = {"one": {}, "other": {field: value}}
+    config.claim = question().claim | {"compare": ("one", "other")}
+    groups = populations(config, trials(config))
+    assert [len(group) for group in groups] == [1, 1]
+
+
+def test_a_population_is_no_larger_than_its_most():
+    config = question()
+    with config.unlocked():
+        config.seeds = 20
+    sizes = [len(group) for group in populations(config, trials(config))]
+    assert sizes == [32, 32, 16, 32, 8]
+
+
+def test_an_experiment_answers_the_same_with_a_population(
+    one_device, tmp_path, monkeypatch, capsys
+):
+    """And goes on with it where it was begun without."""
+    monkeypatch.setattr(experiment, "Devices", lambda *_: one_device)
+    config = question()
+    experiment.run(config, tmp_path / "alone")
+    with config.unlocked():
+        config.population = True
+    capsys.readouterr()
+    experiment.run(config, tmp_path / "together")
+    summaries = [
+        json.loads((tmp_path / name / "summary.json").read_text())
+        for name in ("alone", "together")
+    ]
+    for arm, one in summaries[0]["arms"].items():
+        other = summaries[1]["arms"][arm]
+        assert one["tuned"] == other["tuned"]
+        assert one["per_seed"] == pytest.approx(other["per_seed"])
+    for trial in trials(config):
+        ends = [
+            json.loads((tmp_path / name / trial.folder / "trial.json").read_text())
+            for name in ("alone", "together")
+        ]
+        assert ends[0] == ends[1]
+    (tmp_path / "alone" / trials(config)[0].folder / "trial.json").unlink()
+    experiment.run(config, tmp_path / "alone")
+    assert "11 trials are there already" in capsys.readouterr().err
+
+
+def test_a_population_of_several_processes_is_refused(tmp_path, monkeypatch):
+    config = question()
+    with config.unlocked():
+        config.population = True
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match=r"config\.population is for small networks"):
+        experiment.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_memory_short_for_all_is_said_with_the_way_out(
+    data, one_device, tmp_path, monkeypatch
+):
+    everything, of = configs(), Trainer.of
+
+    class Full:
+        def __init__(self, lower):
+            self.lower = lower
+
+        def __call__(self, *_):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    def full(config, data, devices, streams=()):
+        trainer = of(config, data, devices, streams)
+        return dataclasses.replace(trainer, train_step=Full(trainer.train_step.lower))
+
+    monkeypatch.setattr(Trainer, "of", full)
+    with pytest.raises(UserError, match=r"3 trials at once: without --config\.popul"):
+        trained(everything, data, one_device, tmp_path)
+
+
+# --- On a CPU, each convolution by itself -----------------------------------------
+
+
+def test_vmapped_convolutions_stay_whole_ones_on_a_cpu():
+    """XLA's grouped convolution is several times as slow: see layers._one_by_one."""
+
+    def loss(x, kernel):
+        return (
+            layers.convolve(x, kernel, stride=1, padding=((2, 2), (2, 2))) ** 2
+        ).sum()
+
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 8, 8, 2)), jnp.float32)
+    kernel = jnp.asarray(
+        np.random.default_rng(1).normal(size=(3, 5, 5, 2, 6)), jnp.float32
+    )
+    gradients = jax.jit(jax.vmap(jax.grad(loss, (0, 1))))
+    text = gradients.lower(x, kernel).as_text()
+    # Forwards and for both gradients, of each of three.
+    assert text.count("stablehlo.convolution") == 9
+    groups = {part.split(" ")[0] for part in text.split("feature_group_count = ")[1:]}
+    assert groups == {"1"}
+    own = [jax.grad(loss, (0, 1))(x[i], kernel[i]) for i in range(3)]
+    for ours, others in zip(gradients(x, kernel), zip(*own, strict=True), strict=True):
+        np.testing.assert_allclose(ours, np.stack(others), rtol=1e-5, atol=1e-5)
+    shared = jax.vmap(jax.grad(loss, 1), in_axes=(None, 0))(x[0], kernel)
+    np.testing.assert_allclose(
+        shared[2], jax.grad(loss, 1)(x[0], kernel[2]), rtol=1e-5, atol=1e-5
+    )
