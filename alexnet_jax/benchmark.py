@@ -1,16 +1,18 @@
 """Times this project's layers, train step or input against the usual others.
 
-python -m alexnet_jax.benchmark --what=layers|step|input|both|loop [--batch_size=32]
-                                [--repeats=5] [--dtype=float32|tf32|bfloat16]
-                                [--output=FILE.json]
+python -m alexnet_jax.benchmark --what=layers|step|input|both|loop|population
+                                [--batch_size=32] [--repeats=5]
+                                [--dtype=float32|tf32|bfloat16] [--output=FILE.json]
 
 layers, step: against the library's and PyTorch's. input: images/s against plain tf.data,
 Pillow and grain, in batches of 128. both: the step fed by the input, and which waits.
-loop: what a run costs besides its steps of 128: the loop, a save, a start.
+loop: what a run costs besides its steps of 128: the loop, a save, a start. population:
+small trials one after the other, and together in one vmapped step.
 
 All forms of a row run in one process and take turns; given are their medians. On a CPU
 once on one core, by the process's CPU time, and once on all, by the clock on the wall;
-on a GPU, and for both and loop, by the latter alone. Steps take 5 GB of memory at batch 32.
+on a GPU, and for both, loop and population, by the latter alone. Steps take 5 GB of
+memory at batch 32.
 """
 
 import contextlib
@@ -37,8 +39,10 @@ MODULES = {
     "input": "input_contenders",
     "both": "fed_step",
     "loop": "loop_cost",
+    "population": "population_cost",
 }
-BATCH_SIZES = {"layers": 32, "step": 32, "input": 128, "both": 32, "loop": 128}
+BATCH_SIZES = {name: 128 if name in ("input", "loop") else 32 for name in MODULES}
+BY_THE_WALL = ("both", "loop", "population")
 
 WHAT = flags.DEFINE_enum("what", None, list(MODULES), "What is timed.")
 BATCH_SIZE = flags.DEFINE_integer(
@@ -76,7 +80,7 @@ def main(_: list[str]) -> None:
     what = WHAT.value
     if what is None:
         raise UserError(
-            "What is to be timed? Give --what=layers, step, input, both or loop."
+            f"What is to be timed? Give --what=NAME, one of {', '.join(MODULES)}."
         )
     if what == "input" and DTYPE.value != "float32":
         raise UserError(
@@ -98,7 +102,7 @@ def measure(what: str, batch_size: int, repeats: int, dtype: str) -> dict[str, A
     arguments = [what, str(batch_size), str(repeats), dtype]
     print("Timing on all cores ...", file=sys.stderr, flush=True)
     runs = {"all": run_contenders([*arguments, "all"])}
-    if runs["all"]["platform"] == "cpu" and what not in ("both", "loop"):
+    if runs["all"]["platform"] == "cpu" and what not in BY_THE_WALL:
         print("Timing on one core ...", file=sys.stderr, flush=True)
         with one_core():
             runs = {"core": run_contenders([*arguments, "core"])} | runs
@@ -339,6 +343,29 @@ def loop_table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def population_table(report: dict[str, Any]) -> str:
+    """One line a network and number of trials."""
+    lines = [
+        *conditions(report),
+        f"an epoch on digits a trial, in batches of {report['batch_size']}; by the wall "
+        "clock, on all cores",
+        "",
+        f"{'':16}{'trials':>7}  {'trials/s: alone':>15}{'population':>11}"
+        f"  {'population/alone':24}  the first time, compiling",
+    ]
+    for row in report["rows"]:
+        rate, first = row["trials_per_second"], row["first_seconds"]
+        spread = (
+            f"{row['ratio']:.2f} ({min(row['ratios']):.2f} to {max(row['ratios']):.2f})"
+        )
+        lines.append(
+            f"{row['name']:16}{row['trials']:>7}  {rate['alone']:15.2f}"
+            f"{rate['population']:11.2f}  {spread:24}  {first['alone']:.1f} s and "
+            f"{first['population']:.1f} s"
+        )
+    return "\n".join(lines)
+
+
 def at_most(value: float, bar: float | None, form: str) -> str:
     if bar is None:
         return f"{value:{form}}"
@@ -352,6 +379,7 @@ TABLES = {
     "input": input_table,
     "both": both_table,
     "loop": loop_table,
+    "population": population_table,
 }
 
 

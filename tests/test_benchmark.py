@@ -99,7 +99,7 @@ def test_layers_are_timed_into_a_table_and_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "Give --what=layers, step, input, both or loop."),
+        ([], "one of layers, step, input, both, loop, population."),
         (
             ["--what=input", "--dtype=bfloat16"],
             "--dtype=bfloat16: the input is the same",
