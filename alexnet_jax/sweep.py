@@ -60,11 +60,12 @@ LEAVE_SECONDS = 120.0  # for trials under way to save when the sweep is stopped
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """What each task takes, and how many tasks that leaves room for."""
+    """What each task takes, how many tasks that leaves room for, and of what."""
 
     gpus: float
     cpus: float
     at_once: int
+    there: dict[str, float]  # "GPU" and "CPU" of the whole cluster
 
     @staticmethod
     def of(
@@ -104,7 +105,26 @@ class Resources:
         )
         rooms = [of_gpus] if gpus else []
         rooms += [there["CPU"] // cpus] if cpus else []
-        return Resources(gpus, cpus, int(min(rooms)))
+        return Resources(gpus, cpus, int(min(rooms)), there)
+
+    def options(self) -> dict[str, Any]:
+        """What Ray is told of each task."""
+        variables = {}
+        if 0 < self.gpus < 1:
+            share = f"{0.9 * self.gpus:.3f}"
+            variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = share
+        if self.gpus == 0 and self.there["GPU"]:
+            variables["JAX_PLATFORMS"] = "cpu"  # Ray hides no GPU from it
+        return {
+            "num_gpus": self.gpus,
+            "num_cpus": self.cpus,
+            "max_retries": 0,  # `Sweep.run` tries again, and says so
+            # JAX stays on the GPU that a process has opened first, whichever one Ray
+            # gives the next task. On CPUs a process trains one trial after the other:
+            # imported once.
+            "max_calls": 1 if self.gpus else 0,
+            "runtime_env": {"env_vars": variables},
+        }
 
     def __str__(self) -> str:
         parts = [f"{self.gpus:g} GPU"] if self.gpus else []
@@ -448,17 +468,7 @@ def main(_: list[str]) -> None:
     import ray
 
     resources = Resources.of(ray.cluster_resources(), GPUS.value, CPUS.value)
-    options: dict[str, Any] = {
-        "num_gpus": resources.gpus,
-        "num_cpus": resources.cpus,
-        "max_retries": 0,  # `Sweep.run` tries again, and says so
-        "max_calls": 0,  # of one process: it trains one trial after the other: imported once
-    }
-    if 0 < resources.gpus < 1:
-        share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 * resources.gpus:.3f}"}
-        options["runtime_env"] = {"env_vars": share}
-
-    task = ray.remote(**options)(in_worker)
+    task = ray.remote(**resources.options())(in_worker)
 
     if DRY_RUN.value:
         table, cost = _get(task.remote("estimate", config, folder))

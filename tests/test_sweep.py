@@ -77,6 +77,34 @@ def test_more_than_there_is_is_refused(asked, words):
         sweep.Resources.of({"CPU": 64.0, "GPU": 2.0}, *asked)
 
 
+@pytest.mark.parametrize(
+    ("cluster", "gpus", "max_calls", "variables"),
+    [
+        # On a GPU a process of its own: JAX would stay on the one it opened first.
+        ({"CPU": 4.0, "GPU": 8.0}, None, 1, {}),
+        (
+            {"CPU": 4.0, "GPU": 8.0},
+            0.5,
+            1,
+            {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.450"},
+        ),
+        # Ray hides no GPU from a task that takes none.
+        ({"CPU": 4.0, "GPU": 8.0}, 0.0, 0, {"JAX_PLATFORMS": "cpu"}),
+        ({"CPU": 4.0}, None, 0, {}),
+    ],
+)
+def test_a_task_has_a_process_and_devices_of_its_own(
+    cluster, gpus, max_calls, variables
+):
+    resources = sweep.Resources.of(cluster, gpus, None)
+    options = resources.options()
+    assert options["max_calls"] == max_calls
+    assert options["runtime_env"] == {"env_vars": variables}
+    assert options["num_gpus"] == resources.gpus
+    assert options["num_cpus"] == resources.cpus
+    assert options["max_retries"] == 0
+
+
 def task(state, arm="ReLU", epoch=0.0, error=None):
     one = sweep.Task(Trial(arm, {"optimizer.learning_rate": 0.1}, 0), 10.0, state)
     one.epoch, one.error = epoch, error
@@ -127,7 +155,10 @@ def test_the_cost_of_what_is_left(tmp_path):
     (done / "trial.json").write_text('{"status": "finished"}')
     found = sweep.Sweep(config, tmp_path / "run")
     text = sweep.dry_run(
-        found, sweep.Resources(0.0, 1.0, 2), "TABLE", {"ReLU": 100.0, "tanh": 50.0}
+        found,
+        sweep.Resources.of({"CPU": 2.0}, None, None),
+        "TABLE",
+        {"ReLU": 100.0, "tanh": 50.0},
     )
     assert "4 trials, 3 left" in text
     assert "ReLU seed0: there already" in text
@@ -269,6 +300,39 @@ def listening(port):
         time.sleep(0.1)
 
 
+ON_CLUSTER = """
+import os, sys, time
+sys.argv = ["sweep"]
+from alexnet_jax import command, sweep
+command._use_compilation_cache()
+sweep.start_ray("127.0.0.1:{port}")
+import ray
+
+def held():
+    start = time.time()
+    time.sleep(1.0)
+    shown = [os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS")]
+    return os.getpid(), *shown, start, time.time()
+
+def run(gpus, tasks):
+    resources = sweep.Resources.of(ray.cluster_resources(), gpus, None)
+    task = ray.remote(**resources.options())(held)
+    return ray.get([task.remote() for _ in range(tasks)])
+
+seen = run(None, 4)
+print(seen)
+assert len({{pid for pid, *_ in seen}}) == 4  # none is used again, as JAX stays on a GPU
+for number, (_, device, platforms, start, end) in enumerate(seen):
+    assert device in ("0", "1")
+    assert not platforms
+    for _, other, _, other_start, other_end in seen[number + 1:]:
+        assert device != other or end <= other_start or other_end <= start
+
+[(_, devices, platforms, *_)] = run(0.0, 1)
+assert platforms == "cpu", (devices, platforms)
+"""
+
+
 def test_on_a_cluster_no_two_trials_have_the_same_gpu(tmp_path):
     """A cluster of two GPUs that are none: which one each task is given."""
     settings(tmp_path)
@@ -286,36 +350,16 @@ def test_on_a_cluster_no_two_trials_have_the_same_gpu(tmp_path):
         ],
         env=os.environ
         | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+        | {"JAX_PLATFORMS": ""}  # not that of these tests
         | NO_TOKEN,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        script = f"""
-import time, os, sys
-sys.argv = ["sweep"]
-from alexnet_jax import command, sweep
-command._use_compilation_cache()
-sweep.start_ray("127.0.0.1:{port}")
-import ray
-found = sweep.Resources.of(ray.cluster_resources(), None, None)
-assert (found.gpus, found.at_once) == (1.0, 2), found
-@ray.remote(num_gpus=found.gpus, num_cpus=found.cpus, max_calls=0)
-def held():
-    start = time.time()
-    time.sleep(1.0)
-    return os.environ["CUDA_VISIBLE_DEVICES"], start, time.time()
-seen = ray.get([held.remote() for _ in range(5)])
-print(seen)
-for number, (device, start, end) in enumerate(seen):
-    assert device in ("0", "1")
-    for other, other_start, other_end in seen[number + 1:]:
-        assert device != other or end <= other_start or other_end <= start
-"""
         listening(port)
         ran = subprocess.run(
-            [sys.executable, "-c", script],
+            [sys.executable, "-c", ON_CLUSTER.format(port=port)],
             env=os.environ | {"PYTHONPATH": str(ROOT)} | NO_TOKEN,
             capture_output=True,
             text=True,
