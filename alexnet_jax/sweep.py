@@ -142,21 +142,40 @@ class Task:
     tries: int = 0
     reason: str = ""  # why it failed
     epoch: float = 0.0
+    start: float = 0.0  # the epoch from which this sweep goes on
     error: float | None = None  # the last training error
     first: tuple[float, float] | None = None  # when it was first seen, and its epoch
+    before: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
-    def look(self, outcome: Outcome) -> None:
-        """Takes its position from its records."""
+    def queue(self, outcome: Outcome) -> None:
+        """Remembers what an earlier process wrote, when it is handed to Ray."""
+        self.before = outcome.rows
+        self.look(outcome)
+        if self.tries <= 1:
+            self.start = self.epoch
+
+    def look(self, outcome: Outcome) -> list[str]:
+        """Takes its position from its records; returns the warnings that are new.
+
+        All trials are handed to Ray at once: one is under way when its records are no
+        longer those of before. They grow, or lose first what lies behind a checkpoint.
+        """
         rows = [row for row in outcome.rows if row.get("epoch") is not None]
         if not rows:
-            return
+            return []
         self.epoch = min(rows[-1]["epoch"], self.num_epochs)
+        self.start = min(self.start, self.epoch)
         curve = outcome.curve("train", "top1_error")
         self.error = curve[-1][1] if curve else None
-        if self.state == "waiting":
+        if self.state == "waiting" and outcome.rows != self.before:
             self.state = "running"
         if self.state == "running" and self.first is None:
             self.first = (time.monotonic(), self.epoch)
+        warnings = [row["warning"] for row in outcome.rows if row.get("warning")]
+        new = [warning for warning in warnings if warning not in self.warnings]
+        self.warnings += new
+        return new
 
     def seconds_left(self) -> float | None:
         """By its speed since it was first seen; None before that is known."""
@@ -204,8 +223,7 @@ class Sweep:
 
         under_way: dict[Any, Task] = {}
         for task in self.left:
-            task.tries = 1
-            under_way[submit(task.trial)] = task
+            under_way[self._submit(task, submit)] = task
         looked = 0.0
         while under_way and not self.asked:
             done, _ = ray.wait(list(under_way), timeout=POLL_SECONDS)
@@ -213,18 +231,17 @@ class Sweep:
                 task = under_way.pop(reference)
                 error = _error_of(reference)
                 if error is None:
-                    outcome = read_outcome(self.folder, task.trial)
-                    task.look(outcome)
-                    task.state = outcome.status
+                    task.state = self._look(task, say).status
                     say.line(f"{task.trial.name}: {task.state}")
                     continue
+                with contextlib.suppress(OSError, UserError):
+                    self._look(task, say)
                 task.reason = _in_a_line(error)
                 if task.tries < TRIES:
                     say.line(
                         f"{task.trial.name}: failed, tried once more: {task.reason}"
                     )
-                    task.tries, task.state, task.first = task.tries + 1, "waiting", None
-                    under_way[submit(task.trial)] = task
+                    under_way[self._submit(task, submit)] = task
                 else:
                     task.state = "failed"
                     say.line(f"{task.trial.name}: failed twice: {task.reason}")
@@ -232,12 +249,34 @@ class Sweep:
                 for task in under_way.values():
                     # A line half seen, or a disk away for a moment: the next look tells.
                     with contextlib.suppress(OSError, UserError):
-                        task.look(read_outcome(self.folder, task.trial))
+                        self._look(task, say)
                 looked = time.monotonic()
                 say.table(self.tasks)
         say.table(self.tasks)
         if self.asked:
             self._leave(under_way, say)
+
+    def _submit(self, task: Task, submit: Callable[[Trial], Any]) -> Any:
+        task.tries, task.state, task.first = task.tries + 1, "waiting", None
+        with contextlib.suppress(OSError, UserError):
+            task.queue(read_outcome(self.folder, task.trial))
+        return submit(task.trial)
+
+    def _look(self, task: Task, say: "Screen") -> Outcome:
+        outcome = read_outcome(self.folder, task.trial)
+        for warning in task.look(outcome):
+            say.line(f"Warning, {task.trial.name}: {warning}")
+        return outcome
+
+    def warned(self) -> list[str]:
+        """Names of the trials with warnings in their records, be they of today or not."""
+        return [
+            task.trial.name
+            for task in self.tasks
+            if any(
+                row.get("warning") for row in read_outcome(self.folder, task.trial).rows
+            )
+        ]
 
     def _leave(self, under_way: dict[Any, Task], say: "Screen") -> None:
         """Has the trials under way saved, and raises Stopped."""
@@ -287,21 +326,16 @@ class Screen:
             self.line(self.summary(tasks))
 
     def summary(self, tasks: list[Task]) -> str:
-        """Done, running, waiting; the time left of all, by the epochs done so far."""
+        """Done, running, waiting; the time left of all, by the epochs done since."""
         ended = [t for t in tasks if t.state not in ("waiting", "running")]
         running = [t for t in tasks if t.state == "running"]
         own = [t for t in tasks if t.state != "there already"]
-        epochs = sum(
-            t.num_epochs if t.state in ("finished", "diverged", "failed") else t.epoch
-            for t in own
+        done = sum(t.epoch - t.start for t in own)
+        ahead = sum(
+            t.num_epochs - t.epoch for t in own if t.state in ("waiting", "running")
         )
         seconds = time.monotonic() - self.started
-        total = sum(t.num_epochs for t in own)
-        left = (
-            f", about {shown(seconds * (total - epochs) / epochs)} left"
-            if epochs
-            else ""
-        )
+        left = f", about {shown(seconds * ahead / done)} left" if done else ""
         return (
             f"{len(ended)} of {len(tasks)} trials done, {len(running)} under way, "
             f"{self.resources} each{left}"
@@ -495,6 +529,12 @@ def main(_: list[str]) -> None:
     if not sweep.failed:
         _get(task.remote("run_ensembles", config, folder))
     print(page.write(folder))
+    if warned := sweep.warned():
+        print(
+            f"{len(warned)} of {len(sweep.tasks)} trials warned, {folder / 'report.md'} "
+            f"says of what: {', '.join(warned)}",
+            file=sys.stderr,
+        )
     if sweep.failed:
         failures = [f"  {task.trial.name}: {task.reason}" for task in sweep.failed]
         raise UserError(

@@ -111,22 +111,140 @@ def task(state, arm="ReLU", epoch=0.0, error=None):
     return one
 
 
+def records(one, *epochs, **more):
+    """Of a trial under way, with rows at these epochs."""
+    rows = [{"kind": "train", "epoch": e, "top1_error": 0.5} | more for e in epochs]
+    return Outcome(one.trial, "unfinished", rows)
+
+
 def test_a_trial_tells_its_position_and_the_time_left(monkeypatch):
     clock = iter([100.0, 130.0])
     monkeypatch.setattr(sweep.time, "monotonic", lambda: next(clock))
     one = task("waiting")
-
-    def outcome(*epochs):
-        rows = [{"kind": "train", "epoch": e, "top1_error": 0.5} for e in epochs]
-        return Outcome(one.trial, "unfinished", rows)
-
-    one.look(outcome())
+    one.look(records(one))
     assert one.state == "waiting"
-    one.look(outcome(1.0, 2.0))
+    one.look(records(one, 1.0, 2.0))
     assert (one.state, one.epoch, one.error) == ("running", 2.0, 0.5)
-    one.look(outcome(1.0, 2.0, 4.0))
+    one.look(records(one, 1.0, 2.0, 4.0))
     # Two epochs in thirty seconds, and six to go.
     assert one.seconds_left() == pytest.approx(90.0)
+
+
+@pytest.mark.parametrize("then", [(1.0, 2.0, 3.0), (1.0,), (0.1,), (1.0, 1.5)])
+def test_a_queued_trial_is_under_way_once_its_old_records_change(then):
+    """All are handed to Ray at once: those of an earlier sweep have records by then."""
+    one = task("waiting")
+    one.tries = 1
+    one.queue(records(one, 1.0, 2.0))
+    one.look(records(one, 1.0, 2.0))
+    assert (one.state, one.epoch, one.start) == ("waiting", 2.0, 2.0)
+    assert one.seconds_left() is None
+    # It grows, or is cut off behind a checkpoint, or is begun anew.
+    one.look(records(one, *then))
+    assert (one.state, one.epoch) == ("running", then[-1])
+    assert one.start == min(2.0, then[-1])
+
+
+def screen(monkeypatch, started, now):
+    clock = [started]
+    monkeypatch.setattr(sweep.time, "monotonic", lambda: clock[0])
+    found = sweep.Screen(sweep.Resources.of({"CPU": 2.0}, None, None))
+    clock[0] = now
+    return found
+
+
+def test_the_time_left_is_by_what_this_sweep_has_done(monkeypatch):
+    """Ten seconds for a tenth of an epoch, of ten that an earlier sweep has left."""
+    one = task("waiting")
+    one.num_epochs, one.tries = 40.0, 1
+    say = screen(monkeypatch, 100.0, 110.0)
+    one.queue(records(one, 30.0))
+    assert say.summary([one]) == "0 of 1 trials done, 0 under way, 1 CPU core each"
+    one.look(records(one, 30.0, 30.1))
+    # 9.9 epochs ahead, each of 100 seconds; the one there already took this one no time.
+    text = say.summary([one, task("there already", epoch=10.0)])
+    assert text.startswith("1 of 2 trials done, 1 under way")
+    assert re.search(r"about 16:(30|29) left", text)
+
+
+def test_an_ended_trial_has_no_epochs_left_but_took_what_it_did(monkeypatch):
+    """One that diverged at once is not ten epochs done in no time."""
+    say = screen(monkeypatch, 100.0, 160.0)
+    tasks = [
+        task("diverged", epoch=1.0),
+        task("failed", epoch=2.0),
+        task("running", epoch=3.0),
+        task("waiting"),
+    ]
+    # Six epochs in a minute; seven and ten ahead.
+    assert say.summary(tasks) == (
+        "2 of 4 trials done, 1 under way, 1 CPU core each, about 2:50 left"
+    )
+
+
+def test_the_table_says_how_long_each_has_left(monkeypatch):
+    from rich.console import Console
+
+    monkeypatch.setattr(sweep.time, "monotonic", lambda: 200.0)
+    one, queued = task("running", epoch=4.0), task("waiting", epoch=4.0)
+    one.first = queued.first = (100.0, 2.0)  # 50 seconds an epoch, and six to go
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(sweep.drawn([queued, one], "title"))
+    first, second = [s for s in console.export_text().splitlines() if "ReLU" in s]
+    assert "running" in first
+    assert "5:00" in first
+    assert "waiting" in second
+    assert "5:00" not in second
+
+
+class NoRay:
+    """In Ray's place: a trial is a function, run when the sweep waits for it."""
+
+    def __init__(self, monkeypatch, trial):
+        import ray
+
+        self.trial, self.tries = trial, {}
+        monkeypatch.setattr(ray, "wait", lambda waiting, **_: (waiting[:1], []))
+        monkeypatch.setattr(ray, "get", lambda reference: reference())
+
+    def submit(self, trial):
+        self.tries[trial.name] = self.tries.get(trial.name, 0) + 1
+        tries = self.tries[trial.name]
+        return lambda: self.trial(trial, tries)
+
+
+def test_the_warnings_of_trials_are_said_once_and_at_the_end(
+    tmp_path, monkeypatch, capsys
+):
+    from ray import exceptions
+
+    run, config = tmp_path / "run", settings(tmp_path)
+
+    def trained(trial, tries):
+        of_trial = run / trial.folder
+        of_trial.mkdir(parents=True, exist_ok=True)
+        warning = "it may never start" if trial.arm == "tanh" else None
+        row = {"kind": "diagnosis", "epoch": 0.0, "warning": warning}
+        (of_trial / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+        if trial.name == "tanh seed1" and tries == 1:
+            raise exceptions.RayError("lost")
+        (of_trial / "trial.json").write_text('{"status": "finished"}')
+
+    found = sweep.Sweep(config, run)
+    tasks = NoRay(monkeypatch, trained)
+    found.run(tasks.submit, sweep.Screen(sweep.Resources.of({"CPU": 2.0}, None, None)))
+    assert capsys.readouterr().err.splitlines() == [
+        "ReLU seed0: finished",
+        "ReLU seed1: finished",
+        "Warning, tanh seed0: it may never start",
+        "tanh seed0: finished",
+        "Warning, tanh seed1: it may never start",
+        "tanh seed1: failed, tried once more: RayError: lost",
+        "tanh seed1: finished",
+    ]
+    assert found.warned() == ["tanh seed0", "tanh seed1"]
+    # Also of those that an earlier sweep has trained.
+    assert sweep.Sweep(config, run).warned() == ["tanh seed0", "tanh seed1"]
 
 
 def test_the_table_has_every_trial_those_under_way_first():
