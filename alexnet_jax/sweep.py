@@ -107,6 +107,10 @@ class Resources:
         rooms += [there["CPU"] // cpus] if cpus else []
         return Resources(gpus, cpus, int(min(rooms)), there)
 
+    def cores(self, trials: int) -> int:
+        """CPU cores for each where so many trials are left: Ray counts, and keeps none."""
+        return max(1, int(self.there["CPU"] / max(1, min(self.at_once, trials))))
+
     def options(self) -> dict[str, Any]:
         """What Ray is told of each task."""
         variables = {}
@@ -406,9 +410,13 @@ def _get(reference: Any) -> Any:
 
 
 def dry_run(
-    sweep: Sweep, resources: Resources, table: str, cost: dict[str, float]
+    sweep: Sweep,
+    resources: Resources,
+    table: str,
+    cost: dict[str, float],
+    measured_on: int,
 ) -> str:
-    """The trials, and what those that are left cost."""
+    """The trials, and what those that are left cost, measured on so many CPU cores."""
     lines = [
         f"  {task.trial.name}" + ("" if task.state == "waiting" else f": {task.state}")
         for task in sweep.tasks
@@ -416,16 +424,30 @@ def dry_run(
     seconds = sum(cost[task.trial.arm] for task in sweep.left)
     longest = max((cost[task.trial.arm] for task in sweep.left), default=0.0)
     wall = max(longest, seconds / resources.at_once)
+    share = resources.cores(len(sweep.left))
+    slower = (
+        f" Beside others a trial has {share} of them, and may take longer, up to "
+        f"{measured_on / share:.1f} times."
+        if measured_on > share
+        else ""
+    )
+    averages = [
+        arm
+        for arm in sweep.config.arms
+        if configuration.networks_of(sweep.config, arm) > 1
+    ]
+    besides = f", the evaluation of {' and '.join(averages)}" if averages else ""
     return "\n".join(
         [
             f"{len(sweep.tasks)} trials, {len(sweep.left)} left:",
             *lines,
             "",
-            "Measured, a few steps of each arm:",
+            f"Measured, a few steps of each arm on CPU cores: {measured_on}.{slower}",
             table,
             "",
             f"Estimate: {shown(seconds)} of {resources} in all; {resources.at_once} trials "
             f"at once: about {shown(wall)} of wall time, if none slows another.",
+            f"Not counted: starting the processes, opening the data{besides}.",
             "Nothing was run, and nothing written.",
         ]
     )
@@ -505,8 +527,9 @@ def main(_: list[str]) -> None:
     task = ray.remote(**resources.options())(in_worker)
 
     if DRY_RUN.value:
-        table, cost = _get(task.remote("estimate", config, folder))
-        print(dry_run(sweep, resources, table, cost))
+        cores = resources.cores(len(sweep.left))
+        measured = _get(task.remote("estimate", config, folder, cores))
+        print(dry_run(sweep, resources, *measured))
         return
     print(
         f"{config.experiment} on {config.data.dataset}: {len(sweep.left)} trials left of "

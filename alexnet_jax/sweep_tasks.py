@@ -5,6 +5,7 @@ memory of it, that a trial should have.
 """
 
 import json
+import os
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -36,16 +37,27 @@ def run_ensembles(config: ConfigDict, folder: Path) -> None:
     experiment.run_ensembles(folder, config, _datasets(config), devices)
 
 
-def estimate(config: ConfigDict, folder: Path) -> tuple[str, dict[str, float]]:
-    """What each trial costs: a table, and the seconds of one of each arm."""
-    return preflight.estimate(config, folder)
+def estimate(
+    config: ConfigDict, folder: Path, cores: int
+) -> tuple[str, dict[str, float], int]:
+    """What each trial costs on so many CPU cores, its share when others run beside it.
+
+    Returns a table, the seconds of one trial of each arm, and the cores measured on: all
+    of them on a system that keeps no process to some.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return *preflight.estimate(config, folder), os.cpu_count() or 1
+    # Kept by the threads that JAX and TensorFlow begin now, as many as there are cores.
+    # This process ends with the dry run.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    return *preflight.estimate(config, folder), len(os.sched_getaffinity(0))
 
 
 _opened: dict[str, experiment.Datasets] = {}
 
 
 def _datasets(config: ConfigDict) -> experiment.Datasets:
-    """Opened once in a worker process, which runs one trial after the other."""
+    """Opened once in a worker process: on CPUs it runs one trial after the other."""
     key = json.dumps(config.to_dict(), sort_keys=True)
     if key not in _opened:
         _opened.clear()

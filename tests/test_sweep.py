@@ -266,22 +266,72 @@ def test_the_table_has_every_trial_those_under_way_first():
     assert "2.1%" in lines[2]
 
 
+@pytest.mark.parametrize(
+    ("cluster", "asked", "trials", "cores"),
+    [
+        ({"CPU": 8.0}, (None, None), 30, 1),
+        ({"CPU": 8.0}, (None, None), 3, 2),  # the others have ended
+        ({"CPU": 8.0}, (None, 3.0), 30, 4),
+        ({"CPU": 64.0, "GPU": 8.0}, (None, None), 30, 8),
+        ({"CPU": 2.0, "GPU": 8.0}, (None, None), 30, 1),
+    ],
+)
+def test_trials_at_once_share_the_cores(cluster, asked, trials, cores):
+    assert sweep.Resources.of(cluster, *asked).cores(trials) == cores
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="macOS has none")
+def test_the_cost_is_measured_on_the_cores_of_one_trial(tmp_path, monkeypatch):
+    """All of them would be quicker than a trial that shares them with others."""
+    from alexnet_jax import sweep_tasks
+
+    here = os.sched_getaffinity(0)
+    monkeypatch.setattr(
+        sweep_tasks.preflight,
+        "estimate",
+        lambda *_: (f"{len(os.sched_getaffinity(0))} cores", {}),
+    )
+    config = settings(tmp_path)
+    try:
+        assert sweep_tasks.estimate(config, tmp_path, 1) == ("1 cores", {}, 1)
+    finally:
+        os.sched_setaffinity(0, here)
+    monkeypatch.delattr(os, "sched_setaffinity")  # macOS
+    assert sweep_tasks.estimate(config, tmp_path, 1)[2] == os.cpu_count()
+
+
 def test_the_cost_of_what_is_left(tmp_path):
     config = settings(tmp_path)
     done = tmp_path / "run" / "ReLU/seed0"
     done.mkdir(parents=True)
     (done / "trial.json").write_text('{"status": "finished"}')
     found = sweep.Sweep(config, tmp_path / "run")
-    text = sweep.dry_run(
-        found,
-        sweep.Resources.of({"CPU": 2.0}, None, None),
-        "TABLE",
-        {"ReLU": 100.0, "tanh": 50.0},
-    )
+    resources = sweep.Resources.of({"CPU": 2.0}, None, None)
+    cost = {"ReLU": 100.0, "tanh": 50.0}
+    text = sweep.dry_run(found, resources, "TABLE", cost, 1)
     assert "4 trials, 3 left" in text
     assert "ReLU seed0: there already" in text
+    assert "on CPU cores: 1.\nTABLE" in text
     assert "3:20 of 1 CPU core in all" in text  # 100 + 50 + 50 seconds
     assert "about 1:40 of wall time" in text
+    assert "Not counted: starting the processes, opening the data.\n" in text
+    # Where no process can be kept to some of the cores.
+    text = sweep.dry_run(found, resources, "TABLE", cost, 2)
+    assert (
+        "cores: 2. Beside others a trial has 1 of them, and may take longer, up to"
+        in (text)
+    )
+    assert "2.0 times" in text
+
+
+def test_the_cost_leaves_out_averages_and_says_so(tmp_path):
+    config = settings(tmp_path)
+    config.arms = {"one": {}, "two averaged": {"training.ensemble": 2}}
+    found = sweep.Sweep(config, tmp_path / "run")
+    resources = sweep.Resources.of({"CPU": 2.0}, None, None)
+    text = sweep.dry_run(found, resources, "TABLE", {"one": 100.0}, 1)
+    assert "2 trials, 2 left" in text
+    assert "opening the data, the evaluation of two averaged.\n" in text
 
 
 # --- On Ray -----------------------------------------------------------------------
@@ -463,6 +513,7 @@ def test_on_a_cluster_no_two_trials_have_the_same_gpu(tmp_path):
             "--block",
             f"--port={port}",
             "--num-gpus=2",
+            "--num-cpus=2",
             "--include-dashboard=false",
             "--object-store-memory=100000000",
         ],
@@ -488,6 +539,7 @@ def test_on_a_cluster_no_two_trials_have_the_same_gpu(tmp_path):
         status, out, log = started.end()
         assert status == 0, log
         assert "4 trials, 4 left" in out
+        assert "a few steps of each arm on CPU cores: 1.\n" in out
         assert "of 1 GPU in all; 2 trials at once" in out
         assert not (tmp_path / "run").exists()
     finally:
