@@ -13,6 +13,7 @@ machines need the run folder on a disk that all of them see: docs/scaling.md.
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import os
 import shlex
@@ -214,43 +215,47 @@ class Sweep:
     def failed(self) -> list[Task]:
         return [task for task in self.tasks if task.state == "failed"]
 
-    def run(self, submit: Callable[[Trial], Any], say: "Screen") -> None:
+    def groups(self) -> list[list[Task]]:
+        """What is left, in the groups that are a task of Ray each: of one, or populations."""
+        if not self.config.population:
+            return [[task] for task in self.left]
+        by_name = {task.trial.name: task for task in self.left}
+        trials = [task.trial for task in self.left]
+        return [
+            [by_name[trial.name] for trial in group]
+            for group in configuration.populations(self.config, trials)
+        ]
+
+    def run(self, submit: Callable[[list[Trial]], Any], say: "Screen") -> None:
         """Until every trial is done, or has failed twice.
 
+        The trials of a population that fails are tried again one by one.
+
         Args:
-          submit: starts a trial as a task of Ray, and returns its reference.
+          submit: starts trials as a task of Ray, and returns its reference.
 
         Raises:
           Stopped: after a signal, when the trials under way are saved.
         """
         import ray
 
-        under_way: dict[Any, Task] = {}
-        for task in self.left:
-            under_way[self._submit(task, submit)] = task
+        under_way: dict[Any, list[Task]] = {}
+        for group in self.groups():
+            under_way[self._submit(group, submit)] = group
         looked = 0.0
         while under_way and not self.asked:
             done, _ = ray.wait(list(under_way), timeout=POLL_SECONDS)
             for reference in done:
-                task = under_way.pop(reference)
+                group = under_way.pop(reference)
                 error = _error_of(reference)
-                if error is None:
-                    task.state = self._look(task, say).status
-                    say.line(f"{task.trial.name}: {task.state}")
-                    continue
-                with contextlib.suppress(OSError, UserError):
-                    self._look(task, say)
-                task.reason = _in_a_line(error)
-                if task.tries < TRIES:
-                    say.line(
-                        f"{task.trial.name}: failed, tried once more: {task.reason}"
-                    )
-                    under_way[self._submit(task, submit)] = task
-                else:
-                    task.state = "failed"
-                    say.line(f"{task.trial.name}: failed twice: {task.reason}")
+                for task in group:
+                    if error is None:
+                        task.state = self._look(task, say).status
+                        say.line(f"{task.trial.name}: {task.state}")
+                    elif self._again(task, error, say):
+                        under_way[self._submit([task], submit)] = [task]
             if time.monotonic() - looked > TABLE_SECONDS:
-                for task in under_way.values():
+                for task in itertools.chain(*under_way.values()):
                     # A line half seen, or a disk away for a moment: the next look tells.
                     with contextlib.suppress(OSError, UserError):
                         self._look(task, say)
@@ -260,11 +265,24 @@ class Sweep:
         if self.asked:
             self._leave(under_way, say)
 
-    def _submit(self, task: Task, submit: Callable[[Trial], Any]) -> Any:
-        task.tries, task.state, task.first = task.tries + 1, "waiting", None
+    def _submit(self, group: list[Task], submit: Callable[[list[Trial]], Any]) -> Any:
+        for task in group:
+            task.tries, task.state, task.first = task.tries + 1, "waiting", None
+            with contextlib.suppress(OSError, UserError):
+                task.queue(read_outcome(self.folder, task.trial))
+        return submit([task.trial for task in group])
+
+    def _again(self, task: Task, error: Exception, say: "Screen") -> bool:
+        """Whether a trial whose task has failed is to be tried once more."""
         with contextlib.suppress(OSError, UserError):
-            task.queue(read_outcome(self.folder, task.trial))
-        return submit(task.trial)
+            self._look(task, say)
+        task.reason = _in_a_line(error)
+        if task.tries < TRIES:
+            say.line(f"{task.trial.name}: failed, tried once more: {task.reason}")
+            return True
+        task.state = "failed"
+        say.line(f"{task.trial.name}: failed twice: {task.reason}")
+        return False
 
     def _look(self, task: Task, say: "Screen") -> Outcome:
         outcome = read_outcome(self.folder, task.trial)
@@ -282,7 +300,7 @@ class Sweep:
             )
         ]
 
-    def _leave(self, under_way: dict[Any, Task], say: "Screen") -> None:
+    def _leave(self, under_way: dict[Any, list[Task]], say: "Screen") -> None:
         """Has the trials under way saved, and raises Stopped."""
         import ray
 
@@ -548,7 +566,9 @@ def main(_: list[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # Ray has set its own
         signal.signal(number, note)
     with Screen(resources) as screen:
-        sweep.run(lambda trial: task.remote("run_trial", config, folder, trial), screen)
+        sweep.run(
+            lambda trials: task.remote("run_trials", config, folder, trials), screen
+        )
     if not sweep.failed:
         _get(task.remote("run_ensembles", config, folder))
     print(page.write(folder))

@@ -25,10 +25,10 @@ def open_run(config: ConfigDict, folder: Path, command: str) -> None:
     experiment.open_folder(folder, config, _datasets(config), devices, command)
 
 
-def run_trial(config: ConfigDict, folder: Path, trial: Trial) -> None:
-    """Trains one trial, from its last checkpoint if it has one."""
+def run_trials(config: ConfigDict, folder: Path, trials: list[Trial]) -> None:
+    """Trains one trial, or those of a population; from last checkpoints, if there are any."""
     devices = Devices(config.parallel)
-    experiment.run_trials([trial], folder, config, _datasets(config), devices)
+    experiment.run_trials(trials, folder, config, _datasets(config), devices)
 
 
 def run_ensembles(config: ConfigDict, folder: Path) -> None:

@@ -203,14 +203,16 @@ class NoRay:
     def __init__(self, monkeypatch, trial):
         import ray
 
-        self.trial, self.tries = trial, {}
+        self.trial, self.tries, self.groups = trial, {}, []
         monkeypatch.setattr(ray, "wait", lambda waiting, **_: (waiting[:1], []))
         monkeypatch.setattr(ray, "get", lambda reference: reference())
 
-    def submit(self, trial):
-        self.tries[trial.name] = self.tries.get(trial.name, 0) + 1
-        tries = self.tries[trial.name]
-        return lambda: self.trial(trial, tries)
+    def submit(self, trials):
+        self.groups.append([trial.name for trial in trials])
+        for trial in trials:
+            self.tries[trial.name] = self.tries.get(trial.name, 0) + 1
+        tries = [self.tries[trial.name] for trial in trials]
+        return lambda: list(map(self.trial, trials, tries))
 
 
 def test_the_warnings_of_trials_are_said_once_and_at_the_end(
@@ -245,6 +247,43 @@ def test_the_warnings_of_trials_are_said_once_and_at_the_end(
     assert found.warned() == ["tanh seed0", "tanh seed1"]
     # Also of those that an earlier sweep has trained.
     assert sweep.Sweep(config, run).warned() == ["tanh seed0", "tanh seed1"]
+
+
+def test_a_population_is_one_task_and_its_trials_are_tried_again_one_by_one(
+    tmp_path, monkeypatch, capsys
+):
+    from ray import exceptions
+
+    run, config = tmp_path / "run", settings(tmp_path)
+    with config.unlocked():
+        config.population, config.seeds = True, 3
+    done = run / "ReLU/seed0"
+    done.mkdir(parents=True)
+    (done / "trial.json").write_text('{"status": "finished"}')
+
+    def trained(trial, tries):
+        of_trial = run / trial.folder
+        of_trial.mkdir(parents=True, exist_ok=True)
+        if trial.name == "tanh seed1":
+            raise exceptions.RayError("lost")
+        (of_trial / "trial.json").write_text('{"status": "finished"}')
+
+    found = sweep.Sweep(config, run)
+    tasks = NoRay(monkeypatch, trained)
+    found.run(tasks.submit, sweep.Screen(sweep.Resources.of({"CPU": 2.0}, None, None)))
+    assert tasks.groups == [
+        ["ReLU seed1", "ReLU seed2"],
+        ["tanh seed0", "tanh seed1", "tanh seed2"],
+        ["tanh seed0"],
+        ["tanh seed1"],
+        ["tanh seed2"],
+    ]
+    assert [task.trial.name for task in found.failed] == ["tanh seed1"]
+    said = capsys.readouterr().err.splitlines()
+    assert said[-2:] == [
+        "tanh seed1: failed twice: RayError: lost",
+        "tanh seed2: finished",
+    ]
 
 
 def test_the_table_has_every_trial_those_under_way_first():
