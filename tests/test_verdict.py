@@ -631,6 +631,7 @@ def test_the_gap_is_the_last_test_error_less_the_last_training_error():
     assert also["arms"]["tanh"]["per_seed"] == pytest.approx([0.08, 0.08, 0.06])
     assert also["comparisons"][0]["mean"] == pytest.approx((-0.22 - 0.21 - 0.22) / 3)
     assert also["comparisons"][0]["standing"] == "same direction, resolved"
+    assert words.GAPS in also["verdict"]
     summary = of_errors([], metric="overfitting_gap", paper=None)
     assert summary["arms"]["ReLU"]["mean"] == pytest.approx(0.29)
 

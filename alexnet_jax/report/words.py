@@ -33,6 +33,13 @@ SENTENCES = {
 }
 
 
+# Else "as the paper says" would say too much: see `verdict.measured`.
+GAPS = (
+    "Training errors are of augmented images, with dropout on: of two arms, the one with "
+    "more of these has its gap measured too small."
+)
+
+
 def verdict(summary: dict[str, Any]) -> str:
     """The answer in words, chosen by rule from the summary's numbers."""
     parts = []
@@ -96,7 +103,10 @@ def also_verdict(answer: dict[str, Any]) -> str:
 
 def _findings(answer: dict[str, Any]) -> list[str]:
     """How the claim's comparisons stand; without any, the arms' values."""
-    return [*_standings(answer), *_at_first_record(answer)]
+    found = [*_standings(answer), *_at_first_record(answer)]
+    if answer["claim"]["metric"] == "overfitting_gap" and answer["comparisons"]:
+        found.append(GAPS)
+    return found
 
 
 def _at_first_record(answer: dict[str, Any]) -> list[str]:
