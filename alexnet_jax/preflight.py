@@ -85,6 +85,10 @@ def estimate(config: ConfigDict, folder: Path) -> tuple[str, dict[str, float]]:
             f"figures{_of_limit(devices)}; {in_words(cost.checkpoint_bytes)} a "
             f"checkpoint, saved and read in {cost.checkpoint_tried:.1f} s",
         ]
+    if config.population:
+        lines.append(
+            "Measured one trial at a time; config.population trains them together."
+        )
     seconds = sum(each[trial.arm] for trial in trials(config))
     free = shutil.disk_usage(_existing(folder)).free
     lines += [
