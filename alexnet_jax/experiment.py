@@ -19,7 +19,7 @@ from alexnet_jax import config as configuration
 from alexnet_jax import ensemble
 from alexnet_jax.config import Trial, trial_config, trials
 from alexnet_jax.data import pipeline, prepared, source
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import Stopped, UserError
 from alexnet_jax.fields import RUNNING
 from alexnet_jax.files import only_one, write_json
 from alexnet_jax.model.network import build
@@ -224,15 +224,21 @@ def run_together(
                 )
             )
         first, *_ = group.values()
-        loop.train(
-            members,
-            data=data,
-            devices=devices,
-            progress=progress,
-            asked=asked,
-            try_checkpoint=try_checkpoint,
-            beside=configuration.views_beside(config, first.arm),
-        )
+        try:
+            loop.train(
+                members,
+                data=data,
+                devices=devices,
+                progress=progress,
+                asked=asked,
+                try_checkpoint=try_checkpoint,
+                beside=configuration.views_beside(config, first.arm),
+            )
+        except Stopped:
+            for one in members:
+                if one.status == "diverged":  # has nothing to go on with
+                    one.record.close_trial(one.status, **one.end())
+            raise
     for one in members:  # only now: the last checkpoints are on the disk
         one.record.close_trial(one.status, **one.end())
     return members

@@ -58,7 +58,7 @@ def members(configs, seeds, data, devices, folder, opened):
         )
 
 
-def trained(configs, data, devices, folder, *, seeds=SEEDS, asked=None):
+def trained(configs, data, devices, folder, *, seeds=SEEDS):
     """All of them together: how each ended, and its rows."""
     with contextlib.ExitStack() as opened:
         progress = opened.enter_context(Progress(10**6))
@@ -210,6 +210,24 @@ def test_a_member_that_diverges_ends_and_the_others_go_on(data, one_device, tmp_
     assert last.get("examples") == apart[1][1][-1].get("examples")
 
 
+def test_first_weights_that_overflow_end_one_member_before_its_first_step(
+    data, one_device, tmp_path, monkeypatch
+):
+    initial_state = loop.steps.initial_state
+
+    def overflowing(network, seed, rule):
+        state = initial_state(network, seed, rule)
+        return jax.tree.map(lambda leaf: leaf + np.inf, state) if seed == 1 else state
+
+    monkeypatch.setattr(loop.steps, "initial_state", overflowing)
+    (first, other), (status, found), (third, _) = trained(
+        configs(), data, one_device, tmp_path
+    )
+    assert (first, status, third) == ("finished", "diverged", "finished")
+    assert [(row["kind"], row["step"]) for row in found] == [("eval", 0)]
+    assert other[-1]["step"] == 10
+
+
 @pytest.mark.parametrize("call", [1, 4, 7])
 def test_a_population_that_is_stopped_goes_on_together_or_alone(
     data, one_device, tmp_path, monkeypatch, call
@@ -359,6 +377,42 @@ def test_an_experiment_answers_the_same_with_a_population(
     (tmp_path / "alone" / trials(config)[0].folder / "trial.json").unlink()
     experiment.run(config, tmp_path / "alone")
     assert "5 trials are there already" in capsys.readouterr().err
+
+
+def test_a_member_that_has_diverged_when_all_are_stopped_has_ended(
+    one_device, tmp_path, monkeypatch
+):
+    """It has nothing to go on with; the others go on."""
+    monkeypatch.setattr(experiment, "Devices", lambda *_: one_device)
+    config = question()
+    with config.unlocked():
+        config.population, config.seeds = True, 1
+        config.tuned = {"optimizer.learning_rate": (0.001, 1e12)}
+        del config.arms["tanh"]
+    of = Trainer.of
+
+    def stopping(config, data, devices, streams=()):
+        trainer = of(config, data, devices, streams)
+
+        def signalled(state, *given):
+            if int(np.max(state.step)) == 7:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return trainer.train_step(state, *given)
+
+        return dataclasses.replace(trainer, train_step=signalled)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "of", stopping)
+        with pytest.raises(Stopped):
+            experiment.run(config, tmp_path / "run")
+    ended = {
+        path.parent.parent.name: json.loads(path.read_text())["status"]
+        for path in (tmp_path / "run").rglob("trial.json")
+    }
+    assert ended == {"learning_rate=1000000000000.0": "diverged"}
+    experiment.run(config, tmp_path / "run")
+    ended = list((tmp_path / "run").rglob("trial.json"))
+    assert len(ended) == len(trials(config)) == 4
 
 
 def test_a_population_of_several_processes_is_refused(tmp_path, monkeypatch):

@@ -109,7 +109,6 @@ class Run:
         self.streams = streams if len(members) > 1 else ()
         self.trainer = Trainer.of(self.config, self.data, self.devices, self.streams)
         self.mean = self.trainer.place_mean(self.data, self.devices)
-        seen_by = functools.partial(self.trainer_by_views, self.config)
         self.evaluator = Evaluator(
             self.trainer,
             self.data,
@@ -118,12 +117,12 @@ class Run:
             self.plan,
             # Where a step fits in parts only, an evaluation may not as a whole either.
             max(1, EVALUATION_BATCH // self.config.training.accumulation),
-            {views: seen_by(views) for views in self.beside},
+            {views: self.trainer_by(views) for views in self.beside},
         )
 
-    def trainer_by_views(self, config: ConfigDict, views: str) -> "Trainer":
+    def trainer_by(self, views: str) -> "Trainer":
         """With an evaluation by other views."""
-        config = config.copy_and_resolve_references()
+        config = self.config.copy_and_resolve_references()
         with config.unlocked():
             config.data.views = views
         return Trainer.of(config, self.data, self.devices, self.streams)
@@ -148,7 +147,7 @@ class Run:
         return _part(self.devices)(self.state, number)
 
     def batches(self) -> Generator[TrainBatch, None, None]:
-        """Of the steps behind `step`; one that several seeds' are stacked into."""
+        """Of the steps behind `step`; a population's hold those of all its seeds."""
         with contextlib.ExitStack() as stack:
             of_seeds = [
                 stack.enter_context(
@@ -226,6 +225,8 @@ class Run:
         """Starts the next step; waits for the one `AHEAD` before it."""
         waited = ahead.waited
         batch = ahead.next(until_idle=self.settle)
+        if not self.alive:
+            return
         assert batch is not None
         self.batch_like = _like(batch)
         self.step += 1
@@ -252,6 +253,8 @@ class Run:
         """What each network makes of its first images: see `diagnosis.py`."""
         whole = {name: self.devices.gathered(part) for name, part in batch.items()}
         for number, member in enumerate(self.members):
+            if member.status:  # of first weights that overflow
+                continue
             own = whole
             if self.streams:
                 own = {n: part[:, self.streams[number]] for n, part in whole.items()}
