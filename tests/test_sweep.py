@@ -12,13 +12,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from small_trial import learned
 
 pytest.importorskip("ray", reason="needs the extra: pip install -e '.[sweep]'")
 
-from alexnet_jax import experiment, sweep
+from alexnet_jax import sweep
 from alexnet_jax.config import Trial, all_trials, finish
 from alexnet_jax.errors import UserError
 from alexnet_jax.report.records import Outcome
@@ -31,11 +32,15 @@ sys.path.insert(0, {tests!r})
 from small_trial import tiny
 
 def get_config(dataset="digits"):
-    config = tiny(training__num_epochs=12.0, training__record_every_epochs=0.5,
+    config = tiny(training__num_epochs={epochs}, training__record_every_epochs=0.5,
                   training__evaluate_every_epochs=4.0)
     config.experiment = "tiny"
-    config.arms = {{"ReLU": {{}}, "tanh": {{"model.activation": "tanh"}}}}
-    config.seeds = 2
+    config.arms = {{
+        "ReLU": {{}},
+        # Warned of, whatever its first weights.
+        "tanh": {{"model.activation": "tanh", "training.warn_below_spread": 1e9}},
+    }}
+    config.seeds = {seeds}
     config.claim = dict(section="3.1", text="fewer errors", metric="top1_error",
                         compare=("tanh", "ReLU"), paper="higher", dataset="cifar10")
     return config
@@ -376,9 +381,10 @@ def test_the_cost_leaves_out_averages_and_says_so(tmp_path):
 # --- On Ray -----------------------------------------------------------------------
 
 
-def settings(folder):
+def settings(folder, seeds=2, epochs=12.0):
     path = folder / "tiny.py"
-    path.write_text(CONFIG.format(tests=str(ROOT / "tests")))
+    tests = str(ROOT / "tests")
+    path.write_text(CONFIG.format(tests=tests, seeds=seeds, epochs=epochs))
     names = {}
     exec(path.read_text(), names)
     return finish(names["get_config"](), {})
@@ -387,7 +393,7 @@ def settings(folder):
 class Started:
     """A sweep under way, with what it prints on standard error."""
 
-    def __init__(self, folder, *flags, command="alexnet_jax.sweep"):
+    def __init__(self, folder, *flags, command="alexnet_jax.sweep", env=NO_TOKEN):
         self.log = folder / "log"
         self.mark = f"SWEEP_TEST={folder}"
         with open(self.log, "w") as log:
@@ -404,7 +410,7 @@ class Started:
                 env=os.environ
                 | {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
                 | {"SWEEP_TEST": str(folder)}
-                | NO_TOKEN,
+                | env,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -436,65 +442,6 @@ class Started:
         return found
 
 
-def rows(folder, trial):
-    path = folder / trial.folder / "metrics.jsonl"
-    return learned(map(json.loads, path.read_text().splitlines()))
-
-
-def saved(folder):
-    return [p for p in folder.glob("run/*/seed*/checkpoints/*") if p.name.isdigit()]
-
-
-@pytest.mark.skipif(not Path("/proc").exists(), reason="finds workers in /proc")
-def test_a_sweep_through_a_crash_and_a_stop_is_mains(tmp_path):
-    """A worker killed, then the sweep stopped, then gone on with: to the last bit."""
-    config = settings(tmp_path)
-    started = Started(tmp_path, "--cpus_per_trial=1")
-    started.until(lambda: saved(tmp_path))
-    for worker in started.workers():
-        os.kill(worker, signal.SIGKILL)
-    started.until(lambda: "tried once more" in started.log.read_text())
-    before = len(saved(tmp_path))
-    started.until(lambda: len(saved(tmp_path)) > before or started.workers())
-    started.process.send_signal(signal.SIGTERM)
-    status, _, log = started.end()
-    assert status == 143, log
-    assert "Stopped by SIGTERM" in log
-    assert "WorkerCrashedError" in log
-    assert not started.workers()
-
-    status, out, log = Started(tmp_path).end()
-    assert status == 0, log
-    assert "Verdict:" in out
-    held = json.loads((tmp_path / "run/experiment.json").read_text())
-    assert held["command"].startswith("python -m alexnet_jax.sweep --config=")
-
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    shutil.copy(tmp_path / "tiny.py", alone)
-    status, _, log = Started(alone, command="alexnet_jax.main").end()
-    assert status == 0, log
-    for trial in all_trials(config):
-        assert rows(tmp_path / "run", trial) == rows(alone / "run", trial)
-    # Both read each other's folders as their own.
-    assert experiment.finished(tmp_path / "run", all_trials(config)[0])
-    status, out, log = Started(tmp_path, command="alexnet_jax.main").end()
-    assert "4 trials are there already" in log
-
-    # One that cannot be run fails twice, and the others are answered.
-    broken = tmp_path / "run/tanh/seed1"
-    shutil.rmtree(broken)
-    broken.mkdir()
-    (broken / "checkpoints").write_text("a file, where a folder should be")
-    shutil.rmtree(tmp_path / "run/ReLU/seed0")
-    status, out, log = Started(tmp_path).end()
-    assert status == 2, log
-    assert "tanh seed1: failed twice" in log
-    assert "1 of 4 trials failed twice" in log
-    assert "ReLU seed0: finished" in log
-    assert "1 trials have not run to their end" in out
-
-
 def listening(port):
     """Waits until there is a cluster; Ray takes a minute to give up on one too early."""
     for _ in range(600):
@@ -507,12 +454,152 @@ def listening(port):
         time.sleep(0.1)
 
 
+def of_slurm_job():
+    """What the job does before it starts Ray on its nodes: the token."""
+    text = (ROOT / "docs/scaling.md").read_text()
+    return re.search(r"^export RAY_AUTH_MODE.*?(?=^head=)", text, re.M | re.S)[0]
+
+
+@contextlib.contextmanager
+def cluster(folder):
+    """Two GPUs that are none, started as the Slurm job of docs/scaling.md has it.
+
+    For a user without a token. Gives the flags and variables by which a sweep finds it.
+    """
+    port = 20000 + os.getpid() % 20000
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    home = {"HOME": str(folder), "RAY_AUTH_MODE": "token"}
+    ray = subprocess.Popen(
+        [
+            "bash",
+            "-euc",
+            f"{of_slurm_job()}\nexec ray start --head --block --port={port} "
+            "--num-gpus=2 --num-cpus=2 --include-dashboard=false "
+            "--object-store-memory=100000000",
+        ],
+        env=os.environ
+        | {"PATH": path, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+        | {"JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": ""}  # not those of these tests
+        | {"SWEEP_TEST": str(folder)}
+        | home,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        listening(port)
+        yield f"127.0.0.1:{port}", home
+    finally:
+        os.killpg(ray.pid, signal.SIGKILL)
+        ray.wait()
+
+
+def rows(folder, trial):
+    path = folder / trial.folder / "metrics.jsonl"
+    return learned(map(json.loads, path.read_text().splitlines()))
+
+
+def newest(trial):
+    """Step of its last whole checkpoint."""
+    steps = [int(p.name) for p in trial.glob("checkpoints/*") if p.name.isdigit()]
+    return max(steps, default=0)
+
+
+class UnderWay(NamedTuple):
+    """Where a trial stands: the step of its checkpoint, and the record before that."""
+
+    step: int
+    record: str
+
+
+def under_way(trial):
+    """Of a trial that has not ended.
+
+    One that goes on from there leaves that record as it is, to the byte; one that begins
+    anew measures other speeds.
+    """
+    assert not (trial / "trial.json").exists()
+    step = newest(trial)
+    lines = (trial / "metrics.jsonl").read_text().splitlines(keepends=True)
+    lines = [s for s in lines if s.endswith("\n") and json.loads(s)["step"] < step]
+    assert any(json.loads(line)["kind"] == "train" for line in lines)
+    return UnderWay(step, "".join(lines))
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds workers in /proc")
+def test_a_sweep_through_a_crash_a_stop_and_a_kill_is_mains(tmp_path):
+    """A worker killed, the sweep stopped, then killed, then at its end: to the last bit."""
+    # Long enough not to end between a look and what is done then.
+    config = settings(tmp_path, seeds=1, epochs=20.0)
+    started = Started(tmp_path, "--cpus_per_trial=1")
+    first = tmp_path / "run/ReLU/seed0"
+    started.until(lambda: newest(first))
+    crashed = under_way(first)
+    for worker in started.workers():
+        os.kill(worker, signal.SIGKILL)
+    started.until(lambda: "tried once more" in started.log.read_text())
+    started.until(lambda: newest(first) > crashed.step)
+    started.process.send_signal(signal.SIGTERM)
+    status, _, log = started.end()
+    assert status == 143, log
+    assert "Stopped by SIGTERM" in log
+    assert "WorkerCrashedError" in log
+    assert not started.workers()
+
+    # One that cannot be run, the last: it will fail twice, and the others be answered.
+    broken = tmp_path / "run/tanh/seed0"
+    shutil.rmtree(broken, ignore_errors=True)
+    broken.mkdir(parents=True)
+    (broken / "checkpoints").write_text("a file, where a folder should be")
+    stopped = under_way(first)
+    with cluster(tmp_path) as (address, home):
+        flags = (f"--address={address}", "--gpus_per_trial=0", "--cpus_per_trial=2")
+        started = Started(tmp_path, *flags, env=home)
+        started.until(lambda: newest(first) > stopped.step)
+        orphans = started.workers()
+        started.process.kill()
+        started.process.communicate()
+        assert orphans
+
+        # The same command at once. Ray ends the orphans before it has begun.
+        started = Started(tmp_path, *flags, env=home)
+        started.until(lambda: not set(orphans) & set(started.workers()), seconds=30)
+        killed = under_way(first)
+        status, out, log = started.end()
+    assert status == 2, log
+    assert "is at work in" not in log  # no orphan held a trial's folder any more
+    assert "tanh seed0: failed twice" in log
+    assert "1 of 2 trials failed twice" in log
+    assert "ReLU seed0: finished" in log
+    assert "1 trials have not run to their end" in out
+    assert "1 of 2 trials warned" in log
+    whole = (first / "metrics.jsonl").read_text()
+    for before in (crashed, stopped, killed):
+        assert whole.startswith(before.record)
+    held = json.loads((tmp_path / "run/experiment.json").read_text())
+    assert held["command"].startswith("python -m alexnet_jax.sweep --config=")
+
+    # main goes on where the sweep stopped, and alone it does the same.
+    shutil.rmtree(broken)
+    status, out, log = Started(tmp_path, command="alexnet_jax.main").end()
+    assert status == 0, log
+    assert "1 trials are there already" in log
+    assert "Verdict:" in out
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(tmp_path / "tiny.py", alone)
+    status, _, log = Started(alone, command="alexnet_jax.main").end()
+    assert status == 0, log
+    for trial in all_trials(config):
+        assert rows(tmp_path / "run", trial) == rows(alone / "run", trial)
+
+
 ON_CLUSTER = """
 import os, sys, time
 sys.argv = ["sweep"]
 from alexnet_jax import command, sweep
 command._use_compilation_cache()
-sweep.start_ray("127.0.0.1:{port}")
+sweep.start_ray("{address}")
 import ray
 
 def held():
@@ -521,69 +608,42 @@ def held():
     shown = [os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS")]
     return os.getpid(), *shown, start, time.time()
 
-def run(gpus, tasks):
+def submitted(gpus, tasks):
     resources = sweep.Resources.of(ray.cluster_resources(), gpus, None)
     task = ray.remote(**resources.options())(held)
-    return ray.get([task.remote() for _ in range(tasks)])
+    return [task.remote() for _ in range(tasks)]
 
-seen = run(None, 4)
-print(seen)
+*seen, without = ray.get(submitted(None, 4) + submitted(0.0, 1))
+print(seen, without)
 assert len({{pid for pid, *_ in seen}}) == 4  # none is used again, as JAX stays on a GPU
 for number, (_, device, platforms, start, end) in enumerate(seen):
     assert device in ("0", "1")
     assert not platforms
     for _, other, _, other_start, other_end in seen[number + 1:]:
         assert device != other or end <= other_start or other_end <= start
-
-[(_, devices, platforms, *_)] = run(0.0, 1)
-assert platforms == "cpu", (devices, platforms)
+assert without[2] == "cpu"
 """
 
 
 def test_on_a_cluster_no_two_trials_have_the_same_gpu(tmp_path):
-    """A cluster of two GPUs that are none: which one each task is given."""
     settings(tmp_path)
-    port = 20000 + os.getpid() % 20000
-    cluster = subprocess.Popen(
-        [
-            Path(sys.executable).parent / "ray",
-            "start",
-            "--head",
-            "--block",
-            f"--port={port}",
-            "--num-gpus=2",
-            "--num-cpus=2",
-            "--include-dashboard=false",
-            "--object-store-memory=100000000",
-        ],
-        env=os.environ
-        | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
-        | {"JAX_PLATFORMS": ""}  # not that of these tests
-        | NO_TOKEN,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        listening(port)
+    with cluster(tmp_path) as (address, home):
+        assert (tmp_path / ".ray/auth_token").stat().st_mode & 0o777 == 0o600
         ran = subprocess.run(
-            [sys.executable, "-c", ON_CLUSTER.format(port=port)],
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | NO_TOKEN,
+            [sys.executable, "-c", ON_CLUSTER.format(address=address)],
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | home,
             capture_output=True,
             text=True,
             timeout=200,
         )
         assert ran.returncode == 0, ran.stderr
-        started = Started(tmp_path, f"--address=127.0.0.1:{port}", "--dry_run")
+        started = Started(tmp_path, f"--address={address}", "--dry_run", env=home)
         status, out, log = started.end()
         assert status == 0, log
         assert "4 trials, 4 left" in out
         assert "a few steps of each arm on CPU cores: 1.\n" in out
         assert "of 1 GPU in all; 2 trials at once" in out
         assert not (tmp_path / "run").exists()
-    finally:
-        os.killpg(cluster.pid, signal.SIGKILL)
-        cluster.wait()
 
 
 def test_without_a_cluster_there_is_a_message(tmp_path):
