@@ -7,7 +7,7 @@ python -m alexnet_jax.benchmark --what=layers|step|input|both|loop|population
 layers, step: against the library's and PyTorch's. input: images/s against plain tf.data,
 Pillow and grain, in batches of 128. both: the step fed by the input, and which waits.
 loop: what a run costs besides its steps of 128: the loop, a save, a start. population:
-small trials one after the other, and together in one vmapped step.
+small trials one after the other, and as populations, of as many as --config.population has.
 
 All forms of a row run in one process and take turns; given are their medians. On a CPU
 once on one core, by the process's CPU time, and once on all, by the clock on the wall;

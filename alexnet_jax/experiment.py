@@ -19,7 +19,7 @@ from alexnet_jax import config as configuration
 from alexnet_jax import ensemble
 from alexnet_jax.config import Trial, trial_config, trials
 from alexnet_jax.data import pipeline, prepared, source
-from alexnet_jax.errors import Stopped, UserError
+from alexnet_jax.errors import UserError
 from alexnet_jax.fields import RUNNING
 from alexnet_jax.files import only_one, write_json
 from alexnet_jax.model.network import build
@@ -165,33 +165,26 @@ def run_trials(
     with Progress(total, shown=devices.writes) as progress, Signals() as asked:
         begun = 0
         for group in groups:
-            numbers = f"{begun + 1}/{len(left)} {group[0].name}"
-            if len(group) > 1:
-                numbers = f"{begun + 1} to {begun + len(group)} of {len(left)}"
-            label = f"trial{'s' if len(group) > 1 else ''} {numbers}"
-            progress.begin(label)
-            labels = [trial.name for trial in group] if len(group) > 1 else [label]
-            with contextlib.ExitStack() as locks:
-                for trial in group:
-                    locks.enter_context(alone_in(folder / trial.folder, devices))
-                ended = run_together(
-                    dict(zip(labels, group, strict=True)),
-                    folder,
-                    config,
-                    datasets,
-                    devices,
-                    progress,
-                    asked,
-                    try_checkpoint=begun == 0,
-                )
-            begun += len(group)
-            for trial, one in zip(group, ended, strict=True):
-                if one.status == "diverged":
-                    progress.say(diverged(trial, one.row))
+            first, last = begun + 1, begun + len(group)
+            numbers = f"trials {first} to {last} of {len(left)}"
+            if first == last:
+                numbers = f"trial {first}/{len(left)} {group[0].name}"
+            progress.begin(numbers)
+            run_together(
+                group,
+                folder,
+                config,
+                datasets,
+                devices,
+                progress,
+                asked,
+                try_checkpoint=begun == 0,
+            )
+            begun = last
 
 
 def run_together(
-    group: dict[str, Trial],
+    group: list[Trial],
     folder: Path,
     config: ConfigDict,
     datasets: Datasets,
@@ -200,14 +193,14 @@ def run_together(
     asked: Signals,
     *,
     try_checkpoint: bool,
-) -> list[Member]:
-    """Trains trials, by their labels, at the same time; returns how they ended."""
-    configs = [trial_config(config, trial) for trial in group.values()]
-    data = datasets.of(configs[0])
+) -> None:
+    """Trains one trial, or those of a population at the same time."""
+    data = datasets.of(trial_config(config, group[0]))
     members = []
     with contextlib.ExitStack() as opened:
-        for (label, trial), own in zip(group.items(), configs, strict=True):
-            place = folder / trial.folder
+        for trial in group:
+            own, place = trial_config(config, trial), folder / trial.folder
+            opened.enter_context(alone_in(place, devices))
             record = Record(
                 place if devices.writes else None,
                 tensorboard=config.training.tensorboard,
@@ -222,38 +215,18 @@ def run_together(
                     data=data,
                     record=record,
                     checkpoints=checkpoints,
-                    label=label,
+                    label=trial.name,
                 )
             )
-        first, *_ = group.values()
-        try:
-            loop.train(
-                members,
-                data=data,
-                devices=devices,
-                progress=progress,
-                asked=asked,
-                try_checkpoint=try_checkpoint,
-                beside=configuration.views_beside(config, first.arm),
-            )
-        except Stopped:
-            for one in members:
-                if one.status == "diverged":  # has nothing to go on with
-                    one.record.close_trial(one.status, **one.end())
-            raise
-    for one in members:  # only now: the last checkpoints are on the disk
-        one.record.close_trial(one.status, **one.end())
-    return members
-
-
-def diverged(trial: Trial, row: dict[str, Any]) -> str:
-    """What is said of a trial that ended so, of its last row."""
-    return (
-        f"{trial.name} diverged: its {row.get('not_finite', 'loss')} is not "
-        f"finite at step {row['step']}. Its records say so"
-        + (", and which images the batch held" if "examples" in row else "")
-        + "; a checkpoint, if there is one, is of before. The others go on."
-    )
+        loop.train(
+            members,
+            data=data,
+            devices=devices,
+            progress=progress,
+            asked=asked,
+            try_checkpoint=try_checkpoint,
+            beside=configuration.views_beside(config, group[0].arm),
+        )
 
 
 def alone_in(trial: Path, devices: Devices) -> contextlib.AbstractContextManager[None]:

@@ -150,7 +150,8 @@ def _measured(run: loop.Run, member: Member, folder: Path) -> Cost:
         member.meter.wait()
         step = (time.perf_counter() - start) / count if count else first
         share = (ahead.waited - waited) / (step * count) if count else 0.0
-    member.write(member.with_rate(member.meter.row(run.step)))
+    if run.alive:
+        member.write(member.with_rate(member.meter.row(run.step)))
     run.leave_if_asked(None)
     return Cost(
         first_step=first,

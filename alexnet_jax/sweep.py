@@ -203,7 +203,7 @@ class Sweep:
             for trial in configuration.trials(config)
         ]
         for task in self.tasks:
-            if (folder / task.trial.folder / "trial.json").exists():
+            if self._ended(task):
                 task.state = "there already"
         self.asked = 0  # number of a signal to leave
 
@@ -215,16 +215,24 @@ class Sweep:
     def failed(self) -> list[Task]:
         return [task for task in self.tasks if task.state == "failed"]
 
-    def groups(self, *, on_cpu: bool) -> list[list[Task]]:
-        """What is left, in the groups that are a task of Ray each: of one, or populations."""
+    def groups(self, resources: Resources) -> list[list[Task]]:
+        """What is left, in the groups that are a task of Ray each: of one, or populations.
+
+        No larger than leaves something to do for all that there is.
+        """
         if not self.config.population:
             return [[task] for task in self.left]
-        most = configuration.MOST_ON_CPU if on_cpu else configuration.MOST_TOGETHER
+        most = configuration.MOST_TOGETHER
+        if resources.gpus == 0:
+            most = configuration.MOST_ON_CPU
+        share = -(-len(self.left) // resources.at_once)
         by_name = {task.trial.name: task for task in self.left}
         trials = [task.trial for task in self.left]
         return [
             [by_name[trial.name] for trial in group]
-            for group in configuration.populations(self.config, trials, most)
+            for group in configuration.populations(
+                self.config, trials, max(1, min(most, share))
+            )
         ]
 
     def run(self, submit: Callable[[list[Trial]], Any], say: "Screen") -> None:
@@ -241,7 +249,7 @@ class Sweep:
         import ray
 
         under_way: dict[Any, list[Task]] = {}
-        for group in self.groups(on_cpu=say.resources.gpus == 0):
+        for group in self.groups(say.resources):
             under_way[self._submit(group, submit)] = group
         looked = 0.0
         while under_way and not self.asked:
@@ -249,11 +257,17 @@ class Sweep:
             for reference in done:
                 group = under_way.pop(reference)
                 error = _error_of(reference)
+                if error is not None and len(group) > 1:
+                    say.line(
+                        f"{len(group)} trials together: failed, tried again one by one: "
+                        f"{_in_a_line(error)}"
+                    )
                 for task in group:
-                    if error is None:
+                    if error is None or self._ended(task):
                         task.state = self._look(task, say).status
                         say.line(f"{task.trial.name}: {task.state}")
-                    elif self._again(task, error, say):
+                    elif len(group) > 1 or self._again(task, error, say):
+                        task.tries -= len(group) > 1  # it may be another's fault
                         under_way[self._submit([task], submit)] = [task]
             if time.monotonic() - looked > TABLE_SECONDS:
                 for task in itertools.chain(*under_way.values()):
@@ -272,6 +286,9 @@ class Sweep:
             with contextlib.suppress(OSError, UserError):
                 task.queue(read_outcome(self.folder, task.trial))
         return submit([task.trial for task in group])
+
+    def _ended(self, task: Task) -> bool:
+        return (self.folder / task.trial.folder / "trial.json").exists()
 
     def _again(self, task: Task, error: Exception, say: "Screen") -> bool:
         """Whether a trial whose task has failed is to be tried once more."""
@@ -440,10 +457,11 @@ def dry_run(
         f"  {task.trial.name}" + ("" if task.state == "waiting" else f": {task.state}")
         for task in sweep.tasks
     ]
+    groups = sweep.groups(resources)
     seconds = sum(cost[task.trial.arm] for task in sweep.left)
-    longest = max((cost[task.trial.arm] for task in sweep.left), default=0.0)
-    wall = max(longest, seconds / resources.at_once)
-    share = resources.cores(len(sweep.left))
+    of_groups = [sum(cost[task.trial.arm] for task in group) for group in groups]
+    wall = max(*of_groups, seconds / resources.at_once) if groups else 0.0
+    share = resources.cores(len(groups))
     slower = (
         f" Beside others a trial has {share} of them, and may take longer, up to "
         f"{measured_on / share:.1f} times."
@@ -464,8 +482,14 @@ def dry_run(
             f"Measured, a few steps of each arm on CPU cores: {measured_on}.{slower}",
             table,
             "",
-            f"Estimate: {shown(seconds)} of {resources} in all; {resources.at_once} trials "
-            f"at once: about {shown(wall)} of wall time, if none slows another.",
+            f"Estimate: {shown(seconds)} of {resources} in all; {resources.at_once} "
+            f"{'populations' if sweep.config.population else 'trials'} at once: about "
+            f"{shown(wall)} of wall time, if none slows another"
+            + (
+                ", and a population takes as long as its trials alone."
+                if sweep.config.population
+                else "."
+            ),
             f"Not counted: starting the processes, opening the data{besides}.",
             "Nothing was run, and nothing written.",
         ]
@@ -546,7 +570,7 @@ def main(_: list[str]) -> None:
     task = ray.remote(**resources.options())(in_worker)
 
     if DRY_RUN.value:
-        cores = resources.cores(len(sweep.left))
+        cores = resources.cores(len(sweep.groups(resources)))
         measured = _get(task.remote("estimate", config, folder, cores))
         print(dry_run(sweep, resources, *measured))
         return

@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ import pytest
 from small_trial import BATCH, STEP, TRAIN, learned, tiny
 
 from alexnet_jax import experiment
-from alexnet_jax.config import finish, populations, trial_config, trials
+from alexnet_jax.config import finish, flatten, populations, trial_config, trials
 from alexnet_jax.data.pipeline import prepare
 from alexnet_jax.data.source import open_source
 from alexnet_jax.errors import Stopped, UserError
@@ -44,6 +46,7 @@ def configs(**changes):
 
 
 def members(configs, seeds, data, devices, folder, opened):
+    """Each in a folder of its own, named by its number."""
     for number, (config, seed) in enumerate(zip(configs, seeds, strict=True)):
         place = folder / str(number)
         yield Member(
@@ -58,22 +61,34 @@ def members(configs, seeds, data, devices, folder, opened):
         )
 
 
-def trained(configs, data, devices, folder, *, seeds=SEEDS):
+def trained(configs, data, devices, folder, *, seeds=SEEDS, beside=()):
     """All of them together: how each ended, and its rows."""
     with contextlib.ExitStack() as opened:
         progress = opened.enter_context(Progress(10**6))
         listening = opened.enter_context(Signals())
         together = list(members(configs, seeds, data, devices, folder, opened))
         loop.train(
-            together, data=data, devices=devices, progress=progress, asked=listening
+            together,
+            data=data,
+            devices=devices,
+            progress=progress,
+            asked=listening,
+            beside=beside,
         )
     return [(one.status, rows(folder / str(n))) for n, one in enumerate(together)]
 
 
-def alone(configs, data, devices, folder, *, seeds=SEEDS):
+def alone(configs, data, devices, folder, *, seeds=SEEDS, beside=()):
     """One after the other."""
     return [
-        trained([config], data, devices, folder / str(number), seeds=[seed])[0]
+        trained(
+            [config],
+            data,
+            devices,
+            folder / str(number),
+            seeds=[seed],
+            beside=beside,
+        )[0]
         for number, (config, seed) in enumerate(zip(configs, seeds, strict=True))
     ]
 
@@ -90,11 +105,14 @@ def assert_same(together, apart, rel=1e-4):
         assert [row["kind"] for row in ours] == [row["kind"] for row in others]
         for row, other in zip(ours, others, strict=True):
             assert row.keys() == other.keys()
-            for name, value in row.items():
+            ours_flat, others_flat = flatten(row), flatten(other)
+            assert ours_flat.keys() == others_flat.keys()
+            for name, value in ours_flat.items():
                 if isinstance(value, float):
-                    assert value == pytest.approx(other[name], rel=rel), name
-                elif name not in ("layers", "beside"):
-                    assert value == other[name], name
+                    near = pytest.approx(others_flat[name], rel=rel, abs=1e-7)
+                    assert value == near, name
+                else:
+                    assert value == others_flat[name], name
 
 
 @pytest.fixture(scope="module")
@@ -143,10 +161,13 @@ def test_alexnet_itself_learns_the_same_in_a_population(one_device, tmp_path):
     config.training.record_every_epochs = 0.9 * STEP
     other = config.copy_and_resolve_references()
     other.optimizer.learning_rate = 0.02
+    given = {"seeds": (3, 4), "beside": ("center",)}
     both = [config, other]
-    together = trained(both, data, one_device, tmp_path / "together", seeds=(3, 4))
-    apart = alone(both, data, one_device, tmp_path / "alone", seeds=(3, 4))
+    together = trained(both, data, one_device, tmp_path / "together", **given)
+    apart = alone(both, data, one_device, tmp_path / "alone", **given)
     assert_same(together, apart, rel=1e-3)
+    by_views = [ours[-1]["beside"]["center"]["loss"] for _, ours in together]
+    assert by_views[0] != by_views[1]
 
 
 def test_the_data_of_a_population_are_those_of_its_members_to_the_bit(data, one_device):
@@ -232,7 +253,7 @@ def test_first_weights_that_overflow_end_one_member_before_its_first_step(
 def test_a_population_that_is_stopped_goes_on_together_or_alone(
     data, one_device, tmp_path, monkeypatch, call
 ):
-    """To the same rows to the last bit as if it had not been stopped."""
+    """To the same rows as if it had not been stopped."""
     everything = configs()
     whole = trained(everything, data, one_device, tmp_path / "whole")
     of, calls = Trainer.of, []
@@ -283,6 +304,93 @@ def test_a_population_that_is_stopped_goes_on_together_or_alone(
     assert_same(again, whole, rel=1e-6)
 
 
+def test_a_kill_between_two_saves_of_one_step_keeps_each_where_it_was(
+    data, one_device, tmp_path, monkeypatch
+):
+    """One saved before its evaluation, and the other, of the same step, behind it."""
+    everything = configs(training__checkpoint_every_epochs=4.9 * STEP)
+    whole = trained(everything, data, one_device, tmp_path / "whole")
+    cut = tmp_path / "cut"
+    trained(everything, data, one_device, cut)
+    for number in range(3):
+        shutil.rmtree(cut / f"{number}/checkpoints/10")  # back to 5, whose row is done
+    # The first as it was before that row and its evaluation, at the same step.
+    place = cut / "0"
+    with (
+        contextlib.ExitStack() as opened,
+        monkeypatch.context() as patch,
+    ):
+        (one,) = members(everything[:1], SEEDS[:1], data, one_device, cut, opened)
+        run = loop.Run(
+            [one],
+            data,
+            one_device,
+            opened.enter_context(Progress(10**6)),
+            opened.enter_context(Signals()),
+        )
+        assert run.resume() == []
+        lines = (place / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+        before = next(i for i, line in enumerate(lines) if b'"step": 5' in line)
+        size = len(b"".join(lines[:before]))
+        one.record.go_on_from(size)
+        one.checkpoints.manager.delete(5)
+        patch.setattr(one, "best_step", 0)
+        one.checkpoints.save(run.state, one.position(due=True))
+    again = trained(everything, data, one_device, cut)
+    assert_same(again, whole, rel=1e-6)
+
+
+def test_a_checkpoint_that_one_member_wants_is_saved_of_all(data, one_device, tmp_path):
+    """So that after a kill they are at one step, and go on together."""
+    everything = configs(training__checkpoint_every_epochs=1000.0)
+    trained(everything, data, one_device, tmp_path)
+    kept = [
+        sorted(int(p.name) for p in (tmp_path / f"{n}/checkpoints").iterdir())
+        for n in range(3)
+    ]
+    assert kept[0] == kept[1] == kept[2]
+    assert kept[0][-1] == 10
+
+
+def test_asked_for_a_save_all_are_saved_and_go_on(
+    data, one_device, tmp_path, monkeypatch
+):
+    everything, of, calls = configs(), Trainer.of, []
+    everything[0].training.checkpoint_every_epochs = 0.0
+    for config in everything:
+        config.training.checkpoint_every_epochs = 0.0
+
+    def asking(config, data, devices, streams=()):
+        trainer = of(config, data, devices, streams)
+
+        def signalled(*given):
+            calls.append(1)
+            if len(calls) == 4:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            return trainer.train_step(*given)
+
+        return dataclasses.replace(trainer, train_step=signalled)
+
+    monkeypatch.setattr(Trainer, "of", asking)
+    ended = trained(everything, data, one_device, tmp_path)
+    assert [status for status, _ in ended] == ["finished"] * 3
+    for number in range(3):
+        (held,) = (tmp_path / f"{number}/checkpoints").iterdir()
+        assert int(held.name) in (4, 5)
+
+
+def test_a_damaged_member_goes_on_from_the_checkpoint_before(
+    data, one_device, tmp_path, capsys
+):
+    everything = configs(training__checkpoint_every_epochs=4.9 * STEP)
+    whole = trained(everything, data, one_device, tmp_path / "whole")
+    trained(everything, data, one_device, tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut/1/checkpoints/10/params")
+    again = trained(everything, data, one_device, tmp_path / "cut")
+    assert "Warning, member 1: checkpoint" in capsys.readouterr().err
+    assert_same(again, whole, rel=1e-6)
+
+
 # --- Which trials are trained together ---------------------------------------------
 
 
@@ -305,6 +413,22 @@ def question(**changes):
         "dataset": "imagenet2012",
     }
     return finish(config, {})
+
+
+@pytest.mark.parametrize(("platform", "sizes"), [("cpu", [4, 4, 4]), ("gpu", [8, 4])])
+def test_on_a_cpu_populations_are_smaller(
+    one_device, tmp_path, monkeypatch, platform, sizes
+):
+    config, groups = question(), []
+    with config.unlocked():
+        config.population = True
+    monkeypatch.setattr(
+        experiment, "run_together", lambda group, *_, **__: groups.append(len(group))
+    )
+    datasets = experiment.Datasets(config)
+    monkeypatch.setattr(one_device, "devices", [SimpleNamespace(platform=platform)])
+    experiment.run_trials(trials(config), tmp_path, config, datasets, one_device)
+    assert groups == sizes
 
 
 def test_trials_that_differ_in_seed_and_numbers_are_together():
@@ -381,7 +505,7 @@ def test_an_experiment_answers_the_same_with_a_population(
 
 
 def test_a_member_that_has_diverged_when_all_are_stopped_has_ended(
-    one_device, tmp_path, monkeypatch
+    one_device, tmp_path, monkeypatch, capsys
 ):
     """It has nothing to go on with; the others go on."""
     monkeypatch.setattr(experiment, "Devices", lambda *_: one_device)
@@ -411,6 +535,9 @@ def test_a_member_that_has_diverged_when_all_are_stopped_has_ended(
         for path in (tmp_path / "run").rglob("trial.json")
     }
     assert ended == {"learning_rate=1000000000000.0": "diverged"}
+    assert (
+        "learning_rate=1000000000000.0 seed0 diverged: its" in capsys.readouterr().err
+    )
     experiment.run(config, tmp_path / "run")
     ended = list((tmp_path / "run").rglob("trial.json"))
     assert len(ended) == len(trials(config)) == 4

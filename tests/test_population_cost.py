@@ -16,7 +16,7 @@ from alexnet_jax.training.parallel import Devices
     ],
 )
 @pytest.mark.parametrize("side", population_cost.SIDES)
-def test_all_its_trials_are_one_population(network, name, side):
+def test_all_its_trials_can_be_one_population(network, name, side):
     config = population_cost.questions(network(), 32, "bfloat16", side)
     assert len(trials(config)) == side**2
     (group,) = populations(config, trials(config), 32)

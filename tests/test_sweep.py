@@ -276,19 +276,47 @@ def test_a_population_is_one_task_and_its_trials_are_tried_again_one_by_one(
     found = sweep.Sweep(config, run)
     tasks = NoRay(monkeypatch, trained)
     found.run(tasks.submit, sweep.Screen(sweep.Resources.of({"CPU": 2.0}, None, None)))
+    # The first of the three had ended; of the others each has its two tries.
     assert tasks.groups == [
         ["ReLU seed1", "ReLU seed2"],
         ["tanh seed0", "tanh seed1", "tanh seed2"],
-        ["tanh seed0"],
         ["tanh seed1"],
         ["tanh seed2"],
+        ["tanh seed1"],
     ]
     assert [task.trial.name for task in found.failed] == ["tanh seed1"]
     said = capsys.readouterr().err.splitlines()
-    assert said[-2:] == [
-        "tanh seed1: failed twice: RayError: lost",
+    assert said[2:] == [
+        "3 trials together: failed, tried again one by one: RayError: lost",
+        "tanh seed0: finished",
+        "tanh seed1: failed, tried once more: RayError: lost",
         "tanh seed2: finished",
+        "tanh seed1: failed twice: RayError: lost",
     ]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "sizes"),
+    [
+        ({"CPU": 2.0}, [4, 4, 4, 4, 2, 2]),  # of more there is no gain on a CPU
+        ({"CPU": 4.0, "GPU": 1.0}, [10, 10]),
+        ({"CPU": 4.0, "GPU": 4.0}, [5, 5, 5, 5]),  # something to do for each
+        ({"CPU": 64.0, "GPU": 64.0}, [1] * 20),
+    ],
+)
+def test_populations_leave_something_to_do_for_all_that_there_is(
+    tmp_path, cluster, sizes
+):
+    config = settings(tmp_path)
+    with config.unlocked():
+        config.population, config.seeds = True, 10
+    found = sweep.Sweep(config, tmp_path / "run")
+    resources = sweep.Resources.of(cluster, None, None)
+    groups = found.groups(resources)
+    assert sorted(map(len, groups), reverse=True) == sizes
+    text = sweep.dry_run(found, resources, "TABLE", {"ReLU": 10.0, "tanh": 10.0}, 1)
+    assert "3:20 of" in text
+    assert "as long as its trials alone" in text
 
 
 def test_the_table_has_every_trial_those_under_way_first():

@@ -54,8 +54,8 @@ def train(
     fails in the first seconds, and not after an epoch. `beside` names other views by
     which each evaluation measures the networks too.
 
-    Each member's `status` says then how it ended, "finished" or, where a loss or a
-    gradient was no longer finite, "diverged".
+    Each member's `status`, and trial.json in its folder, say then how it ended, "finished"
+    or, where a loss or a gradient was no longer finite, "diverged".
 
     Raises:
       Stopped: after a signal, when the members' positions are saved.
@@ -93,12 +93,9 @@ class Run:
         self.progress, self.asked, self.beside = progress, asked, beside
         self.step = 0
         self.due = True  # the row and the evaluation that `step` completes
-        self.take(members)
-        self.state = self.placed_together(
-            [first_state(m.config, m.seed, self.trainer) for m in members]
-        )
-        self.state_like = _like(self.state)  # a step that fails has taken the state
         self.batch_like: Any = None  # of a batch, from the first on
+        self.take(members)
+        self.place([first_state(m.config, m.seed, self.trainer) for m in members])
 
     def take(self, members: Sequence[Member]) -> None:
         """These are the run's."""
@@ -115,8 +112,14 @@ class Run:
             self.mean,
             self.devices,
             self.plan,
-            # Where a step fits in parts only, an evaluation may not as a whole either.
-            max(1, EVALUATION_BATCH // self.config.training.accumulation),
+            # Where a step fits in parts only, an evaluation may not as a whole either;
+            # and many networks make as many times the activations.
+            max(
+                1,
+                EVALUATION_BATCH
+                // self.config.training.accumulation
+                // len(self.members),
+            ),
             {views: self.trainer_by(views) for views in self.beside},
         )
 
@@ -134,11 +137,17 @@ class Run:
 
     # --- One member of all ------------------------------------------------------------
 
-    def placed_together(self, states: Sequence[steps.TrainState]) -> steps.TrainState:
-        """The states of all members, on the devices."""
-        if not self.streams:
-            return self.devices.place_state(states[0])
-        return self.devices.place_state(_stacked(states))
+    def place(self, states: Sequence[steps.TrainState]) -> None:
+        """The states of all members, from host memory onto the devices."""
+        together = _stacked(states) if self.streams else states[0]
+        self.state_like = jax.tree.map(  # a step that fails has taken the state
+            lambda leaf: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=self.devices.replicated
+            ),
+            together,
+        )
+        with self.explaining():
+            self.state = self.devices.place_state(together)
 
     def state_of(self, number: int) -> steps.TrainState:
         """One member's own: the state itself if there is no other."""
@@ -182,17 +191,29 @@ class Run:
 
         Returns the members that stand elsewhere than the first, and are not of this run.
         """
+        like = _like(self.state_of(0)) if self.streams else self.state
         found = []
-        for number, member in enumerate(self.members):
-            like = self.state_of(number)
-            restored = member.checkpoints.restore(like)
-            state, position, damaged = restored or (like, Position(), [])
+        for member in self.members:
+            state, position, damaged = member.checkpoints.restore(like) or (
+                None,
+                Position(),
+                [],
+            )
+            if self.streams:  # one on the devices at a time
+                state = jax.device_get(state)
             found.append((member, state, position))
             for message in damaged:
                 warning = f"{message}. The one before it is used."
                 self.progress.warn(warning, member.label)
-        _, _, first = found[0]
-        self.step, self.due = first.step, first.due
+        _, first, position = found[0]
+        self.step, self.due = position.step, position.due
+        if not self.streams:
+            self.state = self.state if first is None else first
+        elif any(state is not None for _, state, _ in found):
+            found = [
+                (member, jax.device_get(self.state_of(n)) if s is None else s, position)
+                for n, (member, s, position) in enumerate(found)
+            ]
         here = [
             each
             for each in found
@@ -200,10 +221,10 @@ class Run:
         ]
         members, states, positions = zip(*here, strict=True)
         elsewhere = [member for member in self.members if member not in members]
-        if elsewhere:
+        if self.streams and states[0] is not None:
+            self.state = None  # before it is there twice
             self.take(members)
-        self.state = self.placed_together(states) if len(found) > 1 else states[0]
-        self.state_like = _like(self.state)
+            self.place(states)
         for member, position in zip(members, positions, strict=True):
             member.go_on_from(position)
             self.progress.skip(self.step * self.plan.batch_size)
@@ -219,12 +240,15 @@ class Run:
                 self.complete_step()
         self.settle()
         for member in self.alive:
-            member.status = "finished"
+            self.end(member, "finished")
 
     def take_step(self, ahead: Ahead) -> None:
         """Starts the next step; waits for the one `AHEAD` before it."""
         waited = ahead.waited
         batch = ahead.next(until_idle=self.settle)
+        window = self.config.training.profile
+        if window and self.step + 1 == window[0]:
+            self.settle()  # steps before it are none of the profiler's
         if not self.alive:
             return
         assert batch is not None
@@ -274,6 +298,8 @@ class Run:
         row_due = step > 0 and self.plan.due(step, wanted.record_every_epochs)
         evaluation_due = step == 0 or self.plan.due(step, wanted.evaluate_every_epochs)
         before = self.positions(due=True) if row_due or evaluation_due else None
+        if not self.alive:
+            return
 
         self.leave_if_asked(before)
         if row_due:
@@ -287,17 +313,15 @@ class Run:
         every = wanted.checkpoint_every_epochs
         if every > 0 and step > 0 and self.plan.due(step, every):
             self.want_save()
+        # All or none: so that they go on together. One that is the best so far wants it.
         if any(member.save_wanted for member in self.alive):
-            self.save(
-                [each for each in self.positions(due=False) if each[1].save_wanted]
-            )
+            self.save(self.positions(due=False))
 
     def evaluate(self, between: Callable[[], None]) -> None:
         rows = self.evaluator.rows(self.state.params, self.step, between)
         for member, row in zip(self.members, rows, strict=True):
-            if not member.status:
-                member.evaluated(row, self.progress)
-                self.leave_out(member)
+            if not member.status and not member.evaluated(row, self.progress):
+                self.end(member, "diverged")
 
     def settle(self) -> None:
         """Until all steps are done; ends members of which one is not finite."""
@@ -312,16 +336,19 @@ class Run:
             yield
         except NotFinite as found:
             member.write_not_finite(found, self.devices)
-            member.status = "diverged"
-            self.leave_out(member)
+            self.end(member, "diverged")
 
-    def leave_out(self, member: Member) -> None:
-        """Of the images to come, those of a member that has ended.
+    def end(self, member: Member, status: str) -> None:
+        """Its folder says from now on that the trial is over, and how.
 
-        It stays in the state, where it is computed and not looked at: without it all
-        would be compiled anew.
+        One that has diverged stays in the state, where it is computed and not looked at:
+        without it all would be compiled anew.
         """
-        if member.status:
+        member.checkpoints.wait()  # the last one is on the disk
+        member.status = status
+        member.record.close_trial(status, **member.end())
+        if status == "diverged":
+            self.progress.say(member.diverged())
             left = self.plan.num_steps - self.step
             self.progress.total_is(self.progress.total - left * self.plan.batch_size)
 
@@ -354,7 +381,10 @@ class Run:
             self.want_save()
             self.progress.say(f"Saving at step {self.step}, as asked.")
         elif wish != signals.NOTHING:
-            self.save(self.positions(due=True) if positions is None else positions)
+            positions = self.positions(due=True) if positions is None else positions
+            if not positions:  # all have ended: the next trial hears of it
+                return
+            self.save(positions)
             for member in self.members:
                 member.checkpoints.wait()
             raise Stopped(wish, f"saved at step {self.step}")
@@ -415,7 +445,6 @@ class Run:
             return
         first, last = window
         if self.step == first:
-            self.settle()
             jax.profiler.start_trace(str(folder / "profile"))
             self.profiling = True
         with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
@@ -642,7 +671,7 @@ class Evaluator:
             for of_batches in zip(*jax.device_get(counts), strict=True)
         )
         assert (total.examples == self.data.validation.num_examples).all()
-        rate = int(total.examples.sum()) / (time.perf_counter() - started)
+        rate = self.data.validation.num_examples / (time.perf_counter() - started)
         rows = []
         for number in range(total.examples.size):
             row = self.plan.row("eval", step, _of_member(total, number), rate)

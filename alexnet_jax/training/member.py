@@ -112,16 +112,24 @@ class Member:
         row = self.plan.row("train", found.step, None, None)
         self.write(self.with_rate(row) | found.facts(devices))
 
-    def evaluated(self, row: dict[str, Any], progress: Progress) -> None:
+    def diverged(self) -> str:
+        """What is said of a trial that has ended so."""
+        return (
+            f"{self.label} diverged: its {self.row.get('not_finite', 'loss')} is not "
+            f"finite at step {self.row['step']}. Its records say so"
+            + (", and which images the batch held" if "examples" in self.row else "")
+            + "; a checkpoint, if there is one, is of before. The others go on."
+        )
+
+    def evaluated(self, row: dict[str, Any], progress: Progress) -> bool:
         """Writes an eval row, and does what follows from its error.
 
-        A checkpoint of the best so far is wanted; the rate falls at a plateau. A loss
-        that is not finite has ended the trial.
+        A checkpoint of the best so far is wanted; the rate falls at a plateau. Returns
+        whether the loss is finite: else nothing follows.
         """
         self.write(self.with_rate(row))
         if self.row.get("diverged"):
-            self.status = "diverged"
-            return
+            return False
         error = self.row["top1_error"]
         better = self.best_step == 0 or error < self.best_error
         if self.step > 0 and better:
@@ -137,6 +145,7 @@ class Member:
                 self.record.write({"kind": "schedule", **position, "why": why})
                 progress.say(f"{self.label}, step {self.step}: {why}")
         self.meter.restart_clock()
+        return True
 
 
 def _exact(decimal: float) -> Fraction:
