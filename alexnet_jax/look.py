@@ -157,12 +157,18 @@ class Run:
         return dict(zip(map(str, names), shares.tolist(), strict=True))
 
     def draw_kernels(self, most: int = 24) -> "Drawing":
-        """The first kernels of conv1 of every arm, a row each."""
+        """Kernels of conv1 of every arm, a row each.
+
+        Of more than `most` every so many, so that both towers are drawn, the first from the
+        left.
+        """
         arms = self.arms()
         figure = Drawing(figsize=(8, 0.9 * len(arms) + 0.2))
         axes = figure.subplots(len(arms), 1, squeeze=False)
         for axis, arm in zip(axes[:, 0], arms, strict=True):
-            some = self.kernels(arm)[:most]
+            some = self.kernels(arm)
+            if len(some) > most:
+                some = some[np.arange(most) * len(some) // most]
             some = np.pad(some, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1.0)
             axis.imshow(np.concatenate(list(some), axis=1))
             axis.set_title(arm, fontsize=8, loc="left", pad=2)

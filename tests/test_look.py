@@ -51,6 +51,29 @@ def test_kernels_are_stretched_each_by_itself(run):
     assert kernels.max(axis=(1, 2, 3)) == pytest.approx(np.ones(8))
 
 
+@pytest.mark.parametrize(
+    ("kernels", "most", "drawn"),
+    [
+        (8, 8, range(8)),
+        (8, 24, range(8)),
+        (8, 4, (0, 2, 4, 6)),
+        (96, 24, range(0, 96, 4)),  # twelve of each tower
+        (5, 4, (0, 1, 2, 3)),
+    ],
+)
+def test_of_many_kernels_those_drawn_are_of_both_towers(
+    run, monkeypatch, kernels, most, drawn
+):
+    """Each is a map of one grey, its number, wider by the white around it."""
+    greys = np.arange(kernels) / kernels
+    flat = np.tile(greys[:, None, None, None], (1, 5, 5, 3))
+    monkeypatch.setattr(run, "kernels", lambda _: flat)
+    figure = run.draw_kernels(most=most)
+    for axis in figure.axes:
+        shown = np.asarray(axis.images[0].get_array())[3, 3::7, 0]
+        assert shown == pytest.approx(greys[list(drawn)])
+
+
 @pytest.mark.parametrize("arm", ["ReLU", "tanh"])
 @pytest.mark.parametrize("count", [0, 3, 8])
 def test_dead_and_saturated_units_are_found(run, monkeypatch, arm, count):
