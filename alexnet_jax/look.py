@@ -4,6 +4,7 @@ Everything is read from the run folder: its records, and the last checkpoints of
 of seed 0, each arm at the tuned values that served it best.
 """
 
+import dataclasses
 import functools
 import io
 import json
@@ -31,7 +32,7 @@ from alexnet_jax.report import claims, overview, page, verdict, words
 from alexnet_jax.report.figures import COLORS
 from alexnet_jax.report.records import read_experiment, read_outcomes
 from alexnet_jax.training.checkpoint import weights
-from alexnet_jax.training.inputs import view_input, views
+from alexnet_jax.training.inputs import InputForm, view_input, views
 from alexnet_jax.training.loop import Trainer
 from alexnet_jax.training.parallel import Devices
 
@@ -118,8 +119,7 @@ class Run:
         outputs: Callable[..., Any] = jax.jit(trainer.network.outputs)
         for batch in pipeline.evaluation_batches(data.validation, batch_size=BATCH):
             images = jnp.asarray(batch["image"])
-            places = views(images.shape[1], trainer.form)
-            place = places[len(places) // 2 - 1 if len(places) > 1 else 0]
+            place = _central_view(images.shape[1], trainer.form)
             found = outputs(params, view_input(images, place, mean, trainer.form), None)
             real = batch["weight"] > 0
             yield {name: x[real] for name, x in found.items()}, batch["label"][real]
@@ -309,6 +309,11 @@ class Drawing(Figure):
 def _data(name: str, tfds_dir: str, rescale: str, size: int) -> pipeline.Data:
     opened = source.open_source(name, tfds_dir=tfds_dir)
     return pipeline.prepare(opened, rescale=rescale, rescale_size=size)
+
+
+def _central_view(side: int, form: InputForm) -> np.ndarray:
+    """Its place, however many views the run averages."""
+    return views(side, dataclasses.replace(form, views="center"))[0]
 
 
 def _as_config(held: dict[str, Any]) -> ConfigDict:

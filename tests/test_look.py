@@ -1,5 +1,6 @@
 """What the notebooks show of a run's networks."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -49,6 +50,13 @@ def test_kernels_are_stretched_each_by_itself(run):
     assert kernels.shape == (8, 5, 5, 3)
     assert kernels.min(axis=(1, 2, 3)) == pytest.approx(np.zeros(8))
     assert kernels.max(axis=(1, 2, 3)) == pytest.approx(np.ones(8))
+
+
+@pytest.mark.parametrize("kind", ["center", "ten"])
+def test_the_view_looked_at_is_the_centre(run, kind):
+    """Also of a network that was evaluated on ten views."""
+    form = dataclasses.replace(run.network("ReLU")[1].form, crop_size=16, views=kind)
+    assert look._central_view(20, form).tolist() == [2, 2, 0]
 
 
 @pytest.mark.parametrize(
