@@ -291,7 +291,7 @@ def _draw_answer(axis: Axes, answer: dict[str, Any]) -> None:
     axis.set_ylim(len(found) - 0.5, -0.5)
     unit = "ratio" if ratio else "difference in points"
     axis.set_xlabel(f"{claims.describe_metric(claim)}, {unit}", fontsize=8)
-    axis.tick_params(axis="x", labelsize=8)
+    axis.tick_params(axis="x", which="both", labelsize=8)
     if not isinstance(paper, (int, float)):
         axis.set_title(words.show_paper(claim), fontsize=8)
 
