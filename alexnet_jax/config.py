@@ -296,12 +296,16 @@ def trial_config(config: ConfigDict, trial: Trial) -> ConfigDict:
 # Of the section optimizer, what a step is compiled for; all else are numbers given to it.
 COMPILED = ("optimizer.rate_in_velocity", "optimizer.bias_decay")
 
-# Trials of one population at most: it takes the memory of all of them.
+# Trials of one population at most, which takes the memory of all of them. On a CPU a step
+# has convolutions of their own for all, and takes as much longer to compile.
 MOST_TOGETHER = 32
+MOST_ON_CPU = 4
 
 
-def populations(config: ConfigDict, of_trials: list[Trial]) -> list[list[Trial]]:
-    """The trials in groups that one step can train, in their order.
+def populations(
+    config: ConfigDict, of_trials: list[Trial], most: int
+) -> list[list[Trial]]:
+    """The trials in groups of `most` that one step can train, in their order.
 
     Those of a group differ in their seeds and in numbers of the section optimizer only.
     """
@@ -317,7 +321,7 @@ def populations(config: ConfigDict, of_trials: list[Trial]) -> list[list[Trial]]
             views_beside(config, trial.arm),
         )
         found = groups.setdefault(alike, [[]])
-        if len(found[-1]) == MOST_TOGETHER:
+        if len(found[-1]) == most:
             found.append([])
         found[-1].append(trial)
     return [group for found in groups.values() for group in found]

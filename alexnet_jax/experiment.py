@@ -152,9 +152,11 @@ def run_trials(
 
     With `config.population`, those that one step can train are trained together.
     """
-    groups = configuration.populations(config, left)
-    if not config.population:
-        groups = [[trial] for trial in left]
+    groups = [[trial] for trial in left]
+    if config.population:
+        on_cpu = devices.devices[0].platform == "cpu"
+        most = configuration.MOST_ON_CPU if on_cpu else configuration.MOST_TOGETHER
+        groups = configuration.populations(config, left, most)
     plans = [
         Plan.of(of_trial, datasets.of(of_trial).train.num_examples)
         for of_trial in (trial_config(config, trial) for trial in left)

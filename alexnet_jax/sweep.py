@@ -215,15 +215,16 @@ class Sweep:
     def failed(self) -> list[Task]:
         return [task for task in self.tasks if task.state == "failed"]
 
-    def groups(self) -> list[list[Task]]:
+    def groups(self, *, on_cpu: bool) -> list[list[Task]]:
         """What is left, in the groups that are a task of Ray each: of one, or populations."""
         if not self.config.population:
             return [[task] for task in self.left]
+        most = configuration.MOST_ON_CPU if on_cpu else configuration.MOST_TOGETHER
         by_name = {task.trial.name: task for task in self.left}
         trials = [task.trial for task in self.left]
         return [
             [by_name[trial.name] for trial in group]
-            for group in configuration.populations(self.config, trials)
+            for group in configuration.populations(self.config, trials, most)
         ]
 
     def run(self, submit: Callable[[list[Trial]], Any], say: "Screen") -> None:
@@ -240,7 +241,7 @@ class Sweep:
         import ray
 
         under_way: dict[Any, list[Task]] = {}
-        for group in self.groups():
+        for group in self.groups(on_cpu=say.resources.gpus == 0):
             under_way[self._submit(group, submit)] = group
         looked = 0.0
         while under_way and not self.asked:

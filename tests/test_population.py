@@ -309,7 +309,7 @@ def question(**changes):
 
 def test_trials_that_differ_in_seed_and_numbers_are_together():
     config = question()
-    groups = populations(config, trials(config))
+    groups = populations(config, trials(config), 32)
     assert [{trial.arm for trial in group} for group in groups] == [
         {"decay", "none"},
         {"tanh"},
@@ -335,7 +335,7 @@ def test_trials_that_differ_in_what_is_compiled_or_read_are_apart(field, value):
     config = tiny()
     config.arms = {"one": {}, "other": {field: value}}
     config.claim = question().claim | {"compare": ("one", "other")}
-    groups = populations(config, trials(config))
+    groups = populations(config, trials(config), 32)
     assert [len(group) for group in groups] == [1, 1]
 
 
@@ -343,8 +343,9 @@ def test_a_population_is_no_larger_than_its_most():
     config = question()
     with config.unlocked():
         config.seeds = 20
-    sizes = [len(group) for group in populations(config, trials(config))]
-    assert sizes == [32, 32, 16, 32, 8]
+    for most, expected in ((32, [32, 32, 16, 32, 8]), (70, [70, 10, 40])):
+        groups = populations(config, trials(config), most)
+        assert [len(group) for group in groups] == expected
 
 
 def test_an_experiment_answers_the_same_with_a_population(

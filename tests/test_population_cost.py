@@ -19,7 +19,7 @@ from alexnet_jax.training.parallel import Devices
 def test_all_its_trials_are_one_population(network, name, side):
     config = population_cost.questions(network(), 32, "bfloat16", side)
     assert len(trials(config)) == side**2
-    (group,) = populations(config, trials(config))
+    (group,) = populations(config, trials(config), 32)
     of_one = trial_config(config, group[0])
     assert of_one.model.name == name
     assert of_one.model.dtype == "bfloat16"
