@@ -4,6 +4,7 @@ Everything is read from the run folder: its records, and the last checkpoints of
 of seed 0, each arm at the tuned values that served it best.
 """
 
+import dataclasses
 import functools
 import io
 import json
@@ -31,7 +32,7 @@ from alexnet_jax.report import claims, overview, page, verdict, words
 from alexnet_jax.report.figures import COLORS
 from alexnet_jax.report.records import read_experiment, read_outcomes
 from alexnet_jax.training.checkpoint import weights
-from alexnet_jax.training.inputs import view_input, views
+from alexnet_jax.training.inputs import InputForm, view_input, views
 from alexnet_jax.training.loop import Trainer
 from alexnet_jax.training.parallel import Devices
 
@@ -118,8 +119,7 @@ class Run:
         outputs: Callable[..., Any] = jax.jit(trainer.network.outputs)
         for batch in pipeline.evaluation_batches(data.validation, batch_size=BATCH):
             images = jnp.asarray(batch["image"])
-            places = views(images.shape[1], trainer.form)
-            place = places[len(places) // 2 - 1 if len(places) > 1 else 0]
+            place = _central_view(images.shape[1], trainer.form)
             found = outputs(params, view_input(images, place, mean, trainer.form), None)
             real = batch["weight"] > 0
             yield {name: x[real] for name, x in found.items()}, batch["label"][real]
@@ -157,12 +157,18 @@ class Run:
         return dict(zip(map(str, names), shares.tolist(), strict=True))
 
     def draw_kernels(self, most: int = 24) -> "Drawing":
-        """The first kernels of conv1 of every arm, a row each."""
+        """Kernels of conv1 of every arm, a row each.
+
+        Of more than `most` every so many, so that both towers are drawn, the first from the
+        left.
+        """
         arms = self.arms()
         figure = Drawing(figsize=(8, 0.9 * len(arms) + 0.2))
         axes = figure.subplots(len(arms), 1, squeeze=False)
         for axis, arm in zip(axes[:, 0], arms, strict=True):
-            some = self.kernels(arm)[:most]
+            some = self.kernels(arm)
+            if len(some) > most:
+                some = some[np.arange(most) * len(some) // most]
             some = np.pad(some, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1.0)
             axis.imshow(np.concatenate(list(some), axis=1))
             axis.set_title(arm, fontsize=8, loc="left", pad=2)
@@ -285,7 +291,7 @@ def _draw_answer(axis: Axes, answer: dict[str, Any]) -> None:
     axis.set_ylim(len(found) - 0.5, -0.5)
     unit = "ratio" if ratio else "difference in points"
     axis.set_xlabel(f"{claims.describe_metric(claim)}, {unit}", fontsize=8)
-    axis.tick_params(axis="x", labelsize=8)
+    axis.tick_params(axis="x", which="both", labelsize=8)
     if not isinstance(paper, (int, float)):
         axis.set_title(words.show_paper(claim), fontsize=8)
 
@@ -303,6 +309,11 @@ class Drawing(Figure):
 def _data(name: str, tfds_dir: str, rescale: str, size: int) -> pipeline.Data:
     opened = source.open_source(name, tfds_dir=tfds_dir)
     return pipeline.prepare(opened, rescale=rescale, rescale_size=size)
+
+
+def _central_view(side: int, form: InputForm) -> np.ndarray:
+    """Its place, however many views the run averages."""
+    return views(side, dataclasses.replace(form, views="center"))[0]
 
 
 def _as_config(held: dict[str, Any]) -> ConfigDict:

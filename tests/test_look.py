@@ -1,5 +1,6 @@
 """What the notebooks show of a run's networks."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -49,6 +50,36 @@ def test_kernels_are_stretched_each_by_itself(run):
     assert kernels.shape == (8, 5, 5, 3)
     assert kernels.min(axis=(1, 2, 3)) == pytest.approx(np.zeros(8))
     assert kernels.max(axis=(1, 2, 3)) == pytest.approx(np.ones(8))
+
+
+@pytest.mark.parametrize("kind", ["center", "ten"])
+def test_the_view_looked_at_is_the_centre(run, kind):
+    """Also of a network that was evaluated on ten views."""
+    form = dataclasses.replace(run.network("ReLU")[1].form, crop_size=16, views=kind)
+    assert look._central_view(20, form).tolist() == [2, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("kernels", "most", "drawn"),
+    [
+        (8, 8, range(8)),
+        (8, 24, range(8)),
+        (8, 4, (0, 2, 4, 6)),
+        (96, 24, range(0, 96, 4)),  # twelve of each tower
+        (5, 4, (0, 1, 2, 3)),
+    ],
+)
+def test_of_many_kernels_those_drawn_are_of_both_towers(
+    run, monkeypatch, kernels, most, drawn
+):
+    """Each is a map of one grey, its number, wider by the white around it."""
+    greys = np.arange(kernels) / kernels
+    flat = np.tile(greys[:, None, None, None], (1, 5, 5, 3))
+    monkeypatch.setattr(run, "kernels", lambda _: flat)
+    figure = run.draw_kernels(most=most)
+    for axis in figure.axes:
+        shown = np.asarray(axis.images[0].get_array())[3, 3::7, 0]
+        assert shown == pytest.approx(greys[list(drawn)])
 
 
 @pytest.mark.parametrize("arm", ["ReLU", "tanh"])
