@@ -137,6 +137,16 @@ def test_the_rule_where_the_paper_gives_no_number(pairs, paper, standing):
     assert verdict.direction(compare(pairs, ratio=False), paper) == standing
 
 
+def test_as_many_errors_in_both_arms_are_no_effect_whatever_the_rounding():
+    """11 of 359 against 11: their means differ by 1e-18."""
+    errors = [(4 / 359, 5 / 359), (5 / 359, 4 / 359), (2 / 359, 2 / 359)]
+    swapped = [(b, a) for a, b in errors]
+    for pairs in (errors, swapped, [(1 / 3 - 1e-17, 1 / 3)] * 3):
+        found = compare(pairs, ratio=False) | {"mean": 8.7e-19}
+        for paper in ("higher", "lower", 0.02):
+            assert verdict.direction(found, paper) == "no effect seen"
+
+
 def test_the_same_one_image_in_three_seeds_is_not_resolved():
     """Errors of 359 images in steps of one: without a floor the interval has no width."""
     pairs = [(k / 359, (k + 1) / 359) for k in (3, 5, 6)]

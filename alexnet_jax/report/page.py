@@ -52,8 +52,9 @@ def report(
         shown,
         "Each arm's values are those of the tuned value that served it best: reached by "
         "most seeds, then smallest mean. In brackets, 95% intervals by Student's t over "
-        "seeds; of ratios, over their logarithms; with at least the deviation that comes of "
-        "counting in whole images, and of epochs known to a record only. Trials with the "
+        "seeds; of ratios, over their logarithms. Those of a comparison have at least the "
+        "deviation that comes of counting in whole images, and of epochs known to a record "
+        "only; an arm's own have what its seeds have. Trials with the "
         "same seed share first weights, order of examples and augmentation, and are "
         "compared pair by pair. A tuned value is chosen on the seeds that are measured; the "
         "interval knows nothing of that choice.",

@@ -446,7 +446,9 @@ def direction(comparison: dict[str, Any], paper: float | str | None) -> str:
                 where = "same direction" if side == claimed else "opposite"
                 return f"{where}, a bound only"
         return "not answered"
-    side = math.copysign(1.0, mean - none) if mean != none else 0.0
+    # As many errors in both arms is none, though means of floats differ by 1e-18.
+    none_seen = math.isclose(mean, none, rel_tol=0.0, abs_tol=1e-12)
+    side = 0.0 if none_seen else math.copysign(1.0, mean - none)
     if low is None:
         return {claimed: "same direction, one seed", 0.0: "no effect seen"}.get(
             side, "opposite, one seed"
