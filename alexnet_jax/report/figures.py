@@ -226,6 +226,10 @@ def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
         ylabel=claims.describe_metric(claim),
         ylim=(0, (top or 1.0) * (max(rows.values()) + 0.09)),
     )
+    tried = sorted({x for _, x in missing})
+    if len(tried) <= 12:  # else powers of ten
+        axes.set_xticks(tried, [f"{x:g}" for x in tried], rotation=45, fontsize=8)
+        axes.minorticks_off()
     why = "never got there" if claims.is_ratio(claim) else "have none"
     axes.set_title(f"every value tried (n×: n seeds {why})", fontsize=9)
     axes.grid(alpha=0.25)
