@@ -208,6 +208,11 @@ class Sweep:
         self.asked = 0  # number of a signal to leave
 
     @property
+    def kind(self) -> str:
+        """What each task of Ray is, in the plural."""
+        return "populations" if self.config.population else "trials"
+
+    @property
     def left(self) -> list[Task]:
         return [task for task in self.tasks if task.state == "waiting"]
 
@@ -482,8 +487,8 @@ def dry_run(
             f"Measured, a few steps of each arm on CPU cores: {measured_on}.{slower}",
             table,
             "",
-            f"Estimate: {shown(seconds)} of {resources} in all; {resources.at_once} "
-            f"{'populations' if sweep.config.population else 'trials'} at once: about "
+            f"Estimate: {shown(seconds)} of {resources} in all; "
+            f"{min(resources.at_once, len(groups))} {sweep.kind} at once: about "
             f"{shown(wall)} of wall time, if none slows another"
             + (
                 ", and a population takes as long as its trials alone."
@@ -574,9 +579,11 @@ def main(_: list[str]) -> None:
         measured = _get(task.remote("estimate", config, folder, cores))
         print(dry_run(sweep, resources, *measured))
         return
+    groups = len(sweep.groups(resources))
     print(
         f"{config.experiment} on {config.data.dataset}: {len(sweep.left)} trials left of "
-        f"{len(sweep.tasks)}, {resources.at_once} at once, into {folder}",
+        f"{len(sweep.tasks)}, {min(resources.at_once, groups)} {sweep.kind} at once, into "
+        f"{folder}",
         file=sys.stderr,
         flush=True,
     )
