@@ -19,7 +19,7 @@ from alexnet_jax.data import order
 from alexnet_jax.data.pipeline import evaluation_batches, prepare
 from alexnet_jax.data.source import open_source
 from alexnet_jax.errors import Stopped
-from alexnet_jax.training import inputs, loop
+from alexnet_jax.training import inputs, loop, record
 from alexnet_jax.training import step as steps
 from alexnet_jax.training.checkpoint import Checkpoints, fields_of
 from alexnet_jax.training.loop import Evaluator, Trainer, augmented_batches
@@ -28,6 +28,12 @@ from alexnet_jax.training.optimizer import Rates
 from alexnet_jax.training.parallel import Devices
 from alexnet_jax.training.record import Progress, Record
 from alexnet_jax.training.signals import Signals
+
+
+@pytest.fixture(autouse=True)
+def _no_progress(monkeypatch):
+    """A busy machine takes longer than the ten seconds after which there is a line."""
+    monkeypatch.setattr(record, "PLAIN_SECONDS", math.inf)
 
 
 def trained(config, data, devices, folder, seed=0):
