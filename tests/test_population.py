@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from types import SimpleNamespace
 
 import jax
@@ -91,6 +92,12 @@ def alone(configs, data, devices, folder, *, seeds=SEEDS, beside=()):
         )[0]
         for number, (config, seed) in enumerate(zip(configs, seeds, strict=True))
     ]
+
+
+def sent(number):
+    """A signal to this process, and time for the thread that hears it."""
+    os.kill(os.getpid(), number)
+    time.sleep(0.3)
 
 
 def rows(folder):
@@ -264,7 +271,7 @@ def test_a_population_that_is_stopped_goes_on_together_or_alone(
         def signalled(*given):
             calls.append(1)
             if len(calls) == call:
-                os.kill(os.getpid(), signal.SIGTERM)
+                sent(signal.SIGTERM)
             return trainer.train_step(*given)
 
         return dataclasses.replace(trainer, train_step=signalled)
@@ -355,10 +362,8 @@ def test_a_checkpoint_that_one_member_wants_is_saved_of_all(data, one_device, tm
 def test_asked_for_a_save_all_are_saved_and_go_on(
     data, one_device, tmp_path, monkeypatch
 ):
-    everything, of, calls = configs(), Trainer.of, []
-    everything[0].training.checkpoint_every_epochs = 0.0
-    for config in everything:
-        config.training.checkpoint_every_epochs = 0.0
+    everything = configs(training__checkpoint_every_epochs=0.0)
+    of, calls = Trainer.of, []
 
     def asking(config, data, devices, streams=()):
         trainer = of(config, data, devices, streams)
@@ -366,7 +371,7 @@ def test_asked_for_a_save_all_are_saved_and_go_on(
         def signalled(*given):
             calls.append(1)
             if len(calls) == 4:
-                os.kill(os.getpid(), signal.SIGUSR1)
+                sent(signal.SIGUSR1)
             return trainer.train_step(*given)
 
         return dataclasses.replace(trainer, train_step=signalled)
@@ -521,7 +526,7 @@ def test_a_member_that_has_diverged_when_all_are_stopped_has_ended(
 
         def signalled(state, *given):
             if int(np.max(state.step)) == 7:
-                os.kill(os.getpid(), signal.SIGTERM)
+                sent(signal.SIGTERM)
             return trainer.train_step(state, *given)
 
         return dataclasses.replace(trainer, train_step=signalled)
