@@ -171,6 +171,11 @@ def _raised_in(path: str, error: BaseException) -> str:
     )
     where = f"{path}, line {line}" if line else path
     text = error.msg if isinstance(error, SyntaxError) else str(error)
+    # ml_collections names what there is by printing all of it.
+    unknown = re.search(r'"(\w+)" does not exist', text)
+    if unknown and "Other fields present" in text:
+        known = {part for field in FIELDS for part in (field, field.split(".")[-1])}
+        return f"{where}: no such field: {unknown[1]}.{nearest(unknown[1], known)}"
     return f"{where}: {type(error).__name__}: {text}"
 
 

@@ -48,7 +48,7 @@ def run_of(name: str, folder: str | Path = "") -> "Run":
     at each trial's end.
     """
     given = str(folder) or os.environ.get("ALEXNET_RUN", "")
-    path = Path(given) if given else ROOT / "runs" / f"{name}-digits"
+    path = _place(given) if given else ROOT / "runs" / f"{name}-digits"
     if not given:
         command = [sys.executable, "-m", "alexnet_jax.main", f"--workdir={path}"]
         command += [f"--config={ROOT / 'configs' / name}.py"]
@@ -58,6 +58,12 @@ def run_of(name: str, folder: str | Path = "") -> "Run":
             check=True,
         )
     return Run(path)
+
+
+def _place(given: str) -> Path:
+    """A folder as it was typed beside the README: a notebook's own is another one."""
+    path = Path(given).expanduser()
+    return path if path.is_absolute() or path.exists() else ROOT / path
 
 
 class Run:
@@ -223,7 +229,7 @@ def summaries(folder: str | Path = "") -> list[dict[str, Any]]:
       UserError: if there is none.
     """
     given = str(folder) or os.environ.get("ALEXNET_RUNS", "")
-    path = Path(given) if given else ROOT / "experiments"
+    path = _place(given) if given else ROOT / "experiments"
     found = sorted([*path.glob("*/summary.json"), *path.glob("*/*/summary.json")])
     if not found:
         raise UserError(

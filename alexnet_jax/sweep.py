@@ -52,6 +52,7 @@ DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "List the trials, measure a step of each arm, and say the cost."
 )
 
+STOP = "stopping"  # a file in the run folder, while a sweep is
 TRIES = 2
 POLL_SECONDS = 1.0  # between two looks at the tasks
 TABLE_SECONDS = 2.0  # between two looks at the records, for the table
@@ -328,10 +329,14 @@ class Sweep:
         import ray
 
         say.line("Stopping: the trials under way finish their step and save.")
+        stop = self.folder / STOP
+        with contextlib.suppress(OSError):
+            stop.touch()  # for a worker that is still importing, and hears no signal
         for reference in under_way:
             ray.cancel(reference)  # Ctrl-C to it: the loop saves
         ray.wait(list(under_way), num_returns=len(under_way), timeout=LEAVE_SECONDS)
-        done = sum(t.state not in ("waiting", "running", "failed") for t in self.tasks)
+        stop.unlink(missing_ok=True)
+        done = sum(self._ended(task) for task in self.tasks)
         raise Stopped(self.asked, f"{done} of {len(self.tasks)} trials done")
 
 
@@ -568,6 +573,10 @@ def main(_: list[str]) -> None:
     check_claim(config)
     folder = configuration.run_folder(config, WORKDIR.value)
     sweep = Sweep(config, folder)
+    if DRY_RUN.value and not sweep.left:
+        print(f"All {len(sweep.tasks)} trials are in {folder} already: none is left.")
+        return
+    print("Starting Ray ...", file=sys.stderr, flush=True)
     start_ray(ADDRESS.value)
     import ray
 
@@ -589,6 +598,7 @@ def main(_: list[str]) -> None:
     )
     typed = f"python -m alexnet_jax.sweep {shlex.join(sys.argv[1:])}"
     _get(task.remote("open_run", config, folder, typed))
+    (folder / STOP).unlink(missing_ok=True)  # of one that was killed
 
     def note(number: int, frame: Any) -> None:
         if sweep.asked:  # a second one: at once
@@ -599,7 +609,8 @@ def main(_: list[str]) -> None:
         signal.signal(number, note)
     with Screen(resources) as screen:
         sweep.run(
-            lambda trials: task.remote("run_trials", config, folder, trials), screen
+            lambda trials: task.remote("run_trials", config, folder, trials, STOP),
+            screen,
         )
     if not sweep.failed:
         _get(task.remote("run_ensembles", config, folder))

@@ -25,10 +25,17 @@ def open_run(config: ConfigDict, folder: Path, command: str) -> None:
     experiment.open_folder(folder, config, _datasets(config), devices, command)
 
 
-def run_trials(config: ConfigDict, folder: Path, trials: list[Trial]) -> None:
-    """Trains one trial, or those of a population; from last checkpoints, if there are any."""
+def run_trials(
+    config: ConfigDict, folder: Path, trials: list[Trial], stop: str
+) -> None:
+    """Trains one trial, or those of a population; from last checkpoints, if there are any.
+
+    Not where there is by then the file `stop` in the run folder.
+    """
     devices = Devices(config.parallel)
-    experiment.run_trials(trials, folder, config, _datasets(config), devices)
+    datasets = _datasets(config)
+    if not (folder / stop).exists():
+        experiment.run_trials(trials, folder, config, datasets, devices)
 
 
 def run_ensembles(config: ConfigDict, folder: Path) -> None:

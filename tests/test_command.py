@@ -98,8 +98,7 @@ def test_a_syntax_error_is_told_with_its_line(refuse, write_config):
 def test_a_misspelt_field_in_a_config_is_told_with_its_line(refuse, write_config):
     path = write_config("config = base(dataset)", "config.model.widht = 0.5")
     message = refuse(f"--config={path}")
-    assert f"{path}, line 6: " in message
-    assert "widht" in message
+    assert message == f"{path}, line 6: no such field: widht. Did you mean 'width'?"
 
 
 @pytest.mark.parametrize("returned", ["None", "{}", "ConfigDict({'seeds': 1})"])

@@ -95,6 +95,7 @@ def test_beside_test_errors_the_training_errors_are_thin(
 ):
     """So that a gap between them can be seen; the legend has one line for all arms."""
     monkeypatch.setitem(CLAIM, "metric", metric)
+    monkeypatch.setitem(CLAIM, "paper", "higher")
     outcomes = []
     for arm, test in (("ReLU", 0.04), ("tanh", 0.06)):
         one = outcome(arm, None, 0, [0.9, 0.02])

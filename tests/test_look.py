@@ -106,6 +106,19 @@ def test_what_is_drawn_and_said(run):
     assert run.figure().stat().st_size > 0
 
 
+def test_a_folder_is_found_as_it_was_typed_beside_the_readme(
+    run, monkeypatch, tmp_path
+):
+    """A notebook runs in its own folder."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/mine").symlink_to(run.folder)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(look, "ROOT", tmp_path)
+    monkeypatch.setenv("ALEXNET_RUN", "runs/mine")
+    assert look.run_of("dropout").experiment["config"]["experiment"] == "tiny"
+
+
 def test_the_run_given_by_the_environment_is_taken(run, monkeypatch, tmp_path):
     monkeypatch.setenv("ALEXNET_RUN", str(run.folder))
     assert look.run_of("dropout").experiment["config"]["experiment"] == "tiny"

@@ -70,6 +70,18 @@ def test_the_page_has_a_row_a_comparison_and_needs_nothing_beside_it(two, tmp_pa
     assert "2 of 2" in row
 
 
+def test_two_runs_of_one_experiment_are_told_apart_by_their_folders(two, tmp_path):
+    digits, cifar10 = two
+    again = tmp_path / "again"
+    shutil.copytree(digits, again)
+    printed = overview.write([digits, again, cifar10], tmp_path / "out")
+    text = (tmp_path / "out/report.html").read_text()
+    for folder in (digits, again):
+        assert f"relu_vs_tanh on digits ({folder})" in printed
+        assert f"<h2>relu_vs_tanh on digits ({folder})</h2>" in text
+    assert "<h2>relu_vs_tanh on cifar10:3.0.2</h2>" in text
+
+
 def test_what_the_paper_says_also_has_rows_of_its_own(two, tmp_path):
     path = two[0] / "experiment.json"
     held = json.loads(path.read_text())

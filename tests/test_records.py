@@ -55,6 +55,28 @@ def test_a_diverged_trial_has_a_curve_and_no_final_error(tmp_path):
     assert outcome.final("train", "top1_error") is None
 
 
+@pytest.mark.parametrize("lost", ["half of its last line", "its last line", "all"])
+def test_a_finished_trial_without_its_last_evaluation_is_refused(tmp_path, lost):
+    """It would count as what it was long before: untrained, say."""
+    rows = [
+        row("eval", 0.0, 0.9, step=0),
+        row("train", 1.0, 0.5, step=45),
+        row("eval", 1.0, 0.4, step=45),
+    ]
+    write(tmp_path, "".join(rows))
+    (tmp_path / "a/seed0/trial.json").write_text('{"status": "finished", "step": 45}')
+    (outcome,) = records.read_outcomes(tmp_path, CONFIG)
+    assert outcome.final("eval", "top1_error") == 0.4
+    kept = {
+        "half of its last line": "".join(rows)[:-20],
+        "its last line": "".join(rows[:-1]),
+        "all": "",
+    }
+    (tmp_path / "a/seed0/metrics.jsonl").write_text(kept[lost])
+    with pytest.raises(UserError, match=r"lost its end.*step 45.*Remove .*seed0"):
+        records.read_outcomes(tmp_path, CONFIG)
+
+
 def test_a_trial_not_begun_is_unfinished(tmp_path):
     (outcome,) = records.read_outcomes(tmp_path, CONFIG)
     assert (outcome.status, outcome.rows) == ("unfinished", [])

@@ -21,7 +21,7 @@ pytest.importorskip("ray", reason="needs the extra: pip install -e '.[sweep]'")
 
 from alexnet_jax import sweep
 from alexnet_jax.config import Trial, all_trials, finish
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import Stopped, UserError
 from alexnet_jax.report.records import Outcome
 
 ROOT = Path(__file__).parent.parent
@@ -293,6 +293,41 @@ def test_a_population_is_one_task_and_its_trials_are_tried_again_one_by_one(
         "tanh seed2: finished",
         "tanh seed1: failed twice: RayError: lost",
     ]
+
+
+def test_a_worker_that_starts_while_the_sweep_is_stopped_begins_nothing(
+    tmp_path, monkeypatch
+):
+    """It was importing when the signal came, and has not heard it."""
+    import ray
+
+    from alexnet_jax import sweep_tasks
+
+    run, config = tmp_path / "run", settings(tmp_path)
+    run.mkdir()
+    begun = []
+    monkeypatch.setattr(
+        sweep_tasks.experiment, "run_trials", lambda *_: begun.append(1)
+    )
+    monkeypatch.setattr(sweep_tasks, "_datasets", lambda config: None)
+    found = sweep.Sweep(config, run)
+    trials = [task.trial for task in found.left]
+
+    def waited(references, **_):
+        sweep_tasks.run_trials(config, run, trials[:1], sweep.STOP)
+        (run / trials[1].folder).mkdir(parents=True)  # another has ended meanwhile
+        (run / trials[1].folder / "trial.json").write_text('{"status": "finished"}')
+
+    monkeypatch.setattr(ray, "wait", waited)
+    monkeypatch.setattr(ray, "cancel", lambda reference: None)
+    found.asked = 2
+    resources = sweep.Resources.of({"CPU": 2.0}, None, None)
+    with pytest.raises(Stopped, match="1 of 4 trials done"):
+        found.run(lambda trials: object(), sweep.Screen(resources))
+    assert not begun
+    assert not (run / sweep.STOP).exists()
+    sweep_tasks.run_trials(config, run, trials[:1], sweep.STOP)
+    assert begun
 
 
 @pytest.mark.parametrize(

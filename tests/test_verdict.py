@@ -587,6 +587,22 @@ def of_errors(also, errors=ERRORS, seeds=3, **claim):
     )
 
 
+def test_a_claim_that_is_none_or_compares_one_arm_is_refused():
+    config = experiment(seeds=1, rates=(0.1,))["config"]
+    with pytest.raises(UserError, match="is None: give"):
+        verdict.check_claim(config | {"claim": None})
+    with pytest.raises(UserError, match="compares 'ReLU': give two arms"):
+        verdict.check_claim(config | {"claim": CLAIM | {"compare": "ReLU"}})
+
+
+def test_a_small_threshold_is_not_rounded_to_nothing():
+    shown = {0.25: "25%", 0.07: "7%", 0.001: "0.1%", 0.0001: "0.01%"}
+    for threshold, expected in shown.items():
+        claim = CLAIM | {"metric": "epochs_to_train_error", "threshold": threshold}
+        said = claims.describe_metric(claim)
+        assert said == f"epochs to {expected} training error"
+
+
 def test_each_further_claim_has_its_values_its_number_and_its_verdict():
     summary = of_errors([{"metric": "top5_error", "paper": 0.012}])
     (main,) = summary["comparisons"]
@@ -649,10 +665,14 @@ def test_the_gap_is_the_last_test_error_less_the_last_training_error():
 @pytest.mark.parametrize(
     ("also", "words"),
     [
-        ({"metric": "top5_error", "paper": 1}, r"further claims in \(\.\.\.,\)"),
+        ({"metric": "top5_error", "paper": 1}, r"give \(\{\.\.\.\},\), further"),
         (["top5_error"], r"also\[0\], is 'top5_error'"),
         ([{"metric": "top5_error"}], r"also\[0\] \(top5_error\), lacks 'paper'"),
         ([{"paper": 0.1}], r"also\[0\], lacks 'metric'"),
+        (
+            [{"metric": "top5_error", "paper": 1.2}],
+            "errors are fractions, so that 1.2 points are 0.012",
+        ),
         (
             [
                 {"metric": "top5_error", "paper": 0.1},

@@ -54,11 +54,14 @@ def check_claim(config: Mapping[str, Any] | ConfigDict) -> None:
     """Raises UserError if a config's claim, or one of its `also`, cannot be answered."""
     claim = config["claim"]
     where = f"The claim of '{config['experiment']}'"
+    if not isinstance(claim, (Mapping, ConfigDict)):
+        raise UserError(f"{where} is {claim!r}: give {{'section': ..., 'text': ...}}.")
     _check_keys(where, claim, needed=_NEEDED, known=(*_KEYS, "also"))
     also = claim.get("also", ())
     if not isinstance(also, (tuple, list)):
         raise UserError(
-            f"{where} has as 'also' {also!r}: give further claims in (...,)."
+            f"{where} has as 'also' {also!r}: give ({{...}},), further claims with a comma "
+            "behind each."
         )
     for place, entry in _entries(where, also):
         if not isinstance(entry, Mapping):
@@ -86,12 +89,12 @@ def _check_keys(
     needed: tuple[str, ...],
     known: tuple[str, ...],
 ) -> None:
-    for key in needed:
-        if key not in claim:
-            raise UserError(f"{where} lacks '{key}'.")
     for key in claim:
         if key not in known:
             raise UserError(f"{where} has '{key}', which is none.{nearest(key, known)}")
+    missing = [key for key in needed if key not in claim]
+    if missing:
+        raise UserError(f"{where} lacks {', '.join(map(repr, missing))}.")
 
 
 def _check_one(
@@ -115,6 +118,11 @@ def _check_one(
         raise UserError(
             f'{where} has as \'paper\' {paper!r}: give a number, "higher" or "lower", or '
             "None where the paper does not say."
+        )
+    if isinstance(paper, (int, float)) and not is_ratio(claim) and abs(paper) > 1:
+        raise UserError(
+            f"{where} has as 'paper' {paper!r}: errors are fractions, so that "
+            f"{paper:g} points are {paper / 100:g}."
         )
     none = 1.0 if is_ratio(claim) else 0.0
     if pairs and paper == none:
@@ -147,6 +155,8 @@ def _check_one(
 def compared_pairs(claim: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The pairs of arms that a claim compares; its `compare` holds one, or several."""
     given = claim.get("compare") or ()
+    if isinstance(given, str):  # one arm, which is no pair
+        return [(given,)]
     if given and all(isinstance(arm, str) for arm in given):
         given = (given,)
     return [tuple(pair) for pair in given]
@@ -157,7 +167,12 @@ def is_ratio(claim: Mapping[str, Any]) -> bool:
     return claim["metric"] == "epochs_to_train_error"
 
 
+def percent(share: float) -> str:
+    """ "25%", and "0.01%" where it is that."""
+    return f"{100 * share:g}%"
+
+
 def describe_metric(claim: Mapping[str, Any]) -> str:
     if is_ratio(claim):
-        return f"epochs to {claim['threshold']:.0%} training error"
+        return f"epochs to {percent(claim['threshold'])} training error"
     return METRICS[claim["metric"]]

@@ -133,7 +133,7 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
     if crosses:
         axes.axhline(claim["threshold"], color="0.35", linewidth=0.9)
         axes.annotate(
-            f"{claim['threshold']:.0%}",
+            claims.percent(claim["threshold"]),
             (1, claim["threshold"]),
             fontsize=9,
             xycoords=("axes fraction", "data"),
@@ -230,6 +230,8 @@ def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
     if len(tried) <= 12:  # else powers of ten
         axes.set_xticks(tried, [f"{x:g}" for x in tried], rotation=45, fontsize=8)
         axes.minorticks_off()
+    if tried[0] > 0:  # also where no value is drawn
+        axes.set_xlim(tried[0] / 1.25, tried[-1] * 1.25)
     why = "never got there" if claims.is_ratio(claim) else "have none"
     axes.set_title(f"every value tried (n×: n seeds {why})", fontsize=9)
     axes.grid(alpha=0.25)

@@ -25,6 +25,11 @@ class Read(NamedTuple):
     def name(self) -> str:
         return _name(self.summary)
 
+    def title(self, runs: "list[Read]") -> str:
+        """Its name, and its folder where another run has the same."""
+        alike = sum(other.name == self.name for other in runs)
+        return f"{self.name} ({self.folder})" if alike > 1 else self.name
+
 
 def read(folder: Path) -> Read:
     """A run folder, be it done or still at work.
@@ -65,7 +70,7 @@ def write(folders: list[Path], output: Path) -> str:
     with whole_file(output / "report.html") as file:
         file.write(_html(runs, pictures).encode())
     shown = [os.path.relpath(output / f"report.{kind}") for kind in ("md", "html")]
-    found = page.plain(table([run.summary for run in runs]))
+    found = page.plain(_of_runs(runs))
     return f"{found}\n\n{_of_data(runs)}\n\nPages: {', '.join(shown)}"
 
 
@@ -76,16 +81,23 @@ def _name(summary: dict[str, Any]) -> str:
 HEADINGS = ["section", "run", "compared", "paper", "here", "seeds", "verdict"]
 
 
-def table(summaries: list[dict[str, Any]]) -> page.Table:
+def table(
+    summaries: list[dict[str, Any]], titles: list[str] | None = None
+) -> page.Table:
     """A row a comparison, of the claim and of what it says also: the paper's number, and
-    ours beside it."""
+    ours beside it. `titles`: of the runs; by default, experiment and data."""
     rows = [HEADINGS]
-    for summary in summaries:
+    titles = titles or [_name(summary) for summary in summaries]
+    for title, summary in zip(titles, summaries, strict=True):
         for answer in claims.answers(summary):
             for cells in _rows(answer, summary["seeds"]):
                 section = str(answer["claim"]["section"])
-                rows.append([section, _name(summary), *cells])
+                rows.append([section, title, *cells])
     return rows
+
+
+def _of_runs(runs: list[Read]) -> page.Table:
+    return table([run.summary for run in runs], [run.title(runs) for run in runs])
 
 
 def _rows(answer: dict[str, Any], seeds: int) -> list[list[str]]:
@@ -165,10 +177,10 @@ def _of_data(runs: list[Read]) -> str:
 
 def _markdown(runs: list[Read]) -> str:
     parts = ["# The paper's claims, and what was measured", _of_data(runs)]
-    parts.append(page.markdown(table([run.summary for run in runs])))
+    parts.append(page.markdown(_of_runs(runs)))
     for number, run in enumerate(runs, start=1):
         parts += [
-            f"## {run.name}",
+            f"## {run.title(runs)}",
             *page.claims_and_verdicts(run.summary),
             f"![learning curves](figure{number}.png)",
             *(page.markdown(table) for table in page.tables(run.summary)),
@@ -200,13 +212,13 @@ def _html(runs: list[Read], pictures: list[bytes]) -> str:
     body = [
         "<h1>The paper's claims, and what was measured</h1>",
         f"<p>{text(_of_data(runs))}</p>",
-        _html_table(table([run.summary for run in runs])),
+        _html_table(_of_runs(runs)),
     ]
     for run, picture in zip(runs, pictures, strict=True):
         inline = base64.b64encode(picture).decode()
-        alt = text(f"learning curves of {run.name}")
+        alt = text(f"learning curves of {run.title(runs)}")
         body += [
-            f"<h2>{text(run.name)}</h2>",
+            f"<h2>{text(run.title(runs))}</h2>",
             *(
                 f"<p>{_bold(text(one))}</p>"
                 for one in page.claims_and_verdicts(run.summary)

@@ -101,11 +101,12 @@ def _by_views(row: dict[str, Any], views: str) -> dict[str, Any]:
 
 def read_outcome(folder: Path, trial: Trial) -> Outcome:
     """One trial of a run folder, as its own records tell it."""
-    status = "unfinished"
+    status, end = "unfinished", None
     marker = folder / trial.folder / "trial.json"
     if marker.exists():
         try:
-            status = json.loads(marker.read_text())["status"]
+            held = json.loads(marker.read_text())
+            status, end = held["status"], held.get("step")
         except (ValueError, KeyError) as error:
             raise UserError(
                 f"{marker} cannot be read: {error!r}. Remove it: the trial goes on from "
@@ -122,4 +123,12 @@ def read_outcome(folder: Path, trial: Trial) -> Outcome:
                 raise UserError(
                     f"{path}, line {number} is no JSON: {error}."
                 ) from error
+    # Without its end a finished trial would count as what it was long before.
+    evaluated = [row.get("step") for row in rows if row.get("kind") == "eval"]
+    if status == "finished" and end is not None and evaluated[-1:] != [end]:
+        raise UserError(
+            f"{path} has lost its end: {marker.name} says that the trial was evaluated at "
+            f"step {end}, and there is no such line. Remove {path.parent}, and the command "
+            "of the run trains that trial again."
+        )
     return Outcome(trial, status, rows)
