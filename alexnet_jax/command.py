@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from alexnet_jax import config as configuration
+from alexnet_jax import tuning
 from alexnet_jax.config import is_complete
 from alexnet_jax.errors import Stopped, UserError, nearest
 from alexnet_jax.fields import FIELDS, TYPE_NAMES
@@ -92,9 +94,31 @@ def _leave(status: int) -> NoReturn:
     sys.exit(status)
 
 
-def config_and_overrides() -> tuple[ConfigDict, dict[str, Any]]:
-    """The config of --config with its overrides applied, and these by dotted name."""
-    return flags.FLAGS.config, config_flags.get_override_values(flags.FLAGS["config"])
+def finished_config() -> ConfigDict:
+    """The config of --config with its overrides, checked and ready to run.
+
+    Raises:
+      UserError: as `config.finish`.
+    """
+    return configuration.finish(flags.FLAGS.config, _overrides())
+
+
+def not_tried() -> list[str]:
+    """What is to be said where the command line sets a field that the config tunes."""
+    said = []
+    for name, tried in tuning.values_of(flags.FLAGS.config.tuned).items():
+        others = [f"{v:g}" for v in tried if v != _overrides().get(name)]
+        if name in _overrides() and others:
+            said.append(
+                f"--config.{name} takes the place of the values that the config file "
+                f"tries: {', '.join(dict.fromkeys(others))}."
+            )
+    return said
+
+
+def _overrides() -> dict[str, Any]:
+    """Those of the command line, by dotted name."""
+    return config_flags.get_override_values(flags.FLAGS["config"])
 
 
 def cache_folder() -> Path:

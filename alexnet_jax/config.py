@@ -390,7 +390,14 @@ def finish(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
                 "both one folder. Rename one."
             )
     for trial in all_trials({**config, "seeds": 1}):
-        checks.values(_with(config, config.arms[trial.arm] | trial.tuned))
+        own = config.arms[trial.arm] | trial.tuned
+        try:
+            checks.values(_with(config, own))
+        except UserError as error:
+            if any(f"config.{name}" in str(error) for name in own):
+                where = " ".join(filter(None, (f"Arm '{trial.arm}'", trial.tuned_name)))
+                raise UserError(f"{where}: {error}") from error
+            raise
     for arm, names in set_in_arms.items():
         for name in names:
             checks.has_effect(f"Arm '{arm}': {name}", name, [of_arms[arm]])

@@ -38,17 +38,14 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which this is, from 0, th
 
 
 def main(_: list[str]) -> None:
-    config = configuration.finish(*command.config_and_overrides())
+    config = command.finished_config()
     folder = configuration.run_folder(config, WORKDIR.value)
     trials = len(configuration.trials(config))
     ranks = (os.environ.get(name) for name in ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK"))
     rank = next((r for r in (PROCESS_ID.value, *ranks) if r is not None), 0)
     if int(rank) == 0 and not PREFLIGHT.value:
-        print(
-            f"{config.experiment} on {config.data.dataset}: {trials} trials, into {folder}",
-            file=sys.stderr,
-            flush=True,
-        )
+        into = f"{config.experiment} on {config.data.dataset}: {trials} trials, into {folder}"
+        print(*command.not_tried(), into, sep="\n", file=sys.stderr, flush=True)
     # A scheduler may ask for a save before there is anything to save.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     # JAX and TensorFlow take ten seconds to import.

@@ -35,7 +35,7 @@ KEPT = "What was prepared so far is kept. The same command goes on."
 
 
 def main(_: list[str]) -> None:
-    config = configuration.finish(*command.config_and_overrides())
+    config = command.finished_config()
     of_trials = [trial_config(config, t) for t in trials({**config, "seeds": 1})]
     wanted = {(c.data.rescale, c.data.rescale_size): c for c in of_trials}
     if OUTPUT.value and len(wanted) > 1:

@@ -569,7 +569,7 @@ def in_worker(what: str, *arguments: Any) -> Any:
 
 
 def main(_: list[str]) -> None:
-    config = configuration.finish(*command.config_and_overrides())
+    config = command.finished_config()
     check_claim(config)
     folder = configuration.run_folder(config, WORKDIR.value)
     sweep = Sweep(config, folder)
@@ -590,9 +590,11 @@ def main(_: list[str]) -> None:
         return
     groups = len(sweep.groups(resources))
     print(
+        *(f"{line}\n" for line in command.not_tried()),
         f"{config.experiment} on {config.data.dataset}: {len(sweep.left)} trials left of "
         f"{len(sweep.tasks)}, {min(resources.at_once, groups)} {sweep.kind} at once, into "
         f"{folder}",
+        sep="",
         file=sys.stderr,
         flush=True,
     )

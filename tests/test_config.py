@@ -577,6 +577,23 @@ def test_arms_that_differ_in_case_only_are_refused():
     refusal("'ReLU' and 'relu' differ in case only", arms=arms)
 
 
+def test_a_value_that_will_not_do_is_told_with_the_arm_that_sets_it():
+    config = base()
+    config.arms = {"all": {}, "half": {"model.width": "half"}}
+    with pytest.raises(UserError, match=r"^Arm 'half': config\.model\.width='half'"):
+        finish(config, {})
+    config = base()
+    config.arms = {"all": {}, "half": {"model.dropout_rate": 0.1}}
+    config.tuned = {"optimizer.learning_rate": (0.1, -1.0)}
+    with pytest.raises(UserError, match=r"^Arm 'all' learning_rate=-1\.0: config\."):
+        finish(config, {})
+    config = base()
+    config.arms = {"all": {}, "half": {"model.dropout_rate": 0.1}}
+    config.optimizer.momentum = 2.0
+    with pytest.raises(UserError, match=r"^config\.optimizer\.momentum"):
+        finish(config, {})
+
+
 def test_an_arm_that_sets_a_tuned_field_is_refused():
     arms = {"a": {"optimizer.learning_rate": 0.1}, "b": {"model.activation": "tanh"}}
     refusal("Arm 'a' sets 'optimizer.learning_rate', which config.tuned", arms=arms)
