@@ -54,7 +54,7 @@ DRY_RUN = flags.DEFINE_bool(
 
 STOP = "stopping"  # a file in the run folder, while a sweep is
 TRIES = 2
-POLL_SECONDS = 1.0  # between two looks at the tasks
+POLL_SECONDS = 0.2  # between two looks at the tasks, and for a signal
 TABLE_SECONDS = 2.0  # between two looks at the records, for the table
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
 LEAVE_SECONDS = 120.0  # for trials under way to save when the sweep is stopped

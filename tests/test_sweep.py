@@ -593,7 +593,7 @@ def under_way(trial):
 def test_a_sweep_through_a_crash_a_stop_and_a_kill_is_mains(tmp_path):
     """A worker killed, the sweep stopped, then killed, then at its end: to the last bit."""
     # Long enough not to end between a look and what is done then.
-    config = settings(tmp_path, seeds=1, epochs=20.0)
+    config = settings(tmp_path, seeds=1, epochs=160.0)
     started = Started(tmp_path, "--cpus_per_trial=1")
     first = tmp_path / "run/ReLU/seed0"
     started.until(lambda: newest(first))
