@@ -1,0 +1,35 @@
+"""AlexNet (2012) as a research codebase in JAX and Flax.
+
+The commands are modules: `python -m alexnet_jax.main --config=configs/alexnet.py`. As a
+library the package offers the names in `__all__`. Importing it loads neither JAX nor
+TensorFlow; that happens when a name is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alexnet_jax.config.recipes import RECIPES
+    from alexnet_jax.model.alexnet import AlexNet
+
+__version__ = "0.1.0"
+
+__all__ = ["RECIPES", "AlexNet", "__version__"]
+
+_MODULES = {
+    "AlexNet": "alexnet_jax.model.alexnet",
+    "RECIPES": "alexnet_jax.config.recipes",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the module of a public name when it is first used (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,4 +1,4 @@
-"""What goes wrong by the user's hand, said to the user: one message, no traceback."""
+"""Errors that a user can fix: one message and no traceback."""
 
 import difflib
 import signal
@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Bad input or a bad surrounding: says what was wrong, where, and how to mend it.
+    """Bad input or an unusable environment.
 
-    Commands print the message alone and leave with exit status 2.
+    The message says what was wrong, where, and how to fix it. Commands print it without a
+    traceback and exit with status 2.
     """
 
 
@@ -19,7 +20,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 class Stopped(Exception):
-    """A signal asked to stop, and what was under way has been saved."""
+    """A signal has stopped the command, after what was running had been saved."""
 
     def __init__(self, number: int, where: str) -> None:
         super().__init__(f"Stopped by {signal.Signals(number).name}, {where}.")

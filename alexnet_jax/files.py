@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and folders that one process writes to."""
+"""Files that are written atomically, and folders that one process writes to."""
 
 import contextlib
 import json
@@ -11,8 +11,11 @@ from alexnet_jax.errors import UserError
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write: it appears at `path` whole, on the disk, or not at all."""
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file to write: it appears at `path` complete and on the disk, or not at all.
+
+    Until then it is a draft beside it, `path`.part, which an exception removes.
+    """
     draft = path.with_name(path.name + ".part")
     try:
         with draft.open("wb") as file:
@@ -24,40 +27,42 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         draft.unlink(missing_ok=True)
         raise
     with contextlib.suppress(OSError), _folder(path.parent) as folder:
-        os.fsync(folder)  # else the new name may be lost with the power
+        os.fsync(folder)  # Otherwise a power failure can lose the new name.
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`value`, whole or not at all.
+    """Writes `value` as JSON, atomically.
 
     Raises:
-      ValueError: if it holds a number that is not finite, which JSON has not.
+      ValueError: If it holds a number that is not finite, which JSON cannot express.
     """
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         file.write((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 @contextlib.contextmanager
-def only_one(folder: Path, what: str, otherwise: str) -> Iterator[None]:
-    """Holds `folder` for this process, until it ends in whatever way.
+def lock_folder(folder: Path, who: str, otherwise: str) -> Iterator[None]:
+    """Locks `folder` for this process, until the process ends in whatever way.
 
     Args:
-      what: who would hold it, and `otherwise`, what to do besides waiting.
+      folder: An existing folder.
+      who: Names the process that would hold the lock, for the message.
+      otherwise: What the user can do besides waiting, for the message.
 
     Raises:
-      UserError: if another process has it.
+      UserError: If another process holds the lock.
     """
-    import fcntl  # not there on Windows
+    import fcntl  # Windows does not have it.
 
     with _folder(folder) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
-                f"{what} is at work in {folder}: wait for it, or {otherwise}."
+                f"{who} is already running in {folder}: wait for it, or {otherwise}."
             ) from error
         except OSError:
-            pass  # a file system without locks
+            pass  # The file system has no locks.
         yield
 
 

@@ -1,4 +1,4 @@
-"""What a result was made with."""
+"""What a result was made with: the code's commit, versions and processor cores."""
 
 import contextlib
 import importlib.metadata
@@ -10,7 +10,10 @@ from typing import Any
 
 
 def git_state() -> dict[str, Any]:
-    """Commit and dirty flag of this code's checkout; nulls where it is in none."""
+    """Returns the commit and dirty flag of this code's checkout.
+
+    Both are None if the code is not in a checkout.
+    """
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -22,7 +25,7 @@ def git_state() -> dict[str, Any]:
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)
         commit = git("rev-parse", "HEAD").strip()
-        # An untracked config changes a result as well as an edited one.
+        # An untracked config changes a result just as an edited one does.
         dirty = bool(git("status", "--porcelain", ".", "../configs").strip())
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
@@ -30,7 +33,7 @@ def git_state() -> dict[str, Any]:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Of those that are installed."""
+    """Returns the versions of those packages that are installed."""
     found = {}
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -39,7 +42,7 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def num_cores() -> int:
-    """Those this process may use."""
+    """Returns the number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,23 +1,23 @@
 """Section 3.4: overlapping pooling lowers the errors by 0.4 and 0.3 points.
 
-Windows of 3 pixels every 2, against windows of 2 every 2. Rounded down, these give maps of
-the same sizes, as the paper wants it (27, 13 and 6 of 224 pixels); the 2012 code's own
-ablation, network 147, changed the padding of conv2 and conv5 instead.
+3x3 windows against 2x2 windows, both with stride 2. With sizes rounded down, the latter give
+maps of the same sizes, as the paper requires (27, 13 and 6 for 224 pixels); the 2012 code's
+own ablation, network 147, changed the padding of conv2 and conv5 instead.
 
-On digits, fashion_mnist and cifar10 a narrow AlexNet on 64 pixels; `SMALL` in
-alexnet_jax/config.py says why.
+On digits, fashion_mnist and cifar10 it trains the small-data preset, a narrower AlexNet on
+64x64 pixels; alexnet_jax/config/presets.py explains the choice.
 
 Run:    python -m alexnet_jax.main --config=configs/overlapping_pooling.py              (digits)
         python -m alexnet_jax.main --config=configs/overlapping_pooling.py:imagenet2012 (ImageNet)
 Expect: top-1 and top-5 error, non-overlapping - overlapping: 0.4 and 0.3 points in the paper.
-        Not run here on ImageNet; on digits see experiments/overlapping_pooling/README.md
+        Not run here on ImageNet; for digits see experiments/overlapping_pooling/README.md
 """
 
-from alexnet_jax.config import base, narrow
+from alexnet_jax.config import base, small_data
 
 
 def get_config(dataset="digits"):
-    config = narrow(base(dataset))
+    config = small_data(base(dataset))
     config.experiment = "overlapping_pooling"
     config.arms = {
         "overlapping": {"model.pool_window": 3},

@@ -1,4 +1,4 @@
-"""Section 3.1, Figure 1: ReLUs reach 25% training error on CIFAR-10 six times sooner.
+"""Section 3.1, Figure 1: ReLUs reach 25% training error on CIFAR-10 six times faster.
 
 A four-layer convolutional network with ReLUs reaches that error six times faster than
 the same network with tanh, each trained with the learning rate that suits it best and
@@ -6,7 +6,7 @@ no regularization of any kind.
 
 Run:    python -m alexnet_jax.main --config=configs/relu_vs_tanh.py            (digits)
         python -m alexnet_jax.main --config=configs/relu_vs_tanh.py:cifar10    (the paper's data)
-Expect: epochs to 25% training error, tanh / ReLU: 6 in the paper; for what was measured
+Expect: epochs to 25% training error, tanh / ReLU: 6 in the paper; for the measured ratio
         see experiments/relu_vs_tanh/README.md
 """
 
@@ -33,27 +33,27 @@ def get_config(dataset="digits"):
         "dataset": "cifar10",
     }
     config.training.num_epochs = 40.0
-    config.training.record_every_epochs = 0.2
+    config.training.log_every_epochs = 0.2
     if short_name(dataset) == "digits":
-        # 8 x 8 pixels and 1,438 images: twice the size, half the kernels, small steps.
+        # 1,438 images of 8x8 pixels: twice the size, half the kernels, small batches.
         config.data.rescale_size = config.data.crop_size = 16
         config.model.width = 0.5
         config.training.batch_size = 16
         config.training.num_epochs = 2.5
-        # A trial takes a second: no checkpoint to go on from, but a last one, which the
-        # notebook reads.
+        # A trial takes a second: it needs no checkpoint to resume from, only the last one,
+        # which the notebook reads.
         config.training.checkpoint_every_epochs = 1000.0
         config.tuned = {
             "optimizer.learning_rate": (0.002, 0.004, 0.006, 0.01, 0.05, 0.2)
         }
     if short_name(dataset) == "fashion_mnist":
-        # 28 pixels as they are, half the kernels, small steps: both arms are there within
-        # an epoch, and a trial takes half a minute.
+        # The original 28x28 pixels, half the kernels, small batches: both arms reach the
+        # threshold within an epoch, and a trial takes half a minute.
         config.data.rescale_size = config.data.crop_size = 28
         config.model.width = 0.5
         config.training.batch_size = 32
         config.training.num_epochs = 1.0
-        config.training.record_every_epochs = 0.02
+        config.training.log_every_epochs = 0.02
         config.training.checkpoint_every_epochs = 1000.0
         config.tuned = {
             "optimizer.learning_rate": (0.001, 0.003, 0.005, 0.01, 0.03, 0.1)

@@ -1,25 +1,25 @@
 """Section 3.2: two towers make 1.7 and 1.2 points fewer errors than one of half the width.
 
-The one tower has half the kernels in conv1 to conv4, and as many as the two in conv5 and in
-the dense layers: 98.1% of the parameters at 1000 classes. The paper's numbers are of
-ILSVRC-2010, whose test set has labels: no TFDS set, so folder=PATH; on imagenet2012 the
-question is the same and the data are others, as the report says.
+The single tower has half the kernels in conv1 to conv4 and as many as both towers in conv5 and
+the dense layers: 98.1% of the parameters with 1000 classes. The paper's numbers are for
+ILSVRC-2010, whose test labels are public but which TFDS does not have (use folder=PATH); on
+imagenet2012 the question is the same and the data differ, as the report says.
 
-On digits, fashion_mnist and cifar10 a narrow AlexNet on 64 pixels; `SMALL` in
-alexnet_jax/config.py says why.
+On digits, fashion_mnist and cifar10 it trains the small-data preset, a narrower AlexNet on
+64x64 pixels; alexnet_jax/config/presets.py explains the choice.
 
 Run:    python -m alexnet_jax.main --config=configs/two_towers.py              (digits)
         python -m alexnet_jax.main --config=configs/two_towers.py:imagenet2012 (ImageNet)
         python -m alexnet_jax.main --config=configs/two_towers.py:folder=PATH  (ILSVRC-2010)
 Expect: top-1 and top-5 error, one tower - two towers: 1.7 and 1.2 points in the paper. Not
-        run here on ImageNet; on digits see experiments/two_towers/README.md
+        run here on ImageNet; for digits see experiments/two_towers/README.md
 """
 
-from alexnet_jax.config import base, narrow
+from alexnet_jax.config import base, small_data
 
 
 def get_config(dataset="digits"):
-    config = narrow(base(dataset))
+    config = small_data(base(dataset))
     config.experiment = "two_towers"
     config.arms = {
         "two towers": {"model.towers": 2},

@@ -12,6 +12,11 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["MPLBACKEND"] = "agg"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = (
+    "3"  # as alexnet_jax.data sets it; JAX sets another
+)
+# An array that is broadcast to more dimensions by accident is an error.
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
 from jaxtyping import install_import_hook
 
@@ -20,16 +25,16 @@ install_import_hook("alexnet_jax", "checking.checked")
 import pytest  # noqa: E402
 
 import alexnet_jax.data  # noqa: E402, F401  (sets how TensorFlow starts, before a test)
-from alexnet_jax.data.pipeline import prepare  # noqa: E402
-from alexnet_jax.data.source import open_source  # noqa: E402
-from alexnet_jax.training.parallel import Devices  # noqa: E402
+from alexnet_jax.data.open import open_source  # noqa: E402
+from alexnet_jax.data.pipeline import load_data  # noqa: E402
+from alexnet_jax.training.devices import Devices  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def data():
     """Digits at 16 x 16; some test files have data of their own."""
     source = open_source("digits", tfds_dir="")
-    return prepare(source, rescale="shorter_side", rescale_size=16)
+    return load_data(source, rescale="shorter_side", rescale_size=16)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import jax
 
-import alexnet_jax.experiment  # noqa: F401  (what takes so long)
+import alexnet_jax.experiment.runner  # noqa: F401  (what takes so long)
 
 
 def main():

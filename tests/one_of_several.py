@@ -1,30 +1,30 @@
-"""`python -m alexnet_jax.main` that tells of every checkpoint what its process saves.
+"""`python -m alexnet_jax.main`, printing what its process reads and saves.
 
-Run by tests/test_processes.py, with the arguments of main.
+Run by tests/training/test_distributed.py, with the arguments of main.
 """
 
 import sys
 
-from alexnet_jax import command, main
-from alexnet_jax.training import checkpoint, parallel
+from alexnet_jax import cli, main
+from alexnet_jax.training import checkpoint, checkpoint_files, devices
 
-save, place_batch = checkpoint.Checkpoints.save, parallel.Devices.place_batch
+save, place_batch = checkpoint.Checkpoints.save, devices.Devices.place_batch
 
 
-def told(self, state, position):
-    if position.counts or position.step:  # not where it is only tried
-        print(f"saved {position.step} {checkpoint.checksum(state)}", flush=True)
+def reported_save(self, state, position):
+    if position.counts or position.step:  # not where the folder is only tried
+        print(f"saved {position.step} {checkpoint_files.checksum(state)}", flush=True)
     save(self, state, position)
 
 
-def counted(self, batch):
+def reported_batch(self, batch):
     if "offset" in batch:  # of training
-        print(f"read {sorted(batch['example'].tolist())}", flush=True)
+        print(f"read {sorted(batch['example'].ravel().tolist())}", flush=True)
     return place_batch(self, batch)
 
 
-checkpoint.Checkpoints.save = told
-parallel.Devices.place_batch = counted
+checkpoint.Checkpoints.save = reported_save
+devices.Devices.place_batch = reported_batch
 if __name__ == "__main__":
     sys.argv[0] = "main"
-    command.run(main.main)
+    cli.run(main.main)

@@ -1,4 +1,4 @@
-"""What the tests of sources share: pictures written, and splits read."""
+"""What the tests of data sources share: writing images, and reading splits."""
 
 import random
 import threading
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 def png(number, size=8):
-    """A picture of its own for each number."""
+    """A different image for each number."""
     pixels = np.random.default_rng(number).integers(0, 256, (size, size, 3))
     return tf.io.encode_png(pixels.astype(np.uint8)).numpy()
 
@@ -19,7 +19,7 @@ def records(split):
 
 
 def read_by_many_threads(split):
-    """Every record, by eight threads that start together, in a mixed order."""
+    """Every record, by eight threads that start together, in random order."""
     start = threading.Barrier(8)
 
     def read(number):
@@ -32,7 +32,7 @@ def read_by_many_threads(split):
         return list(threads.map(read, range(8)))
 
 
-def write_pictures(root, layout):
+def write_images(root, layout):
     """Writes {"train/cat/1.png", ...}; returns the bytes by path."""
     written = {}
     for number, name in enumerate(layout):

@@ -1,6 +1,13 @@
-"""A trial of ten steps on digits."""
+"""Trials of ten steps on digits."""
+
+import contextlib
+import json
 
 from alexnet_jax.config import base
+from alexnet_jax.training import loop
+from alexnet_jax.training.context import open_session
+from alexnet_jax.training.step import initial_state
+from alexnet_jax.training.trainer import Trainer
 
 TRAIN, HELD_OUT = 1438, 359
 BATCH = 16
@@ -12,12 +19,12 @@ def tiny(**changes):
     config = base("digits", network="four_layer")
     config.data.rescale_size = config.data.crop_size = 16
     config.model.width = 0.25
-    config.model.weight_deviations = (0.01, 0.03, 0.03, 0.03)
+    config.model.weight_stds = (0.01, 0.03, 0.03, 0.03)
     config.training.batch_size = BATCH
     # Ten steps, a row every four, an evaluation every five: completed a tenth of a step
     # before its end, whichever way a fraction is rounded.
     config.training.num_epochs = 9.9 * STEP
-    config.training.record_every_epochs = 3.9 * STEP
+    config.training.log_every_epochs = 3.9 * STEP
     config.training.evaluate_every_epochs = 4.9 * STEP
     for name, value in changes.items():
         section, _, field = name.partition("__")
@@ -35,3 +42,41 @@ def learned(rows):
         {name: value for name, value in row.items() if name not in MEASURED}
         for row in rows
     ]
+
+
+def rows_of(folder):
+    """All rows of a trial's record."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@contextlib.contextmanager
+def opened(configs, data, devices, folders, *, seeds, crops_beside=()):
+    """Trials in folders of their own, and the context in which they run together."""
+    with contextlib.ExitStack() as stack:
+        session = stack.enter_context(open_session(devices, total_images=10**6))
+        context = session.context(data, crops_beside)
+        trials = [
+            stack.enter_context(
+                context.open_trial(
+                    config, seed=seed, folder=folder, label=f"trial {number}"
+                )
+            )
+            for number, (config, folder, seed) in enumerate(
+                zip(configs, folders, seeds, strict=True)
+            )
+        ]
+        yield trials, context
+
+
+def train_one(config, data, devices, folder, seed=0):
+    """Trains a single trial; returns it and the images that the progress counted."""
+    with opened([config], data, devices, [folder], seeds=[seed]) as (trials, context):
+        loop.train(trials, context)
+        return trials[0], context.progress.done
+
+
+def placed_initial_state(config, data, devices):
+    """A single trial's initial state on the devices, of seed 0."""
+    trainer = Trainer.of(config, data, devices)
+    return devices.place_state(initial_state(trainer.network, 0, trainer.spec))

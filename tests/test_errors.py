@@ -1,4 +1,4 @@
-"""The nearest right thing."""
+"""Suggestions for misspelled names."""
 
 from alexnet_jax.errors import nearest
 
@@ -7,6 +7,6 @@ def test_the_nearest_choice_is_named():
     assert nearest("digitz", ["cifar10", "digits"]) == " Did you mean 'digits'?"
 
 
-def test_nothing_near_is_nothing_said():
+def test_without_a_near_choice_there_is_no_suggestion():
     assert nearest("xyz", ["cifar10", "digits"]) == ""
     assert nearest("digits", []) == ""

@@ -1,11 +1,12 @@
-"""Files that are there whole or not at all."""
+"""Files are written atomically, and one process at a time holds a folder."""
 
 import json
 import os
 
 import pytest
 
-from alexnet_jax.files import write_json
+from alexnet_jax.errors import UserError
+from alexnet_jax.files import lock_folder, write_json
 
 
 def test_json_is_written_as_it_is_read_back(tmp_path):
@@ -15,9 +16,13 @@ def test_json_is_written_as_it_is_read_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_draft(
+    tmp_path, monkeypatch, existing
+):
     path = tmp_path / "a.json"
-    write_json(path, {"run": 1})
+    if existing:
+        write_json(path, {"run": 1})
 
     def fail(*_):
         raise OSError("disk full")
@@ -25,22 +30,27 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_json(path, {"run": 2})
-    assert json.loads(path.read_text()) == {"run": 1}
+    assert list(tmp_path.iterdir()) == [path] * existing
+    assert not existing or json.loads(path.read_text()) == {"run": 1}
 
 
-def test_a_write_that_fails_leaves_no_half_a_file(tmp_path, monkeypatch):
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_json(tmp_path / "a.json", {"run": 1})
-    assert not (tmp_path / "a.json").exists()
-
-
-def test_a_value_that_is_no_json_leaves_what_was_there(tmp_path):
+def test_a_value_that_json_cannot_express_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"run": 1})
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"run": float("nan")})
     assert json.loads(path.read_text()) == {"run": 1}
+
+
+def test_a_locked_folder_is_refused_until_it_is_released(tmp_path):
+    with (
+        lock_folder(tmp_path, "Another run", "use --workdir=DIR"),
+        pytest.raises(
+            UserError, match=r"Another run .* or use --workdir=DIR"
+        ) as refused,
+        lock_folder(tmp_path, "Another run", "use --workdir=DIR"),
+    ):
+        pass
+    assert str(tmp_path) in str(refused.value)
+    with lock_folder(tmp_path, "Another run", "use --workdir=DIR"):
+        pass

@@ -1,9 +1,9 @@
-"""A folder of pictures: train/CLASS/**/*.jpg and val/CLASS/**/*.jpg.
+"""Opens a folder of images: train/CLASS/**/*.jpg and val/CLASS/**/*.jpg.
 
-What a folder holds is either used or named. Pictures that cannot be read stay in the
-list, so that reading them says which; what makes the whole layout doubtful is refused.
-Links are followed, files' and folders', wherever they lead: a folder of links is the
-usual way to train on a part of a large set. They are only ever read as pictures.
+Everything a folder holds is either used or named in a message. Images that cannot be
+read stay in the list, so that reading them names them; a layout that is ambiguous as a
+whole is refused. Links to files and folders are followed, wherever they lead: a folder
+of links is the usual way to train on a part of a large data set.
 """
 
 import collections
@@ -15,18 +15,22 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from alexnet_jax.data.source import HOLD_OUT_EVERY, Source, Split, hash_of, hold_out
+from alexnet_jax.data.types import HOLD_OUT_EVERY, Source, Split, hash_of, hold_out
 from alexnet_jax.errors import UserError, nearest
 
-HELD_OUT = ("val", "validation", "test")  # folders of pictures to measure errors on
+# The names of the folder of images on which errors are measured.
+HELD_OUT = ("val", "validation", "test")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
 
 @dataclasses.dataclass(frozen=True)
-class _File:
-    """A picture: its path from the data's folder on, with /, and its size in bytes.
+class _ImageFile:
+    """An image file.
 
-    The size of one that cannot be looked at (a link that leads nowhere) is -1.
+    Attributes:
+      path: Its path relative to the data set's folder, with /.
+      size: Its size in bytes; -1 if it has none, as a broken link.
+      class_name: The name of its class.
     """
 
     path: str
@@ -35,15 +39,15 @@ class _File:
 
 
 def open_folder(path: Path) -> Source:
-    """train/CLASS/**/*.jpg and val/CLASS/**/*.jpg, or CLASS/**/*.jpg without splits.
+    """Opens train/CLASS/**/*.jpg and val/CLASS/**/*.jpg, or CLASS/**/*.jpg.
 
-    Classes are the names of the folders, sorted. Without a folder of its own for
-    validation (val, validation or test) every tenth picture is held out, counted
-    through the classes in their order.
+    The classes are the names of the folders, sorted. Without a folder for validation
+    (val, validation or test) every tenth image is held out, counted through the classes
+    in their order.
 
     Raises:
-      UserError: if it is not there, a folder in it cannot be listed or leads back into
-        itself, or a class or a whole split has no pictures.
+      UserError: If the folder does not exist, a folder in it cannot be listed or leads
+        back into itself, or a class or a whole split has no images.
     """
     if not path.is_dir():
         raise UserError(
@@ -55,17 +59,18 @@ def open_folder(path: Path) -> Source:
     root = path / prefix
     if not prefix and names:
         raise UserError(
-            f"{shown(path)} has a folder to measure errors on, but no train/."
+            f"{shown(path)} has the folder {names[0]}/ to measure errors on, but no "
+            "train/. Add it, or remove that folder."
         )
-    classes, files = _labelled_files(path, prefix)
+    classes, files = _labeled_files(path, prefix)
     if not files:
         raise UserError(
-            f"No pictures in {shown(root)}: it should hold a folder for each class, with "
+            f"No images in {shown(root)}: it should hold a folder for each class, with "
             f"{', '.join(IMAGE_SUFFIXES)} files in it."
         )
     if names:
         held = names[0]
-        held_classes, held_files = _labelled_files(path, held)
+        held_classes, held_files = _labeled_files(path, held)
         _check_held_classes(path / held, held_classes, root, classes)
     else:
         held = "test"
@@ -73,9 +78,10 @@ def open_folder(path: Path) -> Source:
         files, held_files = [files[i] for i in train], [files[i] for i in rest]
     if not held_files:
         raise UserError(
-            f"No pictures to measure errors on in {shown(path)}: give at least ten."
+            f"No images to measure errors on in {shown(path)}: provide val/CLASS/*.jpg, "
+            "or at least ten images in all."
         )
-    _check_taught(root, classes, files, held_files, held_out=not names)
+    _check_trained(root, classes, files, held_files, held_out=not names)
     if names:
         _note_absent(path / held, classes, held_files)
     if prefix:
@@ -94,14 +100,16 @@ def open_folder(path: Path) -> Source:
 
 
 def shown(path: Path | str) -> str:
-    """A path as one line of printable text: \\xff, \\n, ... for what is not."""
+    """Returns a path as one line of printable text, with \\xff, \\n, ... for the rest."""
     name = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in name
     )
 
 
-def _split(name: str, root: Path, files: list[_File], classes: Sequence[str]) -> Split:
+def _split(
+    name: str, root: Path, files: list[_ImageFile], classes: Sequence[str]
+) -> Split:
     labels = {class_name: label for label, class_name in enumerate(classes)}
 
     def read(i: int) -> tuple[bytes, int]:
@@ -111,22 +119,22 @@ def _split(name: str, root: Path, files: list[_File], classes: Sequence[str]) ->
 
 
 def _read(root: Path, name: str) -> bytes:
-    """The bytes of a picture.
+    """Returns the bytes of an image file.
 
     Raises:
-      UserError: if there are none.
+      UserError: If it cannot be read, or is empty.
     """
     path = root / name
-    way_out = "Mend it or take it out of the folder."
+    way_out = "Fix it or remove it from the folder."
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UserError(f"{shown(path)} is no file, but a device. {way_out}")
+                raise UserError(f"{shown(path)} is not a file, but a device. {way_out}")
             data = file.read()
     except OSError as error:
         reason = error.strerror
         if path.is_symlink() and not path.exists():
-            reason = f"it is a link to {shown(os.readlink(path))}, which leads nowhere"
+            reason = f"it is a broken link to {shown(os.readlink(path))}"
         raise UserError(f"{shown(path)} cannot be read: {reason}. {way_out}") from error
     if not data:
         raise UserError(f"{shown(path)} is empty: 0 bytes. {way_out}")
@@ -134,27 +142,27 @@ def _read(root: Path, name: str) -> bytes:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    """A pipe named .jpg must not hold up the run."""
+    """Opens a file without blocking: a pipe named .jpg must not stop the run."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _labelled_files(path: Path, prefix: str) -> tuple[list[str], list[_File]]:
-    """The classes of path/prefix and their pictures, by class and then by path."""
+def _labeled_files(path: Path, prefix: str) -> tuple[list[str], list[_ImageFile]]:
+    """The classes of path/prefix and their images, sorted by class, then by path."""
     root = path / prefix
     folders: dict[str, str] = {}
     others: collections.Counter[str] = collections.Counter()
     for entry in _entries(root):
-        # Folders that systems put there (.DS_Store, __MACOSX) are no classes.
+        # Folders made by operating systems (.DS_Store, __MACOSX) are not classes.
         if not _is_folder(entry):
             if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-                others["in no class folder"] += 1
+                others["outside the class folders"] += 1
         elif not entry.name.startswith("__MACOSX"):
-            # macOS writes é as e and an accent: one class whoever packed the split.
+            # macOS writes é as e and an accent: the class is the same on every system.
             name = unicodedata.normalize("NFC", entry.name)
             if name in folders:
                 raise UserError(
                     f"{shown(root)} has two class folders that are both written "
-                    f"'{shown(name)}', in different Unicode. Put them together."
+                    f"'{shown(name)}', in different Unicode. Merge them."
                 )
             folders[name] = entry.name
     classes = sorted(folders)
@@ -163,17 +171,20 @@ def _labelled_files(path: Path, prefix: str) -> tuple[list[str], list[_File]]:
         top = f"{prefix}/{folders[name]}" if prefix else folders[name]
         found = _walk(path, top, others)
         found.sort(key=lambda pair: pair[0].split("/"))
-        files += [_File(file, size, name) for file, size in found]
+        files += [_ImageFile(file, size, name) for file, size in found]
     if others:
         counts = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5))
-        _note(f"{shown(root)}: files left out, being no pictures of a class: {counts}.")
+        _note(
+            f"{shown(root)}: files ignored, because they are not images of a class: "
+            f"{counts}."
+        )
     return classes, files
 
 
 def _walk(
     path: Path, top: str, others: collections.Counter[str]
 ) -> list[tuple[str, int]]:
-    """(path, size) of all pictures below path/top; counts what is none in `others`."""
+    """(path, size) of all images below path/top; counts other files in `others`."""
     found = []
     stack: list[tuple[str, frozenset[tuple[int, int]]]] = [(top, frozenset())]
     while stack:
@@ -183,7 +194,7 @@ def _walk(
         here = (status.st_dev, status.st_ino)
         if here in above:
             raise UserError(
-                f"{shown(path / folder)} leads back into a folder that it lies in. "
+                f"{shown(path / folder)} leads back into a folder that contains it. "
                 "Remove that link."
             )
         for entry in entries:
@@ -199,21 +210,21 @@ def _walk(
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:
-    """What a folder holds, without what is hidden."""
+    """The entries of a folder that are not hidden."""
     try:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise UserError(
-            f"The folder {shown(folder)} cannot be listed: {error.strerror}. Without it "
-            "pictures would be missing unnoticed: mend or remove it."
+            f"The folder {shown(folder)} cannot be listed: {error.strerror}. Its "
+            "images would be missing unnoticed: fix or remove it."
         ) from error
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError:  # as for a link to itself
         return False
 
 
@@ -224,7 +235,7 @@ def _size(entry: os.DirEntry) -> int:
         return -1
 
 
-# --- what is odd about a layout ---------------------------------------------------
+# --- Ambiguous layouts ------------------------------------------------------------
 
 
 def _check_held_classes(
@@ -235,48 +246,49 @@ def _check_held_classes(
         raise UserError(
             f"{shown(held)} has classes that {shown(root)} lacks: {_listed(unknown)}."
             + nearest(unknown[0], classes)
-            + " Nothing could teach the network these: give them pictures to train on, "
-            "or remove their folders."
+            + " There are no training images for these classes: add some, or remove the "
+            "folders."
         )
 
 
-def _check_taught(
+def _check_trained(
     root: Path,
     classes: Sequence[str],
-    files: Iterable[_File],
-    held_files: Iterable[_File],
+    files: Iterable[_ImageFile],
+    held_files: Iterable[_ImageFile],
     *,
     held_out: bool,
 ) -> None:
-    """Refuses a class that nothing teaches.
+    """Refuses a class without training images.
 
-    It would be an output of the network all the same, and shift what chance is; most
-    often a copy or an archive ended early.
+    It would still be an output of the network, and change the error of guessing; most
+    often a copy or an archive is incomplete.
     """
-    taught = {file.class_name for file in files}
-    bare = [name for name in classes if name not in taught]
-    if not bare:
+    trained = {file.class_name for file in files}
+    empty = [name for name in classes if name not in trained]
+    if not empty:
         return
-    if held_out and any(file.class_name in bare for file in held_files):
+    if held_out and any(file.class_name in empty for file in held_files):
         raise UserError(
-            f"{shown(root)}: once every tenth picture is held out, these classes have "
-            f"none to train on: {_listed(bare)}. Give them more pictures, remove them, "
-            "or make train/ and val/ yourself."
+            f"{shown(root)}: after every tenth image is held out, these classes have no "
+            f"training images: {_listed(empty)}. Add images, remove the classes, or "
+            "create train/ and val/ yourself."
         )
     raise UserError(
-        f"{shown(root)} has class folders without a picture to train on: "
-        f"{_listed(bare)}. Put pictures ({', '.join(IMAGE_SUFFIXES)}) there, or remove "
-        "the folders."
+        f"{shown(root)} has class folders without training images: {_listed(empty)}. Add "
+        f"images ({', '.join(IMAGE_SUFFIXES)}), or remove the folders."
     )
 
 
-def _note_absent(held: Path, classes: Sequence[str], files: Iterable[_File]) -> None:
-    there = {file.class_name for file in files}
-    absent = [name for name in classes if name not in there]
+def _note_absent(
+    held: Path, classes: Sequence[str], files: Iterable[_ImageFile]
+) -> None:
+    present = {file.class_name for file in files}
+    absent = [name for name in classes if name not in present]
     if absent:
         _note(
-            f"{shown(held)} has no pictures of {len(absent)} of {len(classes)} classes "
-            f"({_listed(absent)}): errors are measured on the others alone."
+            f"{shown(held)} has no images of {len(absent)} of {len(classes)} classes "
+            f"({_listed(absent)}): errors are measured on the other classes only."
         )
 
 
@@ -288,13 +300,13 @@ def _note_unused(path: Path, used: set[str]) -> None:
     )
     if unused:
         _note(
-            f"{shown(path)}: folders not used: {_listed(unused)}. Pictures to measure "
-            f"errors on are sought in {', '.join(HELD_OUT)}, in this order."
+            f"{shown(path)}: folders not used: {_listed(unused)}. Errors are measured on "
+            f"the images of the first of {', '.join(HELD_OUT)} that exists."
         )
 
 
 def _listed(names: Sequence[str]) -> str:
-    """The first five of them."""
+    """The first five names, in one line."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(map(shown, names[:5])) + more
 

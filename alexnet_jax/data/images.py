@@ -1,7 +1,7 @@
 """What happens to one image before the network (sections 2 and 4.1): pure functions.
 
-Integers in and out: images stay uint8 until they are on the device. Nothing is random
-here: where a crop begins and whether it is mirrored are arguments.
+decode -> rescale -> crop -> mirror. Images stay uint8 until they are on the device, and
+nothing here is random: where a crop begins and whether it is mirrored are arguments.
 """
 
 import io
@@ -14,40 +14,42 @@ import tensorflow as tf
 
 from alexnet_jax.errors import UserError
 
-# jaxtyping cannot check tensors of a tf.data graph, whose sizes are not known yet.
-Image: TypeAlias = tf.Tensor  # uint8 (height, width, 3)
+# uint8 (height, width, 3). jaxtyping cannot check tensors of a tf.data graph, because
+# their sizes are not known yet.
+Image: TypeAlias = tf.Tensor
 
-# A few kilobytes can unfold to any size. This is TensorFlow's own limit, and Pillow's:
-# 512 MiB of RGB. A collection of clip art has pictures up to nearly that.
+# A few kilobytes can decompress to any size. This is the limit of TensorFlow itself and
+# of Pillow, 512 MiB of RGB. A collection of clip art has images nearly that large.
 MAX_PIXELS = 2**29 // 3
-PNG, PNG_WIDTH, PNG_HEADER = b"\x89PNG\r\n\x1a\n", 16, 33  # start; byte; bytes
+PNG, PNG_WIDTH, PNG_HEADER = b"\x89PNG\r\n\x1a\n", 16, 33  # signature; offset; bytes
 PILLOW_FORMATS = ("BMP", "GIF", "WEBP")
-PIL.Image.MAX_IMAGE_PIXELS = None  # ours is checked, and says what to do
+PIL.Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is checked, with a message of our own.
 
-RESAMPLING = "means over areas where no side grows, else bilinear, antialiased"
-# How far pixels of a crop may be displaced, in pixels of the original: 1 / DISPLACED; and
-# how many beside it are looked through for an edge that needs no more.
+RESAMPLING = "area averaging where no side grows, else bilinear, antialiased"
+# The pixels of a crop may be displaced by at most 1 / DISPLACED of an original pixel, and
+# up to SLACK edges beside the crop are searched for one that needs no more.
 DISPLACED, SLACK = 12, 32
 
 
 def decode(encoded: tf.Tensor) -> Image:
-    """JPEG, PNG, BMP, GIF or WebP bytes -> RGB, told apart by the bytes themselves.
+    """Decodes JPEG, PNG, BMP, GIF or WebP, recognized by the bytes themselves, to RGB.
 
-    Grey becomes three equal channels, a palette its colours. Transparency is left away:
-    the colours below it show, as they are stored. Of 16 bits the upper eight are kept.
-    CMYK: R = 255 (1 - C) (1 - K) and so on, inks inverted first where Adobe's marker
-    says that they are stored so. Of an animation, the first picture. Colour profiles,
-    gamma and the orientation in EXIF are not applied: no recipe of AlexNet did.
+    Gray becomes three equal channels, a palette its colors. Transparency is dropped: the
+    colors below it show, as they are stored. Of 16 bits the upper eight are kept. CMYK
+    becomes R = 255 (1 - C) (1 - K) and so on, with the inks inverted first if Adobe's
+    marker says that they are stored so. An animation becomes its first frame. Color
+    profiles, gamma and the EXIF orientation are not applied, as in every recipe of
+    AlexNet.
 
-    JPEG's inverse cosine transform is pinned to the accurate one, so that the same
-    bytes give the same pixels on every machine. A JPEG that is cut off is refused; one
-    with bytes changed inside mostly is not: the format has no checksums.
+    JPEG's inverse cosine transform is pinned to the accurate one, so that the same bytes
+    give the same pixels on every machine. A truncated JPEG is refused; a JPEG whose
+    bytes were changed mostly is not, because the format has no checksums.
 
-    JPEG and PNG are TensorFlow's. BMP, GIF and WebP are Pillow's, because TensorFlow
-    takes a BMP's palette indices for greys and refuses an animated WebP.
+    TensorFlow decodes JPEG and PNG. Pillow decodes BMP, GIF and WebP, because TensorFlow
+    takes the palette indices of a BMP for gray levels and refuses an animated WebP.
 
     Raises:
-      tf.errors.OpError: when run, if the bytes are no such picture, are cut off, or
+      tf.errors.OpError: When run, if the bytes are not such an image, are truncated, or
         hold more than MAX_PIXELS.
     """
     start = tf.strings.substr(encoded, 0, len(PNG))
@@ -79,9 +81,9 @@ def _png(encoded: tf.Tensor) -> Image:
 
 
 def _check_size(encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """The same bytes, unless they would unfold to more than MAX_PIXELS."""
+    """Returns the same bytes, unless they would decompress to more than MAX_PIXELS."""
     checked = tf.cond(
-        # Not their product: it can pass 2**63.
+        # The product of the sides is avoided, because it can exceed 2**63.
         width > MAX_PIXELS // tf.maximum(height, 1),
         lambda: tf.numpy_function(_refuse_size, [height, width], tf.string),
         lambda: encoded,
@@ -91,51 +93,55 @@ def _check_size(encoded: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.T
 
 def _refuse_size(height: int | np.int64, width: int | np.int64) -> bytes:
     raise UserError(
-        f"The picture says it is {width} x {height} pixels; more than {MAX_PIXELS:,} "
-        "are not unpacked, for the memory they take. Scale it down or leave it out."
+        f"The image claims to be {width} x {height} pixels; more than {MAX_PIXELS:,} "
+        "are not decoded, because of the memory they take. Scale it down or remove it."
     )
 
 
 def _by_pillow(given: bytes | np.ndarray) -> np.ndarray:
-    """uint8 (height, width, 3); the bytes, outside of a graph, come as an array."""
+    """uint8 (height, width, 3); outside of a graph the bytes arrive as an array."""
     encoded: bytes = given.item() if isinstance(given, np.ndarray) else given
     if not encoded:
         raise UserError("The file is empty: 0 bytes.")
     try:
-        with PIL.Image.open(io.BytesIO(encoded), formats=PILLOW_FORMATS) as picture:
-            width, height = picture.size
+        with PIL.Image.open(io.BytesIO(encoded), formats=PILLOW_FORMATS) as image:
+            width, height = image.size
             if width * height > MAX_PIXELS:
                 _refuse_size(height, width)
-            return np.array(picture.convert("RGB"))
+            return np.array(image.convert("RGB"))
     except PIL.UnidentifiedImageError as error:
         raise UserError(
-            f"It is no JPEG, PNG, BMP, GIF or WebP, or ends in its header: it begins "
-            f"with {encoded[:16]!r}."
+            f"It is not a JPEG, PNG, BMP, GIF or WebP, or it ends in its header: it "
+            f"begins with {encoded[:16]!r}."
         ) from error
     except UserError:
         raise
-    except Exception as error:  # Pillow raises whatever a decoder meets
+    except Exception as error:  # Pillow raises whatever its decoders raise.
         reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise UserError(f"The picture is damaged or cut off: {reason}.") from error
+        raise UserError(f"The image is damaged or truncated: {reason}.") from error
 
 
-def restore(encoded: tf.Tensor, form: str, size: int, how: str) -> Image:
-    """What a split's `read` gives -> size x size, by the split's `form`.
+def restore(encoded: tf.Tensor, encoding: str, size: int, method: str) -> Image:
+    """Turns what a split's `read` returns into a size x size image.
 
-    A prepared image, "jpeg" or "raw", has that size already.
+    Args:
+      encoded: The bytes.
+      encoding: `Split.encoding`. A prepared image, "jpeg" or "raw", has the size already.
+      size: The side, in pixels.
+      method: How an original is rescaled, see `rescale`.
     """
-    if form == "raw":
+    if encoding == "raw":
         return tf.reshape(tf.io.decode_raw(encoded, tf.uint8), (size, size, 3))
-    if form == "jpeg":
+    if encoding == "jpeg":
         return tf.ensure_shape(decode(encoded), (size, size, 3))
-    return rescale(decode(encoded), size, how)
+    return rescale(decode(encoded), size, method)
 
 
 def reason(error: tf.errors.OpError) -> str:
-    """Why an image could not be read, of TensorFlow's error: one line, its own words."""
+    """Returns why an image could not be read: one line, without TensorFlow's marks."""
     message = error.message.split("\nTraceback")[0]  # of a Python function
     by_us = re.search(r"UserError: (.*)", message, flags=re.DOTALL)
-    if by_us:  # names may look like the marks that TensorFlow makes
+    if by_us:  # File names may look like the marks that TensorFlow makes.
         message = by_us[1]
     else:
         message = re.sub(
@@ -145,14 +151,15 @@ def reason(error: tf.errors.OpError) -> str:
     return " ".join(message.split())
 
 
-def rescale(image: Image, size: int, how: str) -> Image:
-    """To size x size: "shorter_side" scales it to `size` and cuts out the centre.
+def rescale(image: Image, size: int, method: str) -> Image:
+    """Rescales to size x size pixels.
 
-    "warp" scales both sides, as Caffe's short recipe did. The paper names no resampling:
-    see RESAMPLING.
+    Method "shorter_side" scales the shorter side to `size` and cuts out the center
+    (section 2); "warp" scales both sides, as in Caffe's short recipe. The paper does not
+    name a resampling filter; ours is RESAMPLING.
     """
     sides = tf.cast(tf.shape(image)[:2], tf.int64)
-    scaled = _scaled_sides(sides, size, how)
+    scaled = _scaled_sides(sides, size, method)
     rescaled = tf.cond(
         tf.reduce_all(scaled <= sides),
         lambda: _center(_averaged(image, scaled), size),
@@ -162,7 +169,7 @@ def rescale(image: Image, size: int, how: str) -> Image:
 
 
 def _averaged(image: Image, scaled: tf.Tensor) -> Image:
-    """To the sides `scaled`, none of them longer: means over each pixel's area."""
+    """Shrinks to the sides `scaled` by area averaging."""
     resized = tf.raw_ops.ResizeArea(images=image[None], size=tf.cast(scaled, tf.int32))
     return _rounded(resized[0])
 
@@ -170,7 +177,7 @@ def _averaged(image: Image, scaled: tf.Tensor) -> Image:
 def _interpolated(
     image: Image, sides: tf.Tensor, scaled: tf.Tensor, size: int
 ) -> Image:
-    """The centre of the image scaled; of that alone the pixels are computed."""
+    """The center of the scaled image; only the center's pixels are computed."""
     resized = tf.raw_ops.ScaleAndTranslate(
         images=image[None],
         size=[size, size],
@@ -193,35 +200,37 @@ def _center(image: Image, size: int) -> Image:
 
 def restored_crop(
     encoded: tf.Tensor,
-    form: str,
+    encoding: str,
     rescale_size: int,
-    how: str,
+    method: str,
     offset: tf.Tensor,
     size: int,
 ) -> Image:
-    """`crop(restore(encoded, form, rescale_size, how), offset, size)`, sooner.
+    """Does `crop(restore(encoded, encoding, rescale_size, method), offset, size)`, faster.
 
-    Of a JPEG only the part that is kept is decoded and resampled. The pixels are the
-    same, but for the outermost columns, where the decoder smooths colours without their
-    neighbours; in an original that has to shrink they may also be displaced by
-    1 / DISPLACED of its pixels: see `_window`.
+    Of a JPEG only the part that is needed is decoded and resampled. The pixels are the
+    same except for the outermost columns, where the decoder interpolates colors without
+    their neighbors. If the original has to shrink, its pixels may also be displaced by
+    1 / DISPLACED of an original pixel: see `_window`.
     """
-    if form == "jpeg":
+    if encoding == "jpeg":
         cut_out = _jpeg_part(encoded, offset, [size, size])
     else:
         cut_out = tf.cond(
             tf.io.is_jpeg(encoded),
-            lambda: _jpeg_crop(encoded, rescale_size, how, offset, size),
-            lambda: crop(restore(encoded, form, rescale_size, how), offset, size),
+            lambda: _jpeg_crop(encoded, rescale_size, method, offset, size),
+            lambda: crop(
+                restore(encoded, encoding, rescale_size, method), offset, size
+            ),
         )
     return tf.ensure_shape(cut_out, (size, size, 3))
 
 
 def _jpeg_crop(
-    encoded: tf.Tensor, rescale_size: int, how: str, offset: tf.Tensor, size: int
+    encoded: tf.Tensor, rescale_size: int, method: str, offset: tf.Tensor, size: int
 ) -> Image:
     sides = tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64)
-    scaled = _scaled_sides(sides, rescale_size, how)
+    scaled = _scaled_sides(sides, rescale_size, method)
 
     def of_part() -> Image:
         checked = _check_size(encoded, sides[0], sides[1])
@@ -233,7 +242,7 @@ def _jpeg_crop(
     return tf.cond(
         tf.reduce_all(scaled <= sides),
         of_part,
-        lambda: crop(rescale(_jpeg(encoded), rescale_size, how), offset, size),
+        lambda: crop(rescale(_jpeg(encoded), rescale_size, method), offset, size),
     )
 
 
@@ -247,15 +256,17 @@ def _jpeg_part(encoded: tf.Tensor, begin: tf.Tensor, sides: tf.Tensor | list) ->
 def _window(
     sides: tf.Tensor, scaled: tf.Tensor, first: tf.Tensor, last: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """What of an image to decode for the pixels first .. last - 1 of it `scaled`.
+    """Chooses the part of an image to decode for pixels first .. last - 1 of it `scaled`.
 
-    An edge between pixels of the scaled image mostly lies within a pixel of the image,
-    where it cannot be cut. But of the edges next to it one lies nearly between two; or
-    else the image's own edge is taken. All int64 (2,), heights and widths.
+    An edge between two pixels of the scaled image mostly lies inside an original pixel,
+    where the original cannot be cut. Among the edges next to it there is one that lies
+    nearly between two original pixels; otherwise the image's own edge is taken.
+
+    All arguments and results are int64 (2,), heights and widths.
 
     Returns:
-      begin, end: of the part of the image.
-      out_begin, out_end: of what that is, scaled.
+      begin, end: The part of the original.
+      out_begin, out_end: The part of the scaled image that it becomes.
     """
     away = tf.constant([*range(SLACK), 2**31], tf.int64)[:, None]
 
@@ -272,9 +283,9 @@ def _window(
     return begin, end, out_begin, out_end
 
 
-def _scaled_sides(sides: tf.Tensor, size: int, how: str) -> tf.Tensor:
+def _scaled_sides(sides: tf.Tensor, size: int, method: str) -> tf.Tensor:
     """Height and width, int64 (2,), to which `rescale` scales an image of these sides."""
-    if how == "warp":
+    if method == "warp":
         return tf.constant([size, size], tf.int64)
     return tf.maximum(np.int64(size), _divide(sides * size, tf.reduce_min(sides)))
 
@@ -285,24 +296,25 @@ def _divide(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 
 
 def crop(image: Image, offset: tf.Tensor, size: int) -> Image:
-    """size x size from the pixel `offset` on, (y, x)."""
+    """Cuts out the size x size pixels that begin at the pixel `offset`, (y, x)."""
     begin = tf.concat([tf.cast(offset, tf.int32), [0]], axis=0)
     return tf.ensure_shape(tf.slice(image, begin, [size, size, 3]), (size, size, 3))
 
 
 def mirror(image: Image, mirrored: tf.Tensor) -> Image:
-    """The image, or if `mirrored` its mirror image, left for right."""
+    """Mirrors the image, left to right, if `mirrored` is 1."""
     return tf.cond(mirrored == 1, lambda: tf.reverse(image, [1]), lambda: image)
 
 
 def crop_pixels(out: np.ndarray, rows: np.ndarray, x: int, mirrored: int) -> None:
-    """From column `x` of an image's rows to `out`, if `mirrored` left for right.
+    """Copies an image's rows from column `x` on to `out`, mirrored if `mirrored` is 1.
 
-    For images that are numbers already: in one copy, without TensorFlow.
+    Does the same as `crop` and `mirror` for pixels that are decoded already: in one copy
+    and without TensorFlow.
     """
     cut_out = rows[:, x : x + out.shape[1]]
     if mirrored:
-        for channel in range(3):  # all at once would take numpy twice the time
+        for channel in range(3):  # All channels at once take numpy twice the time.
             out[..., channel] = cut_out[:, ::-1, channel]
     else:
         out[...] = cut_out

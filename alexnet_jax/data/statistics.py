@@ -1,4 +1,7 @@
-"""The training set's mean image and its principal components of colour (s. 2, 4.1)."""
+"""The mean image of a training set and the principal components of its colors.
+
+Section 2 of the paper subtracts the mean; section 4.1 augments along the components.
+"""
 
 import dataclasses
 from collections.abc import Iterable
@@ -9,13 +12,13 @@ from jaxtyping import Float32, Float64, Int64, UInt8
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Of the rescaled training images, in grey levels of 0..255.
+    """Statistics of the rescaled training images, in gray levels (0..255).
 
     Attributes:
-      mean_image: the mean of each pixel.
-      eigenvalues: variances along the principal components of RGB over all pixels of
-        all images, largest first.
-      eigenvectors: the components, as columns; the largest entry of each is positive.
+      mean_image: The mean of each pixel.
+      eigenvalues: The variances along the principal components of RGB over all pixels
+        of all images, largest first.
+      eigenvectors: The components, as columns; the largest entry of each is positive.
     """
 
     mean_image: Float64[np.ndarray, "h w 3"]
@@ -24,30 +27,43 @@ class Statistics:
 
     @property
     def channel_mean(self) -> Float64[np.ndarray, "3"]:
-        """Mean over all pixels of all images."""
+        """The mean over all pixels of all images."""
         return self.mean_image.mean(axis=(0, 1))
 
     def components(self, scale: str) -> Float32[np.ndarray, "3 3"]:
-        """What the lighting draws multiply (section 4.1), as columns, in grey levels.
+        """Returns the scaled components of the lighting, as columns, in gray levels.
 
-        Scale "deviation", the 2012 code's: each component times the standard deviation
-        along it. "eigenvalue", the text's: times the variance, of intensities 0..1; on
-        0..255 it would shift colours by over a thousand grey levels.
+        The PCA color augmentation (section 4.1) multiplies them by random numbers.
+
+        Args:
+          scale: "standard_deviation", as in the 2012 code: each component times the standard
+            deviation along it. "eigenvalue", as in the text: each component times the
+            variance of intensities in 0..1. On 0..255 the latter would shift colors by
+            more than a thousand gray levels.
+
+        Raises:
+          ValueError: for any other scale.
         """
-        lengths = np.sqrt(self.eigenvalues)
-        if scale == "eigenvalue":
-            lengths = self.eigenvalues / 255.0
+        match scale:
+            case "standard_deviation":
+                lengths = np.sqrt(self.eigenvalues)
+            case "eigenvalue":
+                lengths = self.eigenvalues / 255.0
+            case _:
+                raise ValueError(f"Unknown scale of the lighting: {scale!r}.")
         return (self.eigenvectors * lengths).astype(np.float32)
 
 
 @dataclasses.dataclass
 class Sums:
-    """What the statistics are made of: sums of integers, so that no order matters.
+    """Sums over images, from which the statistics follow.
+
+    They are sums of integers, so the order of the images does not matter.
 
     Attributes:
-      count: of images, all of one size.
-      total: over the images, of each pixel.
-      products: over all pixels of all images, of R, G and B with one another.
+      count: The number of images, all of one size.
+      total: The sum of each pixel over the images.
+      products: The sums, over all pixels of all images, of the products of R, G and B.
     """
 
     count: int
@@ -66,16 +82,16 @@ class Sums:
         )
 
     def statistics(self) -> Statistics:
-        """Mean image and components, rounded once: nothing cancels on the way.
+        """Returns the statistics, rounded once: no digits are lost to cancellation.
 
         Raises:
-          ValueError: if there are no images.
+          ValueError: If there are no images.
         """
         if self.count == 0:
-            raise ValueError("No images to compute statistics of.")
+            raise ValueError("There are no images to compute statistics from.")
         height, width, _ = self.total.shape
         pixels = self.count * height * width
-        # Python's integers have no largest: pixels * products is 4e26 for ImageNet.
+        # Python's integers are unbounded: pixels * products reaches 4e26 on ImageNet.
         sums = [int(channel) for channel in self.total.sum(axis=(0, 1))]
         scatter = [
             [pixels * int(self.products[i, j]) - sums[i] * sums[j] for j in range(3)]
@@ -87,16 +103,16 @@ class Sums:
         eigenvalues, eigenvectors = eigenvalues[::-1], eigenvectors[:, ::-1]
         largest = np.abs(eigenvectors).argmax(axis=0)
         eigenvectors = eigenvectors * np.sign(eigenvectors[largest, np.arange(3)])
-        # Grey images have two components of no variance, which may come out below 0.
+        # Gray images have two components without variance, which may round below 0.
         return Statistics(
             self.total / self.count, np.maximum(eigenvalues, 0.0), eigenvectors
         )
 
 
 def sums_of(images: UInt8[np.ndarray, "n h w 3"]) -> Sums:
-    """The sums of a batch. Its images have at most 2**37 pixels together."""
+    """Returns the sums of a batch, which has at most 2**37 pixels."""
     pixels = images.reshape(-1, 3).astype(np.float64)
-    # Whole numbers below 2**53 are exact in float64, which multiplies faster.
+    # Integers below 2**53 are exact in float64, which multiplies faster.
     return Sums(
         len(images),
         images.sum(axis=0, dtype=np.int64),
@@ -105,15 +121,18 @@ def sums_of(images: UInt8[np.ndarray, "n h w 3"]) -> Sums:
 
 
 def compute(batches: Iterable[np.ndarray]) -> Statistics:
-    """Statistics of the images of all batches, uint8 (n, h, w, 3), in float64.
+    """Returns the statistics of all images, in float64.
+
+    Args:
+      batches: uint8 arrays (n, h, w, 3).
 
     Raises:
-      ValueError: if there are none.
+      ValueError: If there are no images.
     """
     sums = None
     for images in batches:
         of_batch = sums_of(images)
         sums = of_batch if sums is None else sums + of_batch
     if sums is None:
-        raise ValueError("No images to compute statistics of.")
+        raise ValueError("There are no images to compute statistics from.")
     return sums.statistics()

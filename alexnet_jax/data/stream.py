@@ -1,4 +1,4 @@
-"""tf.data graphs that call Python, run so that they can be left at any moment."""
+"""Runs tf.data graphs that call Python so that they can be stopped at any moment."""
 
 import atexit
 import weakref
@@ -7,8 +7,12 @@ from typing import Any
 
 import tensorflow as tf
 
-RAM_BUDGET = 2**30  # bytes, of what tf.data tunes; one batch may be larger
+# TensorFlow must leave the accelerators to JAX.
+for kind in ("GPU", "TPU"):
+    tf.config.set_visible_devices([], kind)
 
+# The bytes that tf.data may use for prefetching; a single batch may be larger.
+RAM_BUDGET = 2**30
 
 Stoppable = Callable[[tf.data.Dataset], tf.data.Dataset]
 
@@ -17,18 +21,21 @@ def stream(
     numbers: tf.data.Dataset,
     build: Callable[[tf.data.Dataset, Stoppable], tf.data.Dataset],
 ) -> Generator[Any, None, None]:
-    """The elements of `build(numbers, stoppable)` as numpy arrays, made ahead by threads.
+    """Yields the elements of a graph as numpy arrays, prefetched by threads.
 
-    `stoppable` makes a dataset end when the iterator is closed. The numbers are so
-    already; where an element becomes many, what follows them should be too.
+    If an element cannot be made, a tf.errors.OpError is yielded in its place, and the
+    next element follows. Whoever leaves early closes the generator (contextlib.closing).
 
-    Where an element cannot be made, the tf.errors.OpError stands in its place; the next
-    one follows. Whoever leaves early closes the iterator (contextlib.closing).
+    When tf.data destroys an iterator, it waits for the iterator's running calls of
+    Python. At the end of an interrupted process these can no longer proceed: 2 of 9
+    runs hung. Therefore no iterator is destroyed before its numbers are stopped and its
+    calls have returned; at the latest before the interpreter begins to shut down.
 
-    An iterator of tf.data waits, when it is destroyed, for its calls of Python that are
-    under way. At the end of an interrupted process these could not go on any more: in 2
-    of 9 runs it hung. So no iterator is destroyed before its numbers are stopped and
-    its calls are through; at the latest before the interpreter begins to end.
+    Args:
+      numbers: The elements from which the graph starts.
+      build: Receives the numbers and `stoppable`, and returns the graph. `stoppable`
+        makes a dataset end when the generator is closed. The numbers are stoppable
+        already; where one element becomes many, those should be too.
     """
     made = _stream(numbers, build)
     _OPEN.add(made)

@@ -1,175 +1,149 @@
 """AlexNet: five convolutions and three dense layers in two towers (section 3.5)."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
+from ml_collections import ConfigDict
 
-from alexnet_jax.model import layers
-from alexnet_jax.model.layers import (
-    Convolution,
-    Dense,
-    Padding,
-    Start,
-    checked_pooled_size,
-    convolved_size,
-    layer_key,
-)
+from alexnet_jax.model import components, layers
 
-# Rows and columns of zeros around conv1's image. "both" is the usual reading of the
-# text's 224 -> 55; "after" what the 2012 code did, whose sizes round up and whose last
-# window reads zeros past the edge; "none" suits 227 pixels.
+# The layers, in the order of the settings `weight_stds` and `biases`; `channels` has all
+# but fc8. conv6 is the sixth convolution of the networks that were pre-trained on more of
+# ImageNet (section 6).
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "fc8")
+
+# Rows (and columns) of zeros before and after the images of conv1. "both" is the usual
+# reading of the paper's 224 -> 55. "after" is what the 2012 code does: it rounds sizes up
+# and its last window reads zeros beyond the edge. "none" suits images of 227 pixels.
 CONV1_PADDING = {"both": (2, 2), "after": (0, 3), "none": (0, 0)}
 
 
 class AlexNet(nnx.Module):
-    """The eight layers of 2012: NHWC images -> logits.
+    """The eight layers of 2012, from NHWC images to logits.
 
-    On 224 x 224 images with width 1: 55*55*96 -> 27*27*96 -> 27*27*256 -> 13*13*256
-    -> 13*13*384 -> 13*13*384 -> 13*13*256 -> 6*6*256 -> 4096 -> 4096 -> classes, in
-    60,965,224 parameters for 1000 classes.
-
-    Arguments are named as in `fields.py`, section model. A layer of 0 channels is left
-    out; what follows it (normalization, pooling) stays.
+    With the paper's channels and 1000 classes it has 60,965,224 parameters. A layer with
+    0 channels is left out; the normalization and pooling after it remain.
     """
 
     def __init__(
         self,
+        settings: ConfigDict,
         *,
         image_size: int,
         num_classes: int,
-        channels: tuple[int, ...],
-        width: float,
-        towers: int,
-        conv1_padding: str,
-        activation: str,
-        layer1_order: str,
-        layer2_order: str,
-        norm: Callable[[jax.Array], jax.Array],
-        map_norm: Callable[[jax.Array], jax.Array],
-        pool: dict[str, Any],
-        dropout: dict[str, Any],
-        dropout_place: str,
-        starts: list[Start],
-        dtype: str,
         key: Key[Array, ""],
     ) -> None:
-        self.activate = layers.activation(activation)
-        self.layer1_order = layer1_order
-        self.layer2_order = layer2_order
-        self.norm = norm
-        self.map_norm = map_norm
-        self.pool = pool
-        self.dropout = dropout
-        self.dropout_place = dropout_place
-        self.dtype = dtype
+        """Draws the initial parameters.
 
-        # Channels, rounded to a whole number a tower.
-        widths = [
-            towers * max(1, round(width * count / towers)) if count else 0
-            for count in channels
-        ]
-        c1, c2, c3, c4, c5, c6, f6, f7 = widths
+        Args:
+          settings: the section `model` of a configuration.
+          image_size: height and width of the images in pixels.
+          key: the root of the initialization keys of all layers.
 
-        def convolution(
-            index: int, inputs: int, padding: Padding, **geometry: int
-        ) -> Convolution:
-            return Convolution(
-                inputs,
-                widths[index],
-                padding=padding,
-                start=starts[index],
-                key=layer_key(key, f"conv{index + 1}"),
-                **geometry,
-            )
+        Raises:
+          UserError: if images of this size leave a layer no pixels, or if there is no
+            activation function of this name.
+        """
+        self.activate = components.activation(settings)
+        self.norm = components.local_response_norm(settings)
+        self.within_channel_norm = components.within_channel_norm(settings)
+        self.max_pool = components.max_pool(settings)
+        self.dropout = components.dropout(settings)
+        self.dropout_place = settings.dropout_place
+        self.layer1_order = settings.layer1_order
+        self.layer2_order = settings.layer2_order
+        self.dtype = settings.dtype
 
-        def dense(index: int, inputs: int, units: int) -> Dense:
-            return Dense(
-                inputs, units, start=starts[index], key=layer_key(key, f"fc{index}")
-            )
+        size = pool5_size(settings, image_size)
+        padding = CONV1_PADDING[settings.conv1_padding]
+        make = components.LayerFactory.of(settings, LAYERS, key)
+        c1, c2, c3, c4, c5, c6, f6, f7 = channels_by_layer(settings)
+        towers = settings.towers
 
-        def pooled(name: str, size: int) -> int:
-            window = {name: pool[name] for name in ("window", "stride", "rounding")}
-            return checked_pooled_size(name, size, **window)
-
-        edge = CONV1_PADDING[conv1_padding]
-        size = convolved_size("conv1", image_size, window=11, stride=4, padding=edge)
-        self.conv1 = convolution(0, 3, (edge, edge), window=11, stride=4, towers=1)
-        size = pooled("pool1", size)
-        own = {"stride": 1, "towers": towers}
-        crossing = {"stride": 1, "towers": 1}
-        two, one = ((2, 2), (2, 2)), ((1, 1), (1, 1))
-        # `maps`: how many the layer before gives. conv3 alone of the five reads both
-        # towers.
-        maps = c1
-        self.conv2 = convolution(1, maps, two, window=5, **own) if c2 else None
-        size = pooled("pool2", size)
+        # Of conv2 to conv5 only conv3 reads both towers (Figure 2).
+        self.conv1 = make.convolution(
+            "conv1", 3, c1, window=11, stride=4, padding=padding, towers=1
+        )
+        maps = c1  # The channels that the next layer reads.
+        self.conv2 = (
+            make.same("conv2", maps, c2, window=5, towers=towers) if c2 else None
+        )
         maps = c2 or maps
-        self.conv3 = convolution(2, maps, one, window=3, **crossing) if c3 else None
+        self.conv3 = make.same("conv3", maps, c3, window=3, towers=1) if c3 else None
         maps = c3 or maps
-        self.conv4 = convolution(3, maps, one, window=3, **own) if c4 else None
+        self.conv4 = (
+            make.same("conv4", maps, c4, window=3, towers=towers) if c4 else None
+        )
         maps = c4 or maps
-        self.conv5 = convolution(4, maps, one, window=3, **own) if c5 else None
-        size = pooled("pool5", size)
+        self.conv5 = (
+            make.same("conv5", maps, c5, window=3, towers=towers) if c5 else None
+        )
         maps = c5 or maps
-        self.conv6 = convolution(5, maps, one, window=3, **crossing) if c6 else None
+        self.conv6 = make.same("conv6", maps, c6, window=3, towers=1) if c6 else None
         units = size * size * (c6 or maps)
-        self.fc6 = dense(6, units, f6) if f6 else None
+        self.fc6 = make.dense("fc6", units, f6) if f6 else None
         units = f6 or units
-        self.fc7 = dense(7, units, f7) if f7 else None
-        self.fc8 = dense(8, f7 or units, num_classes)
+        self.fc7 = make.dense("fc7", units, f7) if f7 else None
+        self.fc8 = make.dense("fc8", f7 or units, num_classes)
 
     def __call__(
         self, x: Float[Array, "n h w 3"], dropout_keys: Key[Array, " n"] | None
     ) -> Float[Array, "n classes"]:
-        """Logits; dropout is on where `dropout_keys` (one an example) are given."""
+        """Returns the logits; `dropout_keys`, one an example, turn dropout on."""
         return self.outputs(x, dropout_keys)["fc8"]
 
     def outputs(
         self, x: Float[Array, "n h w 3"], dropout_keys: Key[Array, " n"] | None
     ) -> dict[str, jax.Array]:
-        """What each layer gives to the next, conv1 to fc8; fc8's are the logits."""
+        """Returns what each layer passes on, from "conv1" to "fc8", the logits.
+
+        The shapes in the comments are those of the paper's channels and 224x224 images.
+        """
         found: dict[str, jax.Array] = {}
 
-        x = x.astype(self.dtype)
-        x = self.conv1(x)
-        found["conv1"] = x = self.follow(self.layer1_order, x, self.norm)
+        x = x.astype(self.dtype)  # 224x224x3
+        x = self.conv1(x)  # 55x55x96
+        x = self.finish_layer(self.layer1_order, x, self.norm)  # 27x27x96
+        found["conv1"] = x
 
         if self.conv2 is not None:
-            x = self.conv2(x)
-        found["conv2"] = x = self.follow(
-            self.layer2_order, x, lambda x: self.map_norm(self.norm(x))
-        )
+            x = self.conv2(x)  # 27x27x256
+        x = self.finish_layer(self.layer2_order, x, self.layer2_norm)  # 13x13x256
+        found["conv2"] = x
 
         if self.conv3 is not None:
-            found["conv3"] = x = self.activate(self.conv3(x))
+            found["conv3"] = x = self.activate(self.conv3(x))  # 13x13x384
         if self.conv4 is not None:
-            found["conv4"] = x = self.activate(self.conv4(x))
+            found["conv4"] = x = self.activate(self.conv4(x))  # 13x13x384
         if self.conv5 is not None:
-            found["conv5"] = x = self.activate(self.conv5(x))
-        x = layers.max_pool(x, **self.pool)
+            found["conv5"] = x = self.activate(self.conv5(x))  # 13x13x256
+        x = self.max_pool(x)  # 6x6x256
         if self.conv6 is not None:
-            found["conv6"] = x = self.activate(self.conv6(x))
+            found["conv6"] = x = self.activate(self.conv6(x))  # 6x6x256
 
-        x = x.reshape(x.shape[0], -1)  # height, width, channel
+        x = x.reshape(x.shape[0], -1)  # 9216, in the order height, width, channel
         if self.fc6 is not None:
             x = self.drop("before", x, dropout_keys, layer=6)
-            found["fc6"] = x = self.activate(self.fc6(x))
+            found["fc6"] = x = self.activate(self.fc6(x))  # 4096
             x = self.drop("after", x, dropout_keys, layer=6)
         if self.fc7 is not None:
             x = self.drop("before", x, dropout_keys, layer=7)
-            found["fc7"] = x = self.activate(self.fc7(x))
+            found["fc7"] = x = self.activate(self.fc7(x))  # 4096
             x = self.drop("after", x, dropout_keys, layer=7)
-        found["fc8"] = self.fc8(x).astype(jnp.float32)
+        found["fc8"] = self.fc8(x).astype(jnp.float32)  # classes
         return found
 
-    def follow(
+    def finish_layer(
         self, order: str, x: jax.Array, norm: Callable[[jax.Array], jax.Array]
     ) -> jax.Array:
-        """Activation, normalization and pooling behind conv1 or conv2, in `order`."""
+        """Applies the activation, normalization and pooling after conv1 or conv2.
+
+        Args:
+          order: the words "activation", "norm" and "pool" in the order wanted.
+        """
         for part in order.split():
             match part:
                 case "activation":
@@ -177,12 +151,44 @@ class AlexNet(nnx.Module):
                 case "norm":
                     x = norm(x)
                 case "pool":
-                    x = layers.max_pool(x, **self.pool)
+                    x = self.max_pool(x)
         return x
+
+    def layer2_norm(self, x: jax.Array) -> jax.Array:
+        return self.within_channel_norm(self.norm(x))
 
     def drop(
         self, place: str, x: jax.Array, keys: Key[Array, " n"] | None, *, layer: int
     ) -> jax.Array:
+        """Applies dropout if its place, "before" or "after" the layer, is this one."""
         if place != self.dropout_place:
             return x
-        return layers.dropout(x, keys=keys, layer=layer, **self.dropout)
+        return self.dropout(x, keys=keys, layer=layer)
+
+
+def channels_by_layer(settings: ConfigDict) -> list[int]:
+    """The channels of conv1 to conv6 and the units of fc6 and fc7.
+
+    They are `settings.width` times those of `settings.channels`, rounded to the same
+    whole number in each tower, and 0 for a layer that is left out.
+    """
+    towers = settings.towers
+    return [
+        towers * max(1, round(settings.width * count / towers)) if count else 0
+        for count in settings.channels
+    ]
+
+
+def pool5_size(settings: ConfigDict, image_size: int) -> int:
+    """The height (or width) of the last feature maps: 6 for the paper's 224 pixels.
+
+    Raises:
+      UserError: if a layer has no pixels left.
+    """
+    padding = CONV1_PADDING[settings.conv1_padding]
+    size = layers.convolved_size(
+        "conv1", image_size, window=11, stride=4, padding=padding
+    )
+    for name in ("pool1", "pool2", "pool5"):
+        size = components.pooled_size(settings, name, size)
+    return size

@@ -1,8 +1,7 @@
-"""A network by its configuration, as pure functions: initialize, apply, outputs."""
+"""The network that a configuration asks for, as pure functions of its parameters."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,20 +9,29 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
-from alexnet_jax.model import layers
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.four_layer import FourLayer
 
 Params = dict[str, Any]
 
+# By field model.name.
+NETWORKS: dict[str, type[AlexNet] | type[FourLayer]] = {
+    "alexnet": AlexNet,
+    "four_layer": FourLayer,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """initialize(key) -> params; apply(params, images, dropout_keys) -> logits.
+    """A network as three pure functions.
 
-    outputs(params, images, dropout_keys) gives those of every layer by its name, the
-    logits last. Params are a plain nested dict, {"conv1": {"kernel": ..., "bias": ...},
-    ...}: there is no other state. Dropout is on where keys, one an example, are given.
+    Parameters are a plain nested dict, {"conv1": {"kernel": ..., "bias": ...}, ...}, and
+    the only state. Dropout keys, one an example, turn dropout on; None turns it off.
+
+    Attributes:
+      initialize: key -> parameters.
+      apply: parameters, NHWC images, dropout keys -> logits.
+      outputs: the same arguments -> the output of each layer by its name, logits last.
     """
 
     initialize: Callable[[Key[Array, ""]], Params]
@@ -31,17 +39,23 @@ class Network:
     outputs: Callable[[Params, jax.Array, jax.Array | None], dict[str, jax.Array]]
 
 
-def build(
-    model: Mapping[str, Any] | ConfigDict, *, image_size: int, num_classes: int
-) -> Network:
-    """The network of a configuration's section `model`.
+def build(settings: ConfigDict, *, image_size: int, num_classes: int) -> Network:
+    """Builds the network of `settings`, the section `model` of a configuration.
+
+    Args:
+      image_size: height and width of the images in pixels.
+      num_classes: number of logits.
 
     Raises:
-      UserError: if `image_size` leaves a layer no pixels.
+      UserError: if images of this size leave a layer no pixels, or if there is no
+        activation function of this name.
     """
 
     def module(key: Key[Array, ""]) -> AlexNet | FourLayer:
-        return _module(model, image_size=image_size, num_classes=num_classes, key=key)
+        network = NETWORKS[settings.name]
+        return network(
+            settings, image_size=image_size, num_classes=num_classes, key=key
+        )
 
     graph = nnx.graphdef(nnx.eval_shape(lambda: module(jax.random.key(0))))
 
@@ -64,79 +78,3 @@ def build(
         return nnx.merge(graph, nnx.State(params)).outputs(images, dropout_keys)
 
     return Network(initialize, apply, outputs)
-
-
-def _module(
-    model: Mapping[str, Any] | ConfigDict,
-    *,
-    image_size: int,
-    num_classes: int,
-    key: Key[Array, ""],
-) -> AlexNet | FourLayer:
-    of_both: dict[str, Any] = {
-        "image_size": image_size,
-        "num_classes": num_classes,
-        "channels": model["channels"],
-        "width": model["width"],
-        "activation": model["activation"],
-        "norm": _norm(model),
-        "pool": {
-            "window": model["pool_window"],
-            "stride": model["pool_stride"],
-            "rounding": model["pool_rounding"],
-            "ties": model["pool_ties"],
-        },
-        "dropout": {"rate": model["dropout_rate"], "form": model["dropout_form"]},
-        "starts": layers.starts(
-            model["initialization"],
-            model["weight_deviations"],
-            model["biases"],
-            width=model["width"],
-        ),
-        "dtype": model["dtype"],
-        "key": key,
-    }
-    if model["name"] == "four_layer":
-        return FourLayer(**of_both)
-    return AlexNet(
-        towers=model["towers"],
-        conv1_padding=model["conv1_padding"],
-        layer1_order=model["layer1_order"],
-        layer2_order=model["layer2_order"],
-        map_norm=_map_norm(model),
-        dropout_place=model["dropout_place"],
-        **of_both,
-    )
-
-
-def _norm(model: Mapping[str, Any] | ConfigDict) -> Callable[[jax.Array], jax.Array]:
-    """The normalization across channels, or nothing."""
-    if model["normalization"] == "none":
-        return _unchanged
-    return functools.partial(
-        layers.local_response_norm,
-        depth=model["norm_depth"],
-        k=model["norm_k"],
-        alpha=model["norm_alpha"],
-        beta=model["norm_beta"],
-        towers=1 if model["norm_across_towers"] else model["towers"],
-    )
-
-
-def _map_norm(
-    model: Mapping[str, Any] | ConfigDict,
-) -> Callable[[jax.Array], jax.Array]:
-    """The normalization within each map, or nothing."""
-    if not model["map_norm"]:
-        return _unchanged
-    return functools.partial(
-        layers.map_norm,
-        size=model["map_norm_size"],
-        k=model["map_norm_k"],
-        alpha=model["map_norm_alpha"],
-        beta=model["map_norm_beta"],
-    )
-
-
-def _unchanged(x: jax.Array) -> jax.Array:
-    return x

@@ -1,31 +1,32 @@
-"""One page over many experiments: the paper's claims beside what was measured.
+"""Writes one page about many experiments: the paper's claims beside the measurements.
 
 python -m alexnet_jax.report RUN_FOLDER [RUN_FOLDER ...] [--output=DIR]
 
-Leaves report.md and report.html in DIR (default: report); the latter is one file that
-opens without a network. Runs that are still at work are shown as far as they are.
+Writes report.md and report.html to DIR (default: report); the latter is a single file
+that opens without a network. Unfinished runs are included as far as they have come.
 """
 
 from pathlib import Path
 
 from absl import flags
 
-from alexnet_jax import command
+from alexnet_jax import cli
 from alexnet_jax.errors import UserError
 
-OUTPUT = flags.DEFINE_string("output", "report", "Folder of the pages.")
+OUTPUT = flags.DEFINE_string("output", "report", "Folder for the pages.")
 
 
 def main(folders: list[str]) -> None:
     if not folders:
         found = sorted(str(p.parent) for p in Path("runs").glob("*/experiment.json"))
-        hint = f" Here are: {' '.join(found)}" if found else ""
-        raise UserError(f"Of which runs? Give one run folder, or several.{hint}")
-    from alexnet_jax.report import overview  # scipy and matplotlib take seconds
+        hint = f" Run folders here: {' '.join(found)}" if found else ""
+        raise UserError(f"Missing run folder. Give one or several.{hint}")
+    # SciPy and Matplotlib take seconds to import; bad input is refused before.
+    from alexnet_jax.report import overview
 
     given = [Path(folder).expanduser() for folder in folders]
     print(overview.write(given, Path(OUTPUT.value).expanduser()))
 
 
 if __name__ == "__main__":
-    command.run(main, with_config=False, takes_arguments=True)
+    cli.run(main, with_config=False, takes_arguments=True)

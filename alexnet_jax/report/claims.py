@@ -1,15 +1,16 @@
-"""What a claim asks of an experiment's records, and what it may not ask.
+"""What a claim of the paper is, and what it can ask of an experiment's records.
 
 A claim has a metric, of which smaller is better: `epochs_to_train_error` (with a
-threshold), or the last error of its kind, `train_top1_error`, `top1_error` or
-`top5_error`, or `overfitting_gap`, how far the last top-1 error lies above the last
-training error. It may compare two arms, or several pairs of them: epochs as a ratio, errors
-as a difference, first arm against second. The paper's part is a number in the metric's
-unit, or "higher" or "lower" where it says only where the first arm lies, or None where it
-asks without answering.
+`threshold`); the final `train_top1_error`, `top1_error` or `top5_error`; or
+`overfitting_gap`, the final top-1 error minus the final training error. `compare` names
+two arms, or several pairs of them: epochs are compared as a ratio and errors as a
+difference, the first arm against the second. `paper` is the paper's number in the unit of
+the metric; or "higher" or "lower", where the paper gives a direction of the first arm
+without a number; or None, where it reports neither.
 
-Where the paper says more of the same arms, `also` holds further claims of the same form,
-each with its own metric and number; what one does not set is the claim's own.
+Where the paper says more about the same arms, `also` holds further claims of the same
+form, each with its own metric and number. A key that one of them leaves out is that of
+the main claim.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,69 +18,79 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.config import networks_of
 from alexnet_jax.errors import UserError, nearest
 
 METRICS = {
-    "epochs_to_train_error": "epochs",  # and the threshold, in `describe_metric`
-    "train_top1_error": "last training error",
+    "epochs_to_train_error": "epochs",  # `describe_metric` adds the threshold
+    "train_top1_error": "final training error",
     "top1_error": "top-1 error",
     "top5_error": "top-5 error",
-    "overfitting_gap": "test less training error",  # what it is: verdict.measured
+    "overfitting_gap": "gap between test and training error",  # defined at summary.measured
 }
 DIRECTIONS = {"higher": 1.0, "lower": -1.0}
 
-# What an average of networks has, which are not trained together.
-OF_EVALUATION = ("top1_error", "top5_error")
+# An average of networks is not trained, so it has these metrics only.
+EVALUATION_METRICS = ("top1_error", "top5_error")
 
 _NEEDED = ("section", "text", "metric", "paper", "dataset")
 _KEYS = (*_NEEDED, "compare", "threshold")
 
 
 def all_claims(claim: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The claim without its `also`, then those, each made whole."""
+    """The main claim without its `also`, then each of those, with all of its keys."""
     main = {key: value for key, value in claim.items() if key != "also"}
     return [main, *(main | dict(entry) for entry in claim.get("also", ()))]
 
 
 def answers(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """A summary.json, then its `also`: each with a claim, arms, comparisons, a verdict.
+    """The answers to all claims of a summary.json: itself, then those under "also".
 
-    Those that were written before there was an `also` have none.
+    Each has the keys "claim", "arms", "comparisons" and "verdict". Old files have no
+    "also".
     """
     return [summary, *summary.get("also", ())]
 
 
-def check_claim(config: Mapping[str, Any] | ConfigDict) -> None:
-    """Raises UserError if a config's claim, or one of its `also`, cannot be answered."""
-    claim = config["claim"]
-    where = f"The claim of '{config['experiment']}'"
+def check_claim(claim: Any, *, experiment: str, networks: Mapping[str, int]) -> None:
+    """Checks that a claim can be answered by an experiment.
+
+    Args:
+      claim: as a configuration or experiment.json holds it.
+      experiment: the name of the experiment, for the message.
+      networks: by arm, how many networks it averages; 1 if it averages none.
+
+    Raises:
+      UserError: if the claim, or one under its `also`, cannot be answered.
+    """
+    where = f"The claim of '{experiment}'"
     if not isinstance(claim, (Mapping, ConfigDict)):
         raise UserError(f"{where} is {claim!r}: give {{'section': ..., 'text': ...}}.")
     _check_keys(where, claim, needed=_NEEDED, known=(*_KEYS, "also"))
     also = claim.get("also", ())
     if not isinstance(also, (tuple, list)):
         raise UserError(
-            f"{where} has as 'also' {also!r}: give ({{...}},), further claims with a comma "
-            "behind each."
+            f"{where}: 'also' is {also!r}. Give a tuple of further claims, such as "
+            "({...},)."
         )
     for place, entry in _entries(where, also):
         if not isinstance(entry, Mapping):
             raise UserError(
                 f"{place} is {entry!r}: give {{'metric': ..., 'paper': ...}}."
             )
-        # Not the claim's own: its number is one of another metric.
+        # The main claim's number is one of another metric.
         _check_keys(place, entry, needed=("metric", "paper"), known=_KEYS)
     places = [where, *(place for place, _ in _entries(where, also))]
     for place, each in zip(places, all_claims(claim), strict=True):
-        _check_one(place, each, config)
+        _check_metric(place, each, networks)
+        _check_paper(place, each)
+        _check_pairs(place, compared_pairs(each), networks)
 
 
 def _entries(where: str, also: Any) -> Iterator[tuple[str, Any]]:
     for number, entry in enumerate(also):
         named = isinstance(entry, Mapping) and "metric" in entry
-        shown = f" ({entry['metric']})" if named else ""
-        yield f"{where}, also[{number}]{shown},", entry
+        metric = f" ({entry['metric']})" if named else ""
+        yield f"{where}, also[{number}]{metric},", entry
 
 
 def _check_keys(
@@ -91,71 +102,85 @@ def _check_keys(
 ) -> None:
     for key in claim:
         if key not in known:
-            raise UserError(f"{where} has '{key}', which is none.{nearest(key, known)}")
+            raise UserError(
+                f"{where} has the unknown key '{key}'.{nearest(key, known)}"
+            )
     missing = [key for key in needed if key not in claim]
     if missing:
         raise UserError(f"{where} lacks {', '.join(map(repr, missing))}.")
 
 
-def _check_one(
-    where: str, claim: Mapping[str, Any], config: Mapping[str, Any] | ConfigDict
+def _check_metric(
+    where: str, claim: Mapping[str, Any], networks: Mapping[str, int]
 ) -> None:
-    if claim["metric"] not in METRICS:
+    metric = claim["metric"]
+    if metric not in METRICS:
         raise UserError(
-            f"{where} has the metric '{claim['metric']}': it is one of {', '.join(METRICS)}."
+            f"{where} has the unknown metric '{metric}'."
+            + nearest(metric, tuple(METRICS))
+            + f" Use one of {', '.join(METRICS)}."
         )
-    threshold = claim.get("threshold", 0)
-    if is_ratio(claim) and not (
-        isinstance(threshold, (int, float)) and 0 < threshold < 1
-    ):
-        raise UserError(
-            f"{where} needs a 'threshold', a training error between 0 and 1."
-        )
-    paper, pairs = claim["paper"], compared_pairs(claim)
-    if not (
-        paper is None or isinstance(paper, (int, float)) or paper in tuple(DIRECTIONS)
-    ):
-        raise UserError(
-            f'{where} has as \'paper\' {paper!r}: give a number, "higher" or "lower", or '
-            "None where the paper does not say."
-        )
-    if isinstance(paper, (int, float)) and not is_ratio(claim) and abs(paper) > 1:
-        raise UserError(
-            f"{where} has as 'paper' {paper!r}: errors are fractions, so that "
-            f"{paper:g} points are {paper / 100:g}."
-        )
-    none = 1.0 if is_ratio(claim) else 0.0
-    if pairs and paper == none:
-        raise UserError(
-            f"{where} has as 'paper' {paper!r}, which is no effect: neither direction would "
-            "be the paper's. Give None."
-        )
-    for arm in config["arms"]:
-        if claim["metric"] not in OF_EVALUATION and networks_of(config, arm) > 1:
+    if is_ratio(claim):
+        threshold = claim.get("threshold")
+        if not isinstance(threshold, (int, float)) or not 0 < threshold < 1:
             raise UserError(
-                f"{where} has the metric '{claim['metric']}', but arm '{arm}' averages "
-                "networks, which trains nothing: take top1_error or top5_error."
+                f"{where} needs a 'threshold', a training error between 0 and 1."
             )
-    if paper in tuple(DIRECTIONS) and not pairs:
-        raise UserError(f"{where} is {paper} than what? Give it two arms to 'compare'.")
+    for arm, count in networks.items():
+        if metric not in EVALUATION_METRICS and count > 1:
+            raise UserError(
+                f"{where} has the metric '{metric}', but arm '{arm}' averages networks "
+                "and is not trained itself. Use top1_error or top5_error."
+            )
+
+
+def _check_paper(where: str, claim: Mapping[str, Any]) -> None:
+    paper, ratio = claim["paper"], is_ratio(claim)
+    compares = bool(compared_pairs(claim))
+    if isinstance(paper, (int, float)):
+        if not ratio and abs(paper) > 1:
+            raise UserError(
+                f"{where}: 'paper' is {paper!r}. Errors are fractions: write "
+                f"{paper / 100:g} for {paper:g} points."
+            )
+        if compares and paper == (1.0 if ratio else 0.0):
+            raise UserError(
+                f"{where}: 'paper' is {paper!r}, which is no effect, so that neither "
+                "direction would be the paper's. Give None."
+            )
+    elif paper is not None and paper not in tuple(DIRECTIONS):
+        raise UserError(
+            f'{where}: \'paper\' is {paper!r}. Give a number, "higher" or "lower", or '
+            "None where the paper does not report any."
+        )
+    elif paper is not None and not compares:
+        raise UserError(
+            f"{where}: 'paper' is '{paper}', but no arms are compared. Give two arms to "
+            "'compare'."
+        )
+
+
+def _check_pairs(
+    where: str, pairs: list[tuple[str, ...]], networks: Mapping[str, int]
+) -> None:
     for pair in pairs:
         if len(set(pair)) != 2 or len(pair) != 2:
             raise UserError(
-                f"{where} compares {', '.join(map(repr, pair))}: give two arms, "
-                "pairs of them, or none."
+                f"{where} compares {', '.join(map(repr, pair))}: give two different "
+                "arms, several pairs of arms, or nothing."
             )
         for arm in pair:
-            if arm not in config["arms"]:
+            if arm not in networks:
                 raise UserError(
-                    f"{where} compares the arm '{arm}', which there is not."
-                    + nearest(arm, tuple(config["arms"]))
+                    f"{where} compares '{arm}', but there is no such arm."
+                    + nearest(arm, tuple(networks))
                 )
 
 
 def compared_pairs(claim: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The pairs of arms that a claim compares; its `compare` holds one, or several."""
     given = claim.get("compare") or ()
-    if isinstance(given, str):  # one arm, which is no pair
+    if isinstance(given, str):  # a single arm: `check_claim` refuses it
         return [(given,)]
     if given and all(isinstance(arm, str) for arm in given):
         given = (given,)
@@ -163,16 +188,17 @@ def compared_pairs(claim: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def is_ratio(claim: Mapping[str, Any]) -> bool:
-    """Whether arms are compared by a ratio, of epochs, and not by a difference."""
+    """Whether arms are compared by a ratio of epochs, not by a difference of errors."""
     return claim["metric"] == "epochs_to_train_error"
 
 
-def percent(share: float) -> str:
-    """ "25%", and "0.01%" where it is that."""
-    return f"{100 * share:g}%"
+def percent(fraction: float) -> str:
+    """For example "25%", or "0.01%"."""
+    return f"{100 * fraction:g}%"
 
 
 def describe_metric(claim: Mapping[str, Any]) -> str:
+    """For example "top-1 error", or "epochs to 25% training error"."""
     if is_ratio(claim):
         return f"epochs to {percent(claim['threshold'])} training error"
     return METRICS[claim["metric"]]

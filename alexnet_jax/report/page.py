@@ -1,82 +1,71 @@
-"""The answer of a run folder: summary.json, figure, report.md, and what to print."""
+"""Writes the answer of a run folder: summary.json, the figure, report.md, and the text
+that is printed."""
 
 import os
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.files import whole_file, write_json
-from alexnet_jax.recipe import NO_RECIPE
-from alexnet_jax.report import claims, figures, verdict, words
-from alexnet_jax.report.records import Outcome, read_experiment, read_outcomes
+from alexnet_jax.files import atomic_file
+from alexnet_jax.report import claims, figures
+from alexnet_jax.report.run_reader import Outcome, Run, read_run
+from alexnet_jax.report.summary import write_summary
+from alexnet_jax.report.tables import markdown, plain, tables
 
-Table = list[list[str]]  # first row: headings
+EXPLANATION = (
+    "Each arm is measured at its selected tuned values: those at which the most seeds have "
+    "a value, then those with the smallest mean. They are selected on the same seeds that "
+    "are reported, which the intervals do not account for. Brackets and intervals are 95% "
+    "intervals by Student's t over seeds, computed on logarithms for ratios. For "
+    "comparisons, the standard deviation is at least what rounding gives: errors count "
+    "whole images, and epochs are known only to the nearest logged step. Trials with the "
+    "same seed share initial weights, example order and augmentation, and are compared in "
+    "pairs."
+)
 
 
 def write(folder: Path) -> str:
     """Writes summary.json, figure.png, figure.svg and report.md; returns what to print.
 
     Raises:
-      UserError: if the folder's records cannot be read, or do not fit its claim.
+      UserError: if the records of the folder cannot be read, or do not fit its claim.
     """
-    experiment = read_experiment(folder)
-    outcomes = read_outcomes(folder, experiment["config"])
-    summary = verdict.summarize(experiment, outcomes)
-    figures.draw(summary, outcomes, folder)
-    write_json(folder / "summary.json", summary)
-    with whole_file(folder / "report.md") as file:
-        file.write(report(experiment, summary, outcomes).encode())
-    shown = "\n\n".join(plain(table) for table in tables(summary))
+    run = read_run(folder)
+    summary = write_summary(run)
+    figures.draw(summary, run.outcomes, folder)
+    with atomic_file(folder / "report.md") as file:
+        file.write(report(run, summary).encode())
     heading = f"{summary['experiment']} on {summary['dataset']}"
-    figure = os.path.relpath(folder / "figure.png")
     if summary["bad_files"]:
         heading += f", {summary['bad_files']:,} bad files left out"
-    verdicts = [f"Verdict: {summary['verdict']}"]
-    verdicts += [f"Also, {_subject(one)}: {one['verdict']}" for one in summary["also"]]
-    return "\n\n".join([heading, shown, *verdicts, f"Figure: {figure}"])
+    figure = os.path.relpath(folder / "figure.png")
+    return "\n\n".join(
+        [
+            heading,
+            *(plain(table) for table in tables(summary)),
+            f"Verdict: {summary['verdict']}",
+            *(f"Also, {_metric(one)}: {one['verdict']}" for one in summary["also"]),
+            f"Figure: {figure}",
+        ]
+    )
 
 
-def report(
-    experiment: dict[str, Any], summary: dict[str, Any], outcomes: list[Outcome]
-) -> str:
+def report(run: Run, summary: dict[str, Any]) -> str:
     """The page: claim, verdict, figure, tables, and what they were measured with."""
-    data = experiment["data"][0]
-    commit = experiment["git"]["commit"] or "unknown"
-    dirty = " with uncommitted changes" if experiment["git"]["dirty"] else ""
-    versions = ", ".join(f"{k} {v}" for k, v in experiment["versions"].items())
-    devices = experiment["devices"]
-    shown = "\n\n".join(markdown(table) for table in tables(summary))
-    lines = [
+    parts = [
         f"# {summary['experiment']} on {summary['dataset']}",
         *claims_and_verdicts(summary),
         "![learning curves](figure.png)",
-        shown,
-        "Each arm's values are those of the tuned value that served it best: reached by "
-        "most seeds, then smallest mean. In brackets, 95% intervals by Student's t over "
-        "seeds; of ratios, over their logarithms. Those of a comparison have at least the "
-        "deviation that comes of counting in whole images, and of epochs known to a record "
-        "only; an arm's own have what its seeds have. Trials with the "
-        "same seed share first weights, order of examples and augmentation, and are "
-        "compared pair by pair. A tuned value is chosen on the seeds that are measured; the "
-        "interval knows nothing of that choice.",
-        *_warnings(outcomes),
+        *(markdown(table) for table in tables(summary)),
+        EXPLANATION,
+        *_warnings(run.outcomes),
         "## Measured with",
-        f"- command: `{experiment['command']}`\n"
-        f"{_recipes(experiment)}"
-        f"- code: commit {commit}{dirty}\n"
-        f"- data: {data['name']}, {data['train_examples']:,} training and "
-        f"{data['validation_examples']:,} {data['validation_split']} images, fingerprint "
-        f"{data['fingerprint']}\n"
-        f"{_images(experiment)}"
-        f"- devices: {len(devices)} x {devices[0]}; {experiment['platform']}\n"
-        f"- versions: {versions}\n"
-        f"- started {experiment['started']}; continued "
-        f"{len(experiment['continued'])} times with other code or devices",
+        "\n".join(f"- {line}" for line in _measured_with(run, summary)),
     ]
-    return "\n\n".join(lines) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def claims_and_verdicts(summary: dict[str, Any]) -> list[str]:
-    """Paragraphs: the claim, its verdict, and those of what it says also."""
+    """Paragraphs: the claim and its verdict, then those under "also"."""
     claim = summary["claim"]
     found = [
         f"Claim (section {claim['section']}): {claim['text']}.",
@@ -85,11 +74,18 @@ def claims_and_verdicts(summary: dict[str, Any]) -> list[str]:
     for one in summary.get("also", ()):
         text = one["claim"]["text"]
         own = f" {text}." if text != claim["text"] else ""
-        found.append(f"**Also, {_subject(one)}.**{own} {one['verdict']}")
+        found.append(f"**Also, {_metric(one)}.**{own} {one['verdict']}")
     return found
 
 
-def _subject(answer: dict[str, Any]) -> str:
+def commit(experiment: dict[str, Any]) -> str:
+    """The commit of the code, and whether it had changes that were not committed."""
+    git = experiment["git"]
+    dirty = " with uncommitted changes" if git["dirty"] else ""
+    return f"{git['commit'] or 'unknown'}{dirty}"
+
+
+def _metric(answer: dict[str, Any]) -> str:
     return claims.describe_metric(answer["claim"])
 
 
@@ -104,131 +100,66 @@ def _warnings(outcomes: list[Outcome]) -> list[str]:
     return ["## Warnings", "\n".join(lines)] if lines else []
 
 
-def _images(experiment: dict[str, Any]) -> str:
-    """A line a form of the data: its originals, or a prepared set and its bad files."""
+def _measured_with(run: Run, summary: dict[str, Any]) -> list[str]:
+    experiment, data = run.experiment, run.data
+    devices = experiment["devices"]
+    versions = ", ".join(f"{k} {v}" for k, v in experiment["versions"].items())
+    return [
+        f"command: `{experiment['command']}`",
+        *_recipes(run),
+        *_settings(run, summary),
+        f"code: commit {commit(experiment)}",
+        f"data: {data['name']}, {data['train_examples']:,} training and "
+        f"{data['validation_examples']:,} {data['validation_split']} images, fingerprint "
+        f"{data['fingerprint']}",
+        *_images(experiment),
+        f"devices: {len(devices)} x {devices[0]}; {experiment['platform']}",
+        f"versions: {versions}",
+        f"started {experiment['started']}; continued "
+        f"{len(experiment['continued'])} times with other code or devices",
+    ]
+
+
+def _recipes(run: Run) -> list[str]:
+    """For each arm its recipe, and the choices that depart from it."""
+    lines = []
+    for arm, facts in run.recipes.items():
+        departing = [f"{name}={value}" for name, value in facts["departures"].items()]
+        exceptions = f", except {', '.join(departing)}" if departing else ""
+        lines.append(f"recipe of {arm}: {facts['recipe']}{exceptions}")
+    return lines
+
+
+def _settings(run: Run, summary: dict[str, Any]) -> list[str]:
+    """Values that somebody has set, such as "batch_size 32 (preset)"."""
+    lines = []
+    for setting in run.settings:
+        shown = {
+            arm: f"{summary['arms'][arm]['tuned'].get(setting.field, value)} ({layer})"
+            for arm, (value, layer) in setting.by_arm.items()
+        }
+        name = setting.field.rpartition(".")[2]
+        if len(set(shown.values())) == 1:
+            lines.append(f"{name} {next(iter(shown.values()))}")
+        else:
+            parts = ", ".join(f"{text} in {arm}" for arm, text in shown.items())
+            lines.append(f"{name} {parts}")
+    return lines
+
+
+def _images(experiment: dict[str, Any]) -> list[str]:
+    """For each form of the data: originals, or a prepared dataset and its bad files."""
     lines = []
     for data in experiment["data"]:
         facts = data.get("prepared")
         if facts is None:
-            lines.append("- images: the originals, rescaled as they were read\n")
+            lines.append("images: originals, rescaled while they were read")
             continue
         raw = facts["encoding"] == "raw"
-        kind = "raw" if raw else f"JPEG of quality {facts['jpeg_quality']}"
+        encoding = "raw" if raw else f"JPEG of quality {facts['jpeg_quality']}"
         lines.append(
-            f"- images: a prepared set of {data['rescale_size']} x "
-            f"{data['rescale_size']} pixels, {kind}, fingerprint {facts['fingerprint']}; "
-            f"bad files left out: {facts['bad_files']:,}\n"
+            f"images: a prepared dataset of {data['rescale_size']} x "
+            f"{data['rescale_size']} pixels, {encoding}, fingerprint "
+            f"{facts['fingerprint']}; bad files left out: {facts['bad_files']:,}"
         )
-    return "".join(lines)
-
-
-def _recipes(experiment: dict[str, Any]) -> str:
-    """A line an arm: its recipe and what departs from it."""
-    lines = []
-    for arm, facts in experiment["recipes"].items():
-        if facts["recipe"] == NO_RECIPE:
-            continue
-        departing = [f"{name}={value}" for name, value in facts["departures"].items()]
-        but = f" but {', '.join(departing)}" if departing else ""
-        lines.append(f"- recipe of {arm}: {facts['recipe']}{but}\n")
-    return "".join(lines)
-
-
-def tables(summary: dict[str, Any]) -> list[Table]:
-    """Of the arms, of several comparisons, of equal tuned values."""
-    found = [_arms(summary)]
-    if sum(len(one["comparisons"]) for one in claims.answers(summary)) > 1:
-        found.append(_comparisons(summary))
-    if summary["at_equal_tuned_values"]:
-        found.append(_tuned_values(summary))
-    return found
-
-
-def _arms(summary: dict[str, Any]) -> Table:
-    """A row an arm, at its best tuned value: what is claimed, then the other errors."""
-    # Several claims may be of one metric, and compare other arms.
-    measured = {_subject(one): one for one in claims.answers(summary)}
-    fields = list(next(iter(summary["arms"].values()))["tuned"])
-    others = [
-        metric
-        for metric in ("train_top1_error", "top1_error", "top5_error")
-        if claims.METRICS[metric] not in measured
-    ]
-    rows = [
-        [
-            "arm",
-            *(_words(field) for field in fields),
-            *measured,
-            *(claims.METRICS[metric] for metric in others),
-        ]
-    ]
-    for arm, facts in summary["arms"].items():
-        rows.append(
-            [
-                arm,
-                *(f"{facts['tuned'][field]:g}" for field in fields),
-                *(
-                    words.show_interval(one["arms"][arm], one["claim"])
-                    for one in measured.values()
-                ),
-                *(_percent(facts[f"final_{metric}"]) for metric in others),
-            ]
-        )
-    return rows
-
-
-def _comparisons(summary: dict[str, Any]) -> Table:
-    """A row a pair of arms and metric, where a claim compares several."""
-    rows = [["compared", "here", "the paper", "beside the paper"]]
-    for one in claims.answers(summary):
-        for each in one["comparisons"]:
-            rows.append(
-                [
-                    words.describe_comparison(one["claim"], each),
-                    words.show_comparison(each, one["claim"]),
-                    words.papers_part(one["claim"]),
-                    each["standing"],
-                ]
-            )
-    return rows
-
-
-def _tuned_values(summary: dict[str, Any]) -> Table:
-    """A row a tuned value: both arms there, and their comparison."""
-    claim = summary["claim"]
-    (main,) = summary["comparisons"]
-    first, second = main["compare"]
-    rows = [["at equal", second, first, words.describe_comparison(claim, main)]]
-    for setting, comparison in summary["at_equal_tuned_values"].items():
-        row = [setting.replace("_", " ").replace("=", " ")]
-        for arm in (second, first):
-            facts = summary["arms"][arm]["by_tuned"][setting]
-            row.append(words.show_interval(facts, claim))
-        shown = words.show_comparison({"compare": main["compare"]} | comparison, claim)
-        rows.append([*row, shown])
-    return rows
-
-
-def _words(field: str) -> str:
-    return field.rpartition(".")[2].replace("_", " ")
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
-
-
-def plain(table: Table) -> str:
-    """Columns lined up for a terminal."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in table
-    )
-
-
-def markdown(table: Table) -> str:
-    heading, *rows = table
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return lines

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT finish the step in hand and save; SIGUSR1 saves and goes on."""
+"""SIGTERM and SIGINT save after the current step and leave; SIGUSR1 saves and continues."""
 
 import os
 import signal
@@ -8,24 +8,27 @@ from types import FrameType
 
 LEAVING = (signal.SIGTERM, signal.SIGINT)
 SAVING = signal.SIGUSR1
-ONE_WISH_SECONDS = 1.0  # of SIGTERM
-NOTHING, SAVE = 0, 1  # what is asked for; else, the number of a signal: to leave
+ONE_REQUEST_SECONDS = 1.0  # within which a second SIGTERM is the same request
 
-# Of the wishes of several processes the largest is followed.
+# Requested actions; any other number is that of a signal, and means to leave.
+NOTHING, SAVE = 0, 1
+
+# Of the actions that several processes request, the largest is taken.
 assert min(LEAVING) > SAVE
 
 
 class Signals:
-    """While it is entered, signals only set what is `asked`; a second one to leave acts.
+    """A context manager in which signals only set the `requested` action.
 
-    They are read by a thread, from a pipe that the operating system's handler writes to:
-    Python's own handlers run between two of the main thread's bytecodes, and so not
-    while that compiles or waits for a device. To be entered in the main thread.
+    A second signal to leave ends the process. Signals are read by a thread, from a pipe
+    that the operating system's handler writes to: Python's own handlers run between two
+    bytecodes of the main thread, and so not while it compiles or waits for a device. It
+    must be entered in the main thread.
     """
 
     def __init__(self) -> None:
-        self.asked = NOTHING
-        self._since = 0.0  # when it was first asked to leave
+        self.requested = NOTHING
+        self._since = 0.0  # time of the first request to leave
 
     def __enter__(self) -> "Signals":
         self._read_end, write_end = os.pipe()
@@ -48,33 +51,31 @@ class Signals:
         os.close(self._read_end)
 
     def take(self) -> int:
-        """What is asked for; to save, once for each time it was asked."""
-        asked = self.asked
-        if asked == SAVE:
-            self.asked = NOTHING
-        return asked
+        """The requested action; `SAVE` is returned once for each request."""
+        requested = self.requested
+        if requested == SAVE:
+            self.requested = NOTHING
+        return requested
 
     def _listen(self) -> None:
-        while heard := os.read(self._read_end, 1):
-            self._note(heard[0])
+        while received := os.read(self._read_end, 1):
+            self._note(received[0])
 
     def _note(self, number: int) -> None:
         if number == SAVING:
-            self.asked = max(self.asked, SAVE)
+            self.requested = max(self.requested, SAVE)
         elif number in LEAVING:
-            if self.asked not in (NOTHING, SAVE):
-                # Launchers signal a process and then its group: one wish, heard twice.
-                soon = time.monotonic() - self._since < ONE_WISH_SECONDS
+            if self.requested not in (NOTHING, SAVE):
+                # Launchers signal a process and then its group: one request, received twice.
+                soon = time.monotonic() - self._since < ONE_REQUEST_SECONDS
                 if number == signal.SIGTERM and soon:
                     return
-                _say(
-                    "\nOnce more: leaving at once. Saves that were complete are kept.\n"
-                )
+                _print("\nSecond signal: leaving at once. Completed saves are kept.\n")
                 os._exit(128 + number)
-            self.asked, self._since = number, time.monotonic()
+            self.requested, self._since = number, time.monotonic()
             name = signal.Signals(number).name
-            _say(
-                f"\n{name}: finishing the step and saving; once more leaves at once.\n"
+            _print(
+                f"\n{name}: finishing the step and saving; a second one leaves at once.\n"
             )
 
 
@@ -82,6 +83,6 @@ def _handled_by_thread(number: int, frame: FrameType | None) -> None:
     pass
 
 
-def _say(message: str) -> None:
-    """Unbuffered: another thread may be in the midst of a line."""
+def _print(message: str) -> None:
+    """Prints to standard error, unbuffered: another thread may be amid a line."""
     os.write(2, message.encode())

@@ -1,7 +1,8 @@
-"""One step of training and one of evaluation, for one device: pure functions.
+"""One step of training and one of evaluation on one device, as pure functions (section 5).
 
-Each sees its device's share of the batch; collectives over the axis 'batch' make the
-whole. `parallel.py` spreads them over the devices.
+Each function sees its device's share of the batch; collectives over the axis 'batch'
+combine the devices. `stacking.py` makes these steps work on several trials, `devices.py`
+spreads them over the devices.
 """
 
 import dataclasses
@@ -16,14 +17,19 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from alexnet_jax.model.network import Network, Params
-from alexnet_jax.training.inputs import (
+from alexnet_jax.training.optimizer import (
+    Hyperparameters,
+    OptimizerSpec,
+    initial_opt_state,
+    make_optimizer,
+)
+from alexnet_jax.training.preprocess import (
     Batch,
     InputForm,
+    crop_input,
+    crop_places,
     train_input,
-    view_input,
-    views,
 )
-from alexnet_jax.training.optimizer import Rates, Scalar, update_rule
 
 AXIS = "batch"
 
@@ -31,94 +37,134 @@ AXIS = "batch"
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything that a step changes: the same on every device."""
+    """Everything that a step changes: the same on every device.
 
-    step: (
-        Any  # int32, no axes; as a pytree it may hold shapes or shardings in its place
-    )
+    Attributes:
+      step: steps done, int32 without axes. As in every pytree, shapes or shardings may
+        stand in place of the arrays.
+      params: the network's parameters.
+      opt_state: the optimizer's state; only `optimizer.py` knows its structure.
+    """
+
+    step: Any
     params: Params
-    velocity: Any
-
-
-class Numbers(NamedTuple):
-    """What trials vary: traced, so that one compilation serves them all."""
-
-    rates: Rates
-    momentum: Scalar
-    weight_decay: Scalar
-    seed: UInt32[Array, ""] | np.uint32
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """What of the update rule a compiled step is made for: see `optimizer.py`."""
-
-    rate_in_velocity: bool
-    bias_decay: bool
+    opt_state: Any
 
 
 class Counts(NamedTuple):
-    """Sums over the examples of a step, over all devices."""
+    """Sums over the examples of a step, over all devices; the loss in nats."""
 
-    examples: Int[Array, ""]
-    loss: Float[Array, ""]
-    top1_errors: Int[Array, ""]
-    top5_errors: Int[Array, ""]
+    examples: Int[Array, "*trials"]
+    loss: Float[Array, "*trials"]
+    top1_errors: Int[Array, "*trials"]
+    top5_errors: Int[Array, "*trials"]
 
 
 class TrainCounts(NamedTuple):
-    """The same of a step of training, and the norm of the gradient of the mean loss."""
+    """`Counts` of a training step, and the norm of the mean loss's gradient.
 
-    examples: Int[Array, ""] | np.int32
-    loss: Float[Array, ""] | np.float32
-    top1_errors: Int[Array, ""] | np.int32
-    top5_errors: Int[Array, ""] | np.int32
-    gradient_norm: Float[Array, ""] | np.float32
+    Read to the host, those of a single trial are NumPy scalars.
+    """
+
+    examples: Int[Array, "*trials"] | np.int32
+    loss: Float[Array, "*trials"] | np.float32
+    top1_errors: Int[Array, "*trials"] | np.int32
+    top5_errors: Int[Array, "*trials"] | np.int32
+    gradient_norm: Float[Array, "*trials"] | np.float32
 
 
+GradientStep = Callable[
+    [Params, Batch, UInt32[Array, ""] | np.uint32, jax.Array], tuple[Params, Counts]
+]
+Update = Callable[[TrainState, Params, Hyperparameters], TrainState]
 TrainStep = Callable[
-    [TrainState, Batch, Numbers, jax.Array], tuple[TrainState, TrainCounts]
+    [TrainState, Batch, Hyperparameters, jax.Array], tuple[TrainState, TrainCounts]
 ]
 EvalStep = Callable[[Params, Batch, jax.Array], Counts]
 
 
-def initial_state(network: Network, seed: int, rule: Rule) -> TrainState:
-    """First weights drawn with `seed`, at rest."""
+def initial_state(network: Network, seed: int, spec: OptimizerSpec) -> TrainState:
+    """Initial weights drawn with `seed`, and zero momentum."""
     params = network.initialize(jax.random.key(seed))
-    no_rates = Rates(0.0, 0.0, 0.0, 0.0)
-    update = update_rule(
-        rates=no_rates, momentum=0.0, weight_decay=0.0, **dataclasses.asdict(rule)
+    return TrainState(np.zeros((), np.int32), params, initial_opt_state(spec, params))
+
+
+def state_shapes(network: Network, spec: OptimizerSpec) -> TrainState:
+    """The shapes and types of a trial's state; nothing is compiled or computed."""
+    params = jax.eval_shape(network.initialize, jax.random.key(0))
+    state = TrainState(np.zeros((), np.int32), params, initial_opt_state(spec, params))
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state
     )
-    velocity = jax.tree.map(  # zeros by numpy: by JAX they are a program a shape
-        lambda leaf: np.zeros(leaf.shape, leaf.dtype),
-        jax.eval_shape(update.init, params),
-    )
-    return TrainState(np.zeros((), np.int32), params, velocity)
 
 
 def make_train_step(
-    network: Network, form: InputForm, rule: Rule, accumulation: int = 1
+    network: Network, form: InputForm, spec: OptimizerSpec, microbatches: int = 1
 ) -> TrainStep:
-    """Returns train_step(state, batch, numbers, mean) -> state, counts.
+    """Returns train_step(state, batch, hyperparameters, mean) -> (state, counts).
 
-    `mean` is `form.mean_of(...)`. The counts are of the batch before the update, with
-    dropout on. With `accumulation`, each device takes its share in so many parts, one
-    after the other, in the memory that one needs, and updates once: to rounding the same.
+    The counts are those of the batch before the update.
     """
+    return joined(make_gradient_step(network, form, microbatches), make_update(spec))
+
+
+def joined(gradient_step: GradientStep, update: Update) -> TrainStep:
+    """The training step of a single trial, of its two parts."""
 
     def train_step(
         state: TrainState,
         batch: Batch,
-        numbers: Numbers,
+        hyperparameters: Hyperparameters,
         mean: Float[Array, "h w 3"],
     ) -> tuple[TrainState, TrainCounts]:
+        gradients, counts = gradient_step(
+            state.params, batch, hyperparameters.seed, mean
+        )
+        mean_gradients = mean_over_devices(lax.psum(gradients, AXIS))
+        after = update(state, mean_gradients, hyperparameters)
+        return after, total_counts(counts, mean_gradients)
+
+    return train_step
+
+
+def mean_over_devices(summed: Params) -> Params:
+    """The mean of what is `summed` over all devices."""
+    return jax.tree.map(lambda leaf: leaf / lax.axis_size(AXIS), summed)
+
+
+def total_counts(counts: Counts, gradients: Params) -> TrainCounts:
+    """The counts of all devices, and the norm of the gradients of the whole batch."""
+    counts = lax.psum(counts, AXIS)
+    norm = optax.tree.norm(gradients)
+    return TrainCounts(**counts._asdict(), gradient_norm=norm)
+
+
+def make_gradient_step(
+    network: Network, form: InputForm, microbatches: int
+) -> GradientStep:
+    """Returns gradient_step(params, batch, seed, mean) -> (gradients, counts).
+
+    Both results are of this device's share of the batch. `mean` is `form.mean_of(...)`;
+    dropout is on, with masks drawn by `seed`.
+
+    With several `microbatches` (gradient accumulation), each device splits its share into
+    that many parts and computes their gradients one after the other, in the memory that
+    one part needs: the same to rounding.
+    """
+
+    def gradient_step(
+        params: Params,
+        batch: Batch,
+        seed: UInt32[Array, ""] | np.uint32,
+        mean: Float[Array, "h w 3"],
+    ) -> tuple[Params, Counts]:
         # Under shard_map's check_vma, gradients with respect to parameters that count
         # as equal on all devices come out summed over the devices. Marked as varying,
         # they come out as each device's own, there and under pmap alike.
-        varying = lax.pcast(state.params, AXIS, to="varying")
+        varying = lax.pcast(params, AXIS, to="varying")
 
         def gradients_of(part: Batch) -> tuple[Params, Counts]:
-            keys = dropout_keys(numbers.seed, part["epoch"], part["example"])
+            keys = dropout_keys(seed, part["epoch"], part["example"])
             images = train_input(part, mean, form)
 
             def mean_loss(params: Params) -> tuple[jax.Array, Counts]:
@@ -128,29 +174,29 @@ def make_train_step(
 
             return jax.grad(mean_loss, has_aux=True)(varying)
 
-        gradients, counts = _in_parts(gradients_of, batch, accumulation)
-        gradients = lax.pmean(gradients, AXIS)
-        counts = lax.psum(counts, AXIS)
+        return _accumulated(gradients_of, batch, microbatches)
 
-        update = update_rule(
-            rates=numbers.rates,
-            momentum=numbers.momentum,
-            weight_decay=numbers.weight_decay,
-            **dataclasses.asdict(rule),
-        )
-        updates, velocity = update.update(gradients, state.velocity, state.params)
+    return gradient_step
+
+
+def make_update(spec: OptimizerSpec) -> Update:
+    """Returns update(state, gradients, hyperparameters) -> the state after the step."""
+
+    def update(
+        state: TrainState, gradients: Params, hyperparameters: Hyperparameters
+    ) -> TrainState:
+        optimizer = make_optimizer(spec, hyperparameters)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        after = TrainState(state.step + 1, params, velocity)
-        norm = optax.tree.norm(gradients)
-        return after, TrainCounts(**counts._asdict(), gradient_norm=norm)
+        return TrainState(state.step + 1, params, opt_state)
 
-    return train_step
+    return update
 
 
-def _in_parts(
+def _accumulated(
     gradients_of: Callable[[Batch], tuple[Params, Counts]], batch: Batch, count: int
 ) -> tuple[Params, Counts]:
-    """The mean of the parts' gradients and the sum of their counts."""
+    """The mean of the gradients of `count` microbatches, and the sum of their counts."""
     if count == 1:
         return gradients_of(batch)
     parts = {
@@ -158,7 +204,7 @@ def _in_parts(
         for name, values in batch.items()
     }
     shapes = jax.eval_shape(gradients_of, {name: p[0] for name, p in parts.items()})
-    nothing = jax.tree.map(
+    zeros = jax.tree.map(
         lambda leaf: lax.pcast(jnp.zeros(leaf.shape, leaf.dtype), AXIS, to="varying"),
         shapes,
     )
@@ -168,29 +214,30 @@ def _in_parts(
     ) -> tuple[tuple[Params, Counts], None]:
         return jax.tree.map(jnp.add, total, gradients_of(part)), None
 
-    (gradients, counts), _ = lax.scan(add, nothing, parts)
+    (gradients, counts), _ = lax.scan(add, zeros, parts)
     return jax.tree.map(lambda leaf: leaf / count, gradients), counts
 
 
 def make_eval_step(network: Network, form: InputForm, ensemble: int = 1) -> EvalStep:
     """Returns eval_step(params, batch, mean) -> counts, without dropout.
 
-    Of several views the probabilities are averaged, not the logits (section 4.1); so are
-    those of the networks of an ensemble, whose parameters lie along a first axis.
+    Over several crops of an image the probabilities are averaged, not the logits
+    (section 4.1). So are those of the networks of an ensemble, whose parameters have a
+    leading axis of networks.
     """
 
     def eval_step(params: Params, batch: Batch, mean: Float[Array, "h w 3"]) -> Counts:
         images = batch["image"]
-        places = views(images.shape[1], form)
+        places = crop_places(images.shape[1], form)
 
-        def of_view(one: Params, place: jax.Array) -> Float[Array, "n classes"]:
-            x = view_input(images, place, mean, form)
+        def of_crop(one: Params, place: jax.Array) -> Float[Array, "n classes"]:
+            x = crop_input(images, place, mean, form)
             return jax.nn.log_softmax(network.apply(one, x, None))
 
         def of_network(one: Params) -> Float[Array, "n classes"]:
             if len(places) == 1:
-                return of_view(one, jnp.asarray(places[0]))
-            return averaged(lambda place: of_view(one, place), jnp.asarray(places))
+                return of_crop(one, jnp.asarray(places[0]))
+            return averaged(lambda place: of_crop(one, place), jnp.asarray(places))
 
         found = of_network(params) if ensemble == 1 else averaged(of_network, params)
         return lax.psum(count(found, batch["label"], batch["weight"]), AXIS)
@@ -198,34 +245,12 @@ def make_eval_step(network: Network, form: InputForm, ensemble: int = 1) -> Eval
     return eval_step
 
 
-def train_population(train_step: TrainStep, streams: tuple[int, ...]) -> TrainStep:
-    """`train_step` of several trials at once, by `jax.vmap`.
-
-    State, numbers and counts have a first axis, a place a trial. Batches have a second
-    one, a place a stream: trial i reads the stream `streams[i]`.
-    """
-
-    def population_step(
-        state: TrainState, batch: Batch, numbers: Numbers, mean: jax.Array
-    ) -> tuple[TrainState, TrainCounts]:
-        own = {name: values[:, np.array(streams)] for name, values in batch.items()}
-        step = jax.vmap(train_step, in_axes=(0, 1, 0, None))
-        return step(state, own, numbers, mean)
-
-    return population_step
-
-
-def evaluate_population(eval_step: EvalStep) -> EvalStep:
-    """`eval_step` of several networks: parameters and counts have a first axis."""
-    return jax.vmap(eval_step, in_axes=(0, None, None))
-
-
 def averaged(
     log_probabilities: Callable[[Any], Float[Array, "n classes"]], each: Any
 ) -> Float[Array, "n classes"]:
-    """The logarithm of the mean probability over the first axis of `each`.
+    """The logarithm of the mean probability over the leading axis of `each`.
 
-    One after the other: memory for one.
+    Computed one after the other, in the memory that one needs.
     """
     of_each = lax.map(log_probabilities, each)
     return jax.nn.logsumexp(of_each, axis=0) - jnp.log(len(of_each))
@@ -236,7 +261,7 @@ def dropout_keys(
     epochs: Int[Array, " n"],
     examples: Int[Array, " n"],
 ) -> Key[Array, " n"]:
-    """One key an example, of (seed, epoch, example): whatever the number of devices."""
+    """One key an example, a function of (seed, epoch, example) and of no device."""
     root = jax.random.key(seed)
 
     def key(epoch: jax.Array, example: jax.Array) -> jax.Array:
@@ -252,8 +277,8 @@ def count(
 ) -> Counts:
     """Cross-entropy (nats) and errors, summed over the examples of weight 1.
 
-    An example is a top-5 error if its label is not among the five largest logits; of
-    equal logits the lower class counts as the larger.
+    An example is a top-5 error if its label is not among the five largest logits. Of
+    equal logits, that of the lower class counts as the larger.
     """
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     _, best = lax.top_k(logits, min(5, logits.shape[-1]))

@@ -1,0 +1,252 @@
+"""What all commands share: flags, the configuration, and errors as messages.
+
+Bad input ends a command with a message, without a traceback, and with exit status 2.
+"""
+
+import os
+import re
+import runpy
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from alexnet_jax.config import validate
+from alexnet_jax.config.fields import FIELDS, TYPE_NAMES
+from alexnet_jax.config.resolve import is_complete, replaced_values, resolve
+from alexnet_jax.config.trials import ExperimentPlan
+from alexnet_jax.errors import Stopped, UserError, nearest
+
+BAD_INPUT, INTERRUPTED = 2, 130
+# By launcher: the number of this process among several.
+RANK_VARIABLES = ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
+TRIALS_KEPT = (
+    "Records written so far are kept. The same command continues: finished trials are not "
+    "repeated, and an interrupted trial resumes from its last checkpoint."
+)
+
+
+def run(
+    main: Callable[[list[str]], None],
+    *,
+    with_config: bool = True,
+    takes_arguments: bool = False,
+    kept: str = TRIALS_KEPT,
+) -> None:
+    """Runs a command, and prints errors that the user can fix as one message.
+
+    Args:
+      main: the command; receives the positional arguments.
+      with_config: the command needs --config.
+      takes_arguments: the command takes positional arguments.
+      kept: printed on interruption: what is kept, and how to continue.
+    """
+    if with_config:
+        config_flags.DEFINE_config_file(
+            "config",
+            None,
+            "Config file. The dataset follows a colon: FILE:DATASET.",
+            lock_config=True,
+        )
+
+    def guarded(argv: list[str]) -> None:
+        if len(argv) > 1 and not takes_arguments:
+            raise UserError(
+                f"Unexpected argument: {' '.join(argv[1:])}. Flags start with --."
+            )
+        logging.set_verbosity(logging.WARNING)  # JAX logs every backend it lacks.
+        _use_compilation_cache()
+        main(argv[1:])
+
+    def parse(argv: list[str]) -> list[str]:
+        return _parse_flags(argv, with_config)
+
+    try:
+        app.run(guarded, flags_parser=parse)
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        _leave(BAD_INPUT)
+    except OSError as error:  # A full disk, a folder removed or without permission.
+        print(f"Error: {error}", file=sys.stderr)
+        _leave(BAD_INPUT)
+    except Stopped as stopped:
+        print(f"{stopped} {kept}", file=sys.stderr)
+        sys.exit(128 + stopped.number)
+    except KeyboardInterrupt:
+        print(f"\nInterrupted.{f' {kept}' if with_config else ''}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends this process, without the usual cleanup where that would hang.
+
+    If one of several processes fails, the others wait for it inside a step, and on a
+    normal exit JAX would wait for them, for minutes. If a checkpoint's folder could not
+    be created, a normal exit would wait as long for Orbax's threads.
+    """
+    jax = sys.modules.get("jax")
+    distributed = jax is not None and jax.distributed.is_initialized()
+    threads = (type(thread).__module__ for thread in threading.enumerate())
+    if distributed or any(module.startswith("orbax.") for module in threads):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def resolved_plan() -> ExperimentPlan:
+    """Returns the plan of the configuration in --config, with the flags' overrides.
+
+    Raises:
+      UserError: names the first field that is wrong, and what it may be.
+    """
+    return resolve(flags.FLAGS.config, _overrides())
+
+
+def pinned_fields() -> list[str]:
+    """Returns a line for each tuned field that the command line sets to one value."""
+    replaced = replaced_values(flags.FLAGS.config, _overrides())
+    return [
+        f"--config.{name} replaces the values that the config file compares: "
+        f"{', '.join(dict.fromkeys(f'{value:g}' for value in values))}."
+        for name, values in replaced.items()
+    ]
+
+
+def is_first_process(process_id: int | None) -> bool:
+    """Whether this process prints, by its flag or its launcher; needs no JAX.
+
+    Args:
+      process_id: --process_id; None: as Slurm or Open MPI says, and otherwise a single
+        process.
+    """
+    ranks = (process_id, *(os.environ.get(name) for name in RANK_VARIABLES))
+    return int(next((rank for rank in ranks if rank is not None), 0)) == 0
+
+
+def _overrides() -> dict[str, Any]:
+    """Returns the fields that the command line sets, by dotted name."""
+    return config_flags.get_override_values(flags.FLAGS["config"])
+
+
+def cache_folder() -> Path:
+    """Returns the folder of compiled programs: the user's own.
+
+    A cache that others can write to would run their code.
+    """
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "alexnet_jax" / "compiled"
+
+
+def _use_compilation_cache() -> None:
+    """Keeps compiled programs for the next run, unless the user has configured JAX's cache."""
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder()))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+def _parse_flags(argv: list[str], with_config: bool) -> list[str]:
+    """Parses the flags; refuses a bad config or field before absl does, with a hint."""
+    helped = any(argument.startswith(("--help", "-help", "-?")) for argument in argv)
+    if with_config and not helped:
+        _check_config(argv)
+        _check_fields(argv)
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        found = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
+        if found:
+            name, value = found.groups()
+            kind = TYPE_NAMES[type(FIELDS[name].default)]
+            raise UserError(f"--config.{name}={value}: give {kind}.") from error
+        raise UserError(_with_field(str(error))) from error
+
+
+def _with_field(message: str) -> str:
+    """Adds the full name to absl's message if the unknown flag is a field's last part."""
+    found = re.match(r"Unknown command line flag '(\w+)'", message)
+    names = [name for name in FIELDS if found and name.split(".")[-1] == found[1]]
+    return (
+        f"{found[0]}. Did you mean --config.{names[0]}?" if found and names else message
+    )
+
+
+def _check_config(argv: list[str]) -> None:
+    """Loads the config file once before absl does, to tell its errors from others."""
+    given = _flag_value(argv, "config")
+    if given is None:
+        raise UserError(
+            f"Missing --config. Give --config=FILE[:DATASET].{_known_configs()}"
+        )
+    path, *dataset = given.split(":", 1)
+    if not os.path.isfile(path):
+        hint = nearest(path, map(str, Path(path).parent.glob("*.py")))
+        raise UserError(f"No such config file: {path}.{hint}{_known_configs()}")
+    # A config file may import its siblings. Appended, so that none shadows a library.
+    sys.path.append(str(Path(path).resolve().parent))
+    try:
+        names = runpy.run_path(path)
+        if "get_config" not in names:
+            raise UserError(
+                f"{path} does not define get_config(dataset). See configs/ for examples."
+            )
+        config = names["get_config"](*dataset)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(_raised_in(path, error)) from error
+    if not is_complete(config):
+        raise UserError(
+            f"{path}: get_config() must return a config made by alexnet_jax.config.base()."
+        )
+
+
+def _raised_in(path: str, error: BaseException) -> str:
+    """Returns the line, type and message of an exception that a config file raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    name = Path(path).name
+    lines = [f.lineno for f in frames if Path(f.filename).name == name]
+    line = (
+        error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    )
+    where = f"{path}, line {line}" if line else path
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    # ml_collections would print the whole config.
+    unknown = re.search(r'"(\w+)" does not exist', text)
+    if unknown and "Other fields present" in text:
+        known = {part for field in FIELDS for part in (field, field.split(".")[-1])}
+        return f"{where}: no such field: {unknown[1]}.{nearest(unknown[1], known)}"
+    return f"{where}: {type(error).__name__}: {text}"
+
+
+def _check_fields(argv: list[str]) -> None:
+    """Refuses overrides of unknown fields, and overrides before --config."""
+    config_given = False
+    for argument in argv:
+        config_given |= re.match(r"--?config(=|$)", argument) is not None
+        found = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+        if found and found[1] not in FIELDS:
+            name = found[1]
+            raise UserError(f"No such field: config.{name}.{validate.hint(name)}")
+        if found and not config_given:
+            raise UserError(f"Put --config=FILE before its overrides: {argument}.")
+
+
+def _flag_value(argv: list[str], name: str) -> str | None:
+    """Returns the last value of --name=VALUE or --name VALUE; None if there is none."""
+    value = None
+    for argument, following in zip(argv, [*argv[1:], None], strict=True):
+        if argument in (f"--{name}", f"-{name}"):
+            value = following
+        elif argument.startswith((f"--{name}=", f"-{name}=")):
+            value = argument.partition("=")[2]
+    return value
+
+
+def _known_configs() -> str:
+    found = sorted(map(str, Path("configs").glob("*.py")))
+    return f"\nConfigs here: {', '.join(found)}" if found else ""

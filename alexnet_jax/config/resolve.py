@@ -1,0 +1,243 @@
+"""A configuration becomes a plan: layers applied, checked, and multiplied out into trials.
+
+Each layer overrides the ones before it: default < recipe < preset < file < arm < tuned <
+command line. The plan knows which layer set each value.
+"""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from alexnet_jax.config import search, validate
+from alexnet_jax.config.fields import FIELDS
+from alexnet_jax.config.layered import get_field, layer_of
+from alexnet_jax.config.presets import DEFAULT_RECIPE_ONLY, NETWORKS
+from alexnet_jax.config.recipes import CHOICES, DEFAULT, NO_RECIPE
+from alexnet_jax.config.trials import ExperimentPlan
+from alexnet_jax.errors import UserError
+
+Values = dict[str, Any]  # by dotted name
+
+
+def is_complete(config: Any) -> bool:
+    """Whether `config` has every field, as `presets.base` makes them."""
+    if not isinstance(config, ConfigDict):
+        return False
+    try:
+        for name in (*FIELDS, "arms", "tuned", "claim"):
+            get_field(config, name)
+    except (KeyError, TypeError):
+        return False
+    return True
+
+
+def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ExperimentPlan:
+    """Returns the plan of a configuration.
+
+    Args:
+      config: as a config file returned it, with the overrides assigned.
+      overrides: those of the command line, by dotted name. A tuned field that is
+        overridden has that value alone, in place of the values to try.
+
+    Raises:
+      UserError: naming the first field that is wrong, and the values that it accepts.
+    """
+    values = {name: _plain(get_field(config, name)) for name in FIELDS}
+    layers = _layers(config, values) | dict.fromkeys(overrides, "command line")
+    validate.folder_name("config.experiment", values["experiment"])
+    tuned = _checked_tuned(_plain(config["tuned"]))
+    arms = _plain(config["arms"]) or {values["experiment"]: {}}
+    for arm, changes in arms.items():
+        validate.arm(arm, changes, search.values_of(tuned))
+    for name in overrides:
+        if any(name in changes for changes in arms.values()):
+            raise UserError(_ablated(values, arms, name))
+        if name in search.values_of(tuned):
+            tuned = search.pinned(tuned, name, values[name])
+
+    named_in_arms = {arm: tuple(changes) for arm, changes in arms.items()}
+    values, arms = _with_recipes(values, arms, layers, set(search.values_of(tuned)))
+    _check_arms(values, arms, tuned)
+    of_arms = {arm: values | changes for arm, changes in arms.items()}
+    for arm, names in named_in_arms.items():
+        for name in names:
+            validate.has_effect(f"Arm '{arm}': {name}", name, [of_arms[arm]])
+    _check_training_differs(of_arms, tuned)
+    _check_effects(values, of_arms, tuned, layers, overrides)
+    return ExperimentPlan.build(values, arms, tuned, _plain(config["claim"]), layers)
+
+
+def replaced_values(
+    config: ConfigDict, overrides: Mapping[str, Any]
+) -> dict[str, list[float]]:
+    """By tuned field that is overridden, the other values that the file would try."""
+    found = {
+        name: [value for value in tried if value != overrides[name]]
+        for name, tried in search.values_of(config.tuned).items()
+        if name in overrides
+    }
+    return {name: values for name, values in found.items() if values}
+
+
+def _plain(value: Any) -> Any:
+    """Returns NumPy's numbers as Python's, sequences as tuples, and mappings as dicts."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (Mapping, ConfigDict)):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return tuple(_plain(each) for each in value)
+    return value
+
+
+def _layers(config: ConfigDict, values: Values) -> dict[str, str]:
+    """The layer that set each field last.
+
+    A plain ConfigDict, such as a copy in a notebook, does not record it: there the file
+    counts as having set the values that differ from those of `presets.base`.
+    """
+    network = NETWORKS.get(values["model.name"], {})
+
+    def assumed(name: str) -> str:
+        if values[name] != network.get(name, FIELDS[name].default):
+            return "file"
+        if name in network:
+            return "preset"
+        return "recipe" if name in CHOICES else "default"
+
+    return {name: layer_of(config, name) or assumed(name) for name in FIELDS}
+
+
+def _checked_tuned(tuned: Any) -> dict[str, tuple]:
+    """Returns `config.tuned` once its form, fields and values are checked."""
+    if not isinstance(tuned, dict):
+        raise UserError(f"config.tuned is {tuned!r}: give {{field: (value, value)}}.")
+    for entry, tried in tuned.items():
+        validate.tuned(entry, tried)
+    if len(search.values_of(tuned)) < sum(len(entry.split(",")) for entry in tuned):
+        raise UserError(f"config.tuned sets a field twice: {', '.join(tuned)}.")
+    return tuned
+
+
+def _ablated(values: Values, arms: Mapping[str, Values], name: str) -> str:
+    """Returns the message that refuses to override a field in which the arms differ."""
+    own = ", ".join(f"{arm}: {arms[arm].get(name, values[name])}" for arm in arms)
+    return (
+        f"--config.{name} cannot be overridden: it is what the arms of "
+        f"'{values['experiment']}' differ in ({own}), and they would become equal. Remove "
+        "it; to train a single network, use configs/alexnet.py."
+    )
+
+
+def _with_recipes(
+    values: Values, arms: Mapping[str, Values], layers: dict[str, str], tuned: set[str]
+) -> tuple[Values, dict[str, Values]]:
+    """Puts the choices of the recipes that are named in place of the default recipe's.
+
+    Fields that a higher layer has set, and tuned fields, stay as they are. An arm that names
+    a recipe gets that recipe's other choices as changes of its own.
+    """
+    own = {
+        name: values[name]
+        for name in DEFAULT_RECIPE_ONLY
+        if layers[name] == "preset" and name not in tuned
+    }
+    taken = [
+        name
+        for name in CHOICES
+        if (layers[name] == "recipe" or name in own) and name not in tuned
+    ]
+
+    def choice(recipe: str, name: str) -> Any:
+        if recipe == NO_RECIPE:
+            return values[name]
+        if recipe == DEFAULT and name in own:
+            return own[name]
+        return CHOICES[name].of(recipe)
+
+    validate.recipe(values["recipe"], values["model.name"])
+    for changes in arms.values():
+        of_arm = values | changes
+        validate.recipe(of_arm["recipe"], of_arm["model.name"])
+    if values["model.name"] == "four_layer":
+        return values, dict(arms)
+    if values["recipe"] != DEFAULT:
+        layers |= dict.fromkeys(own, "recipe")
+    values = values | {name: choice(values["recipe"], name) for name in taken}
+    expanded = {}
+    for arm, changes in arms.items():
+        of_recipe = {name: choice((values | changes)["recipe"], name) for name in taken}
+        departing = {n: v for n, v in of_recipe.items() if v != values[n]}
+        expanded[arm] = departing | changes
+    return values, expanded
+
+
+def _check_arms(
+    values: Values, arms: Mapping[str, Values], tuned: Mapping[str, tuple]
+) -> None:
+    """Checks every arm at every tuned setting, then arms against each other."""
+    for arm, changes in arms.items():
+        for setting in search.settings(tuned):
+            own = changes | setting
+            try:
+                validate.values(values | own)
+            except UserError as error:
+                if not any(f"config.{name}" in str(error) for name in own):
+                    raise
+                at = ", ".join(f"{name}={value}" for name, value in setting.items())
+                where = " ".join(filter(None, (f"Arm '{arm}'", at)))
+                raise UserError(f"{where}: {error}") from error
+    for one, other in itertools.combinations(arms, 2):
+        if values | arms[one] == values | arms[other]:
+            raise UserError(
+                f"Arms '{one}' and '{other}' are equal: there is nothing to compare."
+            )
+        if one.lower() == other.lower():
+            raise UserError(
+                f"Arms '{one}' and '{other}' differ only in case, and would share a "
+                "folder on some disks. Rename one."
+            )
+    plan = ExperimentPlan.build(values, arms, {}, {}, {})
+    for arm in arms:
+        trained = {trial.arm: trial.trained_as for trial in plan.all_trials}[arm]
+        validate.ensemble(
+            arm, plan.networks(arm), trained=trained != arm, given=values | arms[arm]
+        )
+
+
+def _check_training_differs(
+    of_arms: Mapping[str, Values], tuned: Mapping[str, tuple]
+) -> None:
+    """Refuses arms, and tuned settings of an arm, that train the same network."""
+    validate.trainings_differ(
+        {f"arm '{arm}'": values for arm, values in of_arms.items()}
+    )
+    for values in of_arms.values():
+        validate.trainings_differ(
+            {f"tuned {one}": values | one for one in search.settings(tuned)}
+        )
+
+
+def _check_effects(
+    values: Values,
+    of_arms: Mapping[str, Values],
+    tuned: Mapping[str, tuple],
+    layers: Mapping[str, str],
+    overrides: Mapping[str, Any],
+) -> None:
+    """Refuses fields that a file or the command line sets, or that are tuned, to no effect."""
+    by_file = {name for name in CHOICES if layers[name] == "file"}
+    in_tuned = search.values_of(tuned)
+    for name in sorted(by_file | set(overrides) | set(in_tuned)):
+        settings: list[Values] = list(of_arms.values())
+        if name not in overrides and name not in in_tuned:
+            # A file's drop_epochs, for example, are not a mistake where the command line
+            # selects another schedule: the fields that it overrides do not count.
+            settings = [
+                {n: v for n, v in one.items() if n not in overrides or n == "recipe"}
+                for one in settings
+            ]
+        validate.has_effect(f"config.{name}={values[name]}", name, settings)

@@ -1,0 +1,393 @@
+"""An experiment as an immutable plan: every trial with its settings, resolved once.
+
+`resolve.resolve` makes a plan from a configuration, `ExperimentPlan.of_json` from the
+experiment.json of a run folder. Whatever runs or reports an experiment reads the plan, and
+hands the values of a trial's `settings` further down.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import FrozenConfigDict
+
+from alexnet_jax.config import search
+from alexnet_jax.config.dataset_names import path_part
+from alexnet_jax.config.fields import (
+    COMPILED_OPTIMIZER_FIELDS,
+    EVALUATION_FIELDS,
+    FIELDS,
+    OPERATIONAL_FIELDS,
+    RENAMED,
+    upgraded,
+)
+from alexnet_jax.config.layered import flatten, frozen, nest
+from alexnet_jax.config.recipes import CHOICES, RECIPES, departures
+
+# The number of trials that one program trains at most: it takes the memory of all of them.
+# On a CPU the program has convolutions of its own for each trial, and takes as many times
+# longer to compile.
+LARGEST_GROUP = 32
+LARGEST_GROUP_ON_CPU = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One network trained once, or an average of several: an arm, tuned values, a seed.
+
+    Attributes:
+      arm: the name of the arm.
+      tuned: the values of the tuned fields, by dotted name.
+      seed: of the network; of an average of networks, the number of the average.
+      settings: every field's value, in sections as in the configuration.
+      trained_as: the arm whose training it shares, which may be its own. Arms that differ
+        in `EVALUATION_FIELDS` only share one training.
+      networks: how many networks it averages; 1 for a single network.
+      crops_beside: further `data.eval_crops` by which the evaluations of the network
+        measure it, for the arms that share its training.
+      old_names: the names of tuned fields in the folders of a run that an older version
+        wrote, by today's name, where they differ.
+    """
+
+    arm: str
+    tuned: dict[str, Any]
+    seed: int
+    settings: FrozenConfigDict
+    trained_as: str
+    networks: int = 1
+    crops_beside: tuple[str, ...] = ()
+    old_names: Mapping[str, str] = dataclasses.field(
+        default_factory=dict, compare=False
+    )
+
+    @property
+    def tuned_name(self) -> str:
+        """The tuned values as figures and folders write them: "learning_rate=0.01"."""
+        return ",".join(
+            f"{self.old_names.get(name, name).rpartition('.')[2]}={value!r}"
+            for name, value in self.tuned.items()
+        )
+
+    @property
+    def folder(self) -> str:
+        """Path of the trial's own records below the run folder."""
+        return self._folder_of(self.arm)
+
+    @property
+    def records_folder(self) -> str:
+        """Path of the records that measure it: those of the training that it shares.
+
+        An average of networks has records of its own.
+        """
+        return self._folder_of(self.arm if self.networks > 1 else self.trained_as)
+
+    def _folder_of(self, arm: str) -> str:
+        return "/".join(filter(None, (arm, self.tuned_name, f"seed{self.seed}")))
+
+    @property
+    def name(self) -> str:
+        """The trial's name in messages: "ReLU learning_rate=0.01 seed0"."""
+        return self.folder.replace("/", " ")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentPlan:
+    """What an experiment is: its question and all of its trials.
+
+    Attributes:
+      values: every field's value, by dotted name, before arms and tuned values.
+      arms: what each arm changes, by dotted name.
+      tuned: the values to try, as `search.py` writes them.
+      claim: what the paper claims, and which metric measures it.
+      layers: the layer of each of `values` (`layered.LAYERS`); see `layer_of` for an arm.
+      all_trials: arms x tuned values x seeds. Seeds vary fastest, so that an experiment cut
+        short lacks whole pairs.
+    """
+
+    values: dict[str, Any]
+    arms: dict[str, dict[str, Any]]
+    tuned: dict[str, tuple]
+    claim: dict[str, Any]
+    layers: dict[str, str]
+    all_trials: tuple[Trial, ...]
+
+    @staticmethod
+    def build(
+        values: Mapping[str, Any],
+        arms: Mapping[str, Mapping[str, Any]],
+        tuned: Mapping[str, tuple],
+        claim: Mapping[str, Any],
+        layers: Mapping[str, str],
+        old_names: Mapping[str, str] | None = None,
+    ) -> "ExperimentPlan":
+        """Multiplies out the trials of a configuration whose values are final."""
+        settings = {
+            (arm, number): _settings({**values, **changes, **setting})
+            for arm, changes in arms.items()
+            for number, setting in enumerate(search.settings(tuned))
+        }
+        training = _shared_training(values, arms)
+        trials = tuple(
+            Trial(
+                arm,
+                setting,
+                seed,
+                settings[arm, number],
+                trained_as=training[arm],
+                networks=_value(values, arms[arm], "training.ensemble"),
+                crops_beside=_crops_beside(values, arms, training, arm),
+                old_names=old_names or {},
+            )
+            for arm in arms
+            for number, setting in enumerate(search.settings(tuned))
+            for seed in range(_num_seeds(values, arms[arm]))
+        )
+        return ExperimentPlan(
+            dict(values),
+            {arm: dict(changes) for arm, changes in arms.items()},
+            dict(tuned),
+            dict(claim) if isinstance(claim, Mapping) else claim,
+            dict(layers),
+            trials,
+        )
+
+    @staticmethod
+    def of_json(held: Mapping[str, Any]) -> "ExperimentPlan":
+        """The plan that `experiment.json` holds, also one that an older version wrote.
+
+        Fields that were renamed have their new names, and fields that did not exist their
+        defaults, so that a new neutral field locks nobody out of a run.
+        """
+        config = held["config"]
+        sections = {
+            k: v for k, v in config.items() if k not in ("arms", "tuned", "claim")
+        }
+        values = {name: field.default for name, field in FIELDS.items()}
+        values |= {k: frozen(v) for k, v in upgraded(flatten(sections)).items()}
+        arms = {
+            arm: {name: frozen(v) for name, v in upgraded(changes).items()}
+            for arm, changes in config["arms"].items()
+        }
+        tuned = {
+            ",".join(upgraded(dict.fromkeys(entry.split(",")))): frozen(tried)
+            for entry, tried in config["tuned"].items()
+        }
+        tuned_as_held = ",".join(config["tuned"]).split(",")
+        return ExperimentPlan.build(
+            values,
+            arms,
+            tuned,
+            frozen(config["claim"]),
+            upgraded(held.get("layers", {})),
+            {RENAMED[name]: name for name in tuned_as_held if name in RENAMED},
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """What experiment.json holds under "config": `of_json` reads it back."""
+        changed = {"arms": self.arms, "tuned": self.tuned, "claim": self.claim}
+        return changed | nest(self.values)
+
+    def differences(self, other: "ExperimentPlan") -> dict[str, tuple[Any, Any]]:
+        """The values of both plans by dotted name, where experiment.json would differ.
+
+        Fields in `OPERATIONAL_FIELDS` are left out: they change how a run is done and not
+        its result. So is the prose of a claim, which a later version may word better. A
+        name that one of the plans lacks is "absent" there.
+        """
+        own, others = (
+            flatten(
+                ExperimentPlan.of_json({"config": plan.as_json()}).as_json()
+                | {"claim": _without_prose(plan.claim)}
+            )
+            for plan in (self, other)
+        )
+        return {
+            name: (own.get(name, "absent"), others.get(name, "absent"))
+            for name in sorted((own.keys() | others.keys()) - set(OPERATIONAL_FIELDS))
+            if own.get(name) != others.get(name)
+        }
+
+    # --- What the experiment is about -------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The experiment's name: of its run folder, figure and report."""
+        return self.values["experiment"]
+
+    @property
+    def dataset(self) -> str:
+        return self.values["data.dataset"]
+
+    def run_folder(self, workdir: str = "") -> Path:
+        """The absolute path of `workdir`; if empty, of runs/<experiment>-<dataset>."""
+        default = f"runs/{self.name}-{path_part(self.dataset)}"
+        return Path(os.path.expanduser(workdir) or default).absolute()
+
+    @functools.cached_property
+    def settings(self) -> FrozenConfigDict:
+        """Every field's value in sections, before arms and tuned values."""
+        return _settings(self.values)
+
+    @property
+    def tuned_values(self) -> dict[str, tuple]:
+        """Each tuned field's values, in the order in which they are tried."""
+        return search.values_of(self.tuned)
+
+    def layer_of(self, arm: str, name: str) -> str:
+        """The layer that sets a field in the trials of an arm (`layered.LAYERS`)."""
+        changes, layer = self.arms[arm], self.layers[name]
+        if name in self.tuned_values:  # the command line may have pinned it
+            return layer if layer == "command line" else "tuned"
+        if name not in changes:
+            return layer
+        # An arm that names a recipe has the recipe's choices among its changes.
+        recipe = changes.get("recipe", "")
+        by_recipe = recipe in RECIPES and name in CHOICES
+        chosen = by_recipe and CHOICES[name].of(recipe) == changes[name]
+        return "recipe" if chosen else "arm"
+
+    def networks(self, arm: str) -> int:
+        """How many networks the trials of an arm average; 1 for single networks."""
+        return _value(self.values, self.arms[arm], "training.ensemble")
+
+    def recipes(self) -> dict[str, dict[str, Any]]:
+        """Each arm's recipe, and the choices in which the arm departs from it."""
+        found = {}
+        for arm, changes in self.arms.items():
+            values = self.values | changes
+            found[arm] = {"recipe": values["recipe"], "departures": departures(values)}
+        return found
+
+    # --- Its trials --------------------------------------------------------------------
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """The trials that train a network, in the order in which they run."""
+        return tuple(
+            t for t in self.all_trials if t.networks == 1 and t.trained_as == t.arm
+        )
+
+    @property
+    def ensembles(self) -> tuple[Trial, ...]:
+        """The trials that average networks which other trials have trained."""
+        return tuple(trial for trial in self.all_trials if trial.networks > 1)
+
+    def members(self, ensemble: Trial) -> list[Trial]:
+        """The trials whose networks an ensemble averages: consecutive seeds."""
+        first = ensemble.seed * ensemble.networks
+        seeds = range(first, first + ensemble.networks)
+        return [
+            trial
+            for trial in self.trials
+            if trial.arm == ensemble.trained_as
+            and trial.tuned == ensemble.tuned
+            and trial.seed in seeds
+        ]
+
+    def one_per_setting(self) -> list[Trial]:
+        """The first seed's trial of each arm and tuned setting that is trained."""
+        return [trial for trial in self.trials if trial.seed == 0]
+
+    def groups(self, trials: Sequence[Trial], largest: int) -> list[list[Trial]]:
+        """The trials in groups that one compiled step can train together, in order.
+
+        The trials of a group differ only in their seeds and in numbers of the section
+        optimizer. Without `config.population` each trial is a group.
+
+        Args:
+          largest: the number of trials in a group at most.
+        """
+        if not self.values["population"]:
+            return [[trial] for trial in trials]
+        found: dict[Any, list[list[Trial]]] = {}
+        for trial in trials:
+            compiled = tuple(
+                frozen(value)
+                for name, value in flatten(trial.settings).items()
+                if not name.startswith("optimizer.")
+                or name in COMPILED_OPTIMIZER_FIELDS
+            )
+            groups = found.setdefault((compiled, trial.crops_beside), [[]])
+            if len(groups[-1]) == largest:
+                groups.append([])
+            groups[-1].append(trial)
+        return [group for groups in found.values() for group in groups]
+
+
+def _settings(values: Mapping[str, Any]) -> FrozenConfigDict:
+    """The values in sections; a whole number is a float where the field is one.
+
+    An arm or a tuned field may give 1 for 1.0, and keeps it in the trial's name. The step
+    would be compiled again for an integer.
+    """
+    return FrozenConfigDict(
+        nest(
+            {
+                name: float(value)
+                if type(value) is int
+                and name in FIELDS
+                and type(FIELDS[name].default) is float
+                else value
+                for name, value in values.items()
+            }
+        )
+    )
+
+
+def _value(values: Mapping[str, Any], changes: Mapping[str, Any], name: str) -> Any:
+    return changes.get(name, values[name])
+
+
+def _num_seeds(values: Mapping[str, Any], changes: Mapping[str, Any]) -> int:
+    """Seeds of an arm; of an arm of averages, the number of averages."""
+    networks = _value(values, changes, "training.ensemble")
+    return max(1, values["seeds"] // max(1, networks))
+
+
+def _shared_training(
+    values: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """For each arm the first one whose single networks are trained as its own are."""
+    changed = {name for changes in arms.values() for name in changes}
+    names = sorted(changed - set(EVALUATION_FIELDS))
+    trained = {
+        arm: [_value(values, changes, name) for name in names]
+        for arm, changes in arms.items()
+    }
+    single = [
+        arm for arm in arms if _value(values, arms[arm], "training.ensemble") == 1
+    ]
+    return {
+        arm: next((other for other in single if trained[other] == trained[arm]), arm)
+        for arm in arms
+    }
+
+
+def _crops_beside(
+    values: Mapping[str, Any],
+    arms: Mapping[str, Mapping[str, Any]],
+    training: Mapping[str, str],
+    arm: str,
+) -> tuple[str, ...]:
+    """The crops of the arms that share the training of `arm`, other than its own."""
+    own = _value(values, arms[arm], "data.eval_crops")
+    crops = [
+        _value(values, arms[other], "data.eval_crops")
+        for other in arms
+        if training[other] == arm
+        and _value(values, arms[other], "training.ensemble") == 1
+    ]
+    return tuple(each for each in dict.fromkeys(crops) if each != own)
+
+
+def _without_prose(claim: Any) -> Any:
+    """A claim, or the claims of its `also`, without the keys that people read only."""
+    if isinstance(claim, Mapping):
+        rest = {key: claim[key] for key in claim if key not in ("section", "text")}
+        return {key: _without_prose(value) for key, value in rest.items()}
+    if isinstance(claim, (list, tuple)):
+        return [_without_prose(each) for each in claim]
+    return claim

@@ -1,0 +1,108 @@
+"""The random augmentation of training images (section 4.1 of the paper).
+
+Only the random numbers are drawn here: where each crop begins, whether it is mirrored,
+and the color offset that is added to its pixels. `images` crops and mirrors the pixels;
+the training step adds the offset on the device.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from alexnet_jax.data import sampling
+
+# The purposes of an example's random numbers, which make their keys differ.
+CROP, FLIP, LIGHTING = 0, 1, 2
+SHARED = 2**32 - 1  # Takes the place of the epoch where neighbors share their numbers.
+
+Positions = Int64[np.ndarray, " n"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How training images are augmented.
+
+    Attributes:
+      crop_size: The side of the crop, in pixels.
+      random_crop: Whether the crop is random; if not, it is the center.
+      random_flip: Whether half of the images are mirrored, left to right.
+      crop_sharing: The number of consecutive examples that share one crop and one flip;
+        1 gives each example its own.
+      lighting_std: The standard deviation of the PCA color augmentation (lighting); 0
+        switches it off.
+      lighting_shrink: Whether pixels are divided by 1 + lighting_std after the offset
+        was added.
+      lighting_off_epoch: The epoch at which the lighting ends; 0 means never.
+      components: The matrix that the lighting's random numbers multiply, from
+        `Statistics.components`.
+    """
+
+    crop_size: int
+    random_crop: bool
+    random_flip: bool
+    crop_sharing: int
+    lighting_std: float
+    lighting_shrink: bool
+    lighting_off_epoch: float
+    components: Float32[np.ndarray, "3 3"]
+
+    def draw(
+        self,
+        positions: Positions,
+        examples: Positions,
+        *,
+        image_size: int,
+        num_examples: int,
+        seed: int,
+    ) -> dict[str, np.ndarray]:
+        """Draws the augmentation of `examples`, the ones at `positions` of the run.
+
+        An example's crop, flip and lighting depend on (seed, epoch, example) alone;
+        shared crops and flips depend on (seed, position // crop_sharing).
+
+        Args:
+          positions: Positions in the endless sequence of epochs.
+          examples: The indices of the examples.
+          image_size: The side of the rescaled images, in pixels.
+          num_examples: The length of an epoch.
+          seed: The seed of the run.
+
+        Returns:
+          The fields "offset", "mirrored", "lighting" and "gain" of `TrainBatch`.
+        """
+        count, epochs = len(positions), positions // num_examples
+
+        def keys(purpose: int) -> sampling.Keys:
+            if self.crop_sharing > 1 and purpose != LIGHTING:
+                group = positions // self.crop_sharing
+                return sampling.keys(seed, SHARED, group, purpose)
+            return sampling.keys(seed, epochs, examples, purpose)
+
+        offset = np.full((count, 2), (image_size - self.crop_size) // 2, np.int32)
+        if self.random_crop:
+            # 33 x 33 positions for 224 of 256: the paper says 32 x 32, its code uses 33.
+            side = image_size - self.crop_size + 1
+            offset[:] = np.stack(
+                np.divmod(sampling.integers(keys(CROP), side**2), side), 1
+            )
+        mirrored = np.zeros(count, np.int32)
+        if self.random_flip:
+            mirrored = sampling.integers(keys(FLIP), 2)
+        lighting = np.zeros((count, 3), np.float32)
+        gain = np.ones(count, np.float32)
+        if self.lighting_std > 0:
+            on = np.ones(count, bool)
+            if self.lighting_off_epoch > 0:
+                on = positions < round(self.lighting_off_epoch * num_examples)
+            # components @ alpha with alpha ~ N(0, lighting_std**2), section 4.1
+            alpha = self.lighting_std * sampling.normals(keys(LIGHTING), 3)
+            lighting[on] = (alpha @ self.components.T)[on]
+            if self.lighting_shrink:
+                gain[on] = 1 / (1 + self.lighting_std)
+        return {
+            "offset": offset,
+            "mirrored": mirrored,
+            "lighting": lighting,
+            "gain": gain,
+        }

@@ -1,0 +1,1 @@
+"""The trials of an experiment as tasks on Ray: many devices, many machines."""

@@ -1,0 +1,211 @@
+"""Runs the trials of an experiment as tasks on Ray, and retries those that fail."""
+
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.config.trials import (
+    LARGEST_GROUP,
+    LARGEST_GROUP_ON_CPU,
+    ExperimentPlan,
+    Trial,
+)
+from alexnet_jax.errors import Stopped, UserError
+from alexnet_jax.experiment.cluster.display import Display
+from alexnet_jax.experiment.cluster.ray_session import error_of, one_line
+from alexnet_jax.experiment.cluster.resources import Resources
+from alexnet_jax.experiment.cluster.tasks import (
+    ALREADY_DONE,
+    FAILED,
+    WAITING,
+    TrialTask,
+)
+from alexnet_jax.experiment.run_folder import has_ended
+from alexnet_jax.report.run_reader import Outcome, read_outcome
+
+STOP_FILE = "stopping"  # In the run folder while a sweep is being stopped.
+MAX_ATTEMPTS = 2
+POLL_SECONDS = 0.2  # Between two checks for finished tasks and for a signal.
+UPDATE_SECONDS = 2.0  # Between two readings of the records, for the display.
+STOP_SECONDS = 120.0  # For running trials to save after a signal.
+
+# Starts a group of trials as one Ray task, and returns its reference.
+Submit = Callable[[list[Trial]], Any]
+
+
+class Sweep:
+    """The trials of an experiment and the state of each."""
+
+    def __init__(self, plan: ExperimentPlan, folder: Path) -> None:
+        self.plan, self.folder = plan, folder
+        self.tasks = [
+            TrialTask(trial, trial.settings.training.num_epochs)
+            for trial in plan.trials
+        ]
+        for task in self.tasks:
+            if self.has_ended(task):
+                task.state = ALREADY_DONE
+
+    @property
+    def remaining(self) -> list[TrialTask]:
+        return [task for task in self.tasks if task.state == WAITING]
+
+    @property
+    def failed(self) -> list[TrialTask]:
+        return [task for task in self.tasks if task.state == FAILED]
+
+    @property
+    def ensemble_arms(self) -> list[str]:
+        """The arms that average several networks; evaluated after all trials."""
+        return [arm for arm in self.plan.arms if self.plan.networks(arm) > 1]
+
+    @property
+    def unit(self) -> str:
+        """What one Ray task trains, in the plural."""
+        return "populations" if self.plan.settings.population else "trials"
+
+    def groups(self, resources: Resources) -> list[list[TrialTask]]:
+        """Returns the remaining trials in groups, each of which is one Ray task.
+
+        A group is a single trial, or with `config.population` several that one step can
+        train; no larger than leaves a group for every task that may run at once.
+        """
+        maximum = LARGEST_GROUP if resources.gpus else LARGEST_GROUP_ON_CPU
+        share = -(-len(self.remaining) // resources.concurrent)
+        by_name = {task.trial.name: task for task in self.remaining}
+        groups = self.plan.groups(
+            [task.trial for task in self.remaining],
+            max(1, min(maximum, share)),
+        )
+        return [[by_name[trial.name] for trial in group] for group in groups]
+
+    def has_ended(self, task: TrialTask) -> bool:
+        """Whether the run folder says that the trial has run to its end."""
+        return has_ended(self.folder, task.trial)
+
+    def outcome(self, task: TrialTask) -> Outcome:
+        return read_outcome(self.folder, task.trial)
+
+    def names_with_warnings(self) -> list[str]:
+        """Returns the trials whose records hold warnings, earlier sweeps included."""
+        return [
+            task.trial.name
+            for task in self.tasks
+            if any(row.get("warning") for row in self.outcome(task).rows)
+        ]
+
+
+class Scheduler:
+    """Hands the trials of a sweep to Ray and follows them to their ends.
+
+    Args:
+      submit: starts a group of trials as one Ray task.
+      display: shows the progress.
+    """
+
+    def __init__(self, sweep: Sweep, submit: Submit, display: Display) -> None:
+        self.sweep, self.display = sweep, display
+        self.stop_signal = 0  # Set by a signal handler: the signal's number.
+        self._submit = submit
+        self._active: dict[Any, list[TrialTask]] = {}  # By reference of the Ray task.
+
+    def run(self) -> None:
+        """Runs until every trial has ended or has failed in every attempt.
+
+        Raises:
+          Stopped: after a signal, once the running trials have been saved.
+        """
+        import ray  # It comes with the extra "sweep".
+
+        for group in self.sweep.groups(self.display.resources):
+            self._start(group)
+        last_update = 0.0
+        while self._active and not self.stop_signal:
+            done, _ = ray.wait(list(self._active), timeout=POLL_SECONDS)
+            for reference in done:
+                self._finish(reference)
+            if time.monotonic() - last_update > UPDATE_SECONDS:
+                for task in itertools.chain(*self._active.values()):
+                    self._try_update(task)
+                last_update = time.monotonic()
+                self.display.update(self.sweep.tasks)
+        self.display.update(self.sweep.tasks)
+        if self.stop_signal:
+            self._stop()
+
+    def _start(self, group: Sequence[TrialTask]) -> None:
+        """Hands a group to Ray as one task."""
+        for task in group:
+            task.start_attempt()
+            with contextlib.suppress(OSError, UserError):
+                task.set_baseline(self.sweep.outcome(task))
+        self._active[self._submit([task.trial for task in group])] = list(group)
+
+    def _finish(self, reference: Any) -> None:
+        """Takes the result of a Ray task: its trials have ended, or are retried.
+
+        The trials of a failed population are retried one by one. That failure does not
+        count as an attempt, since another trial of the population may have caused it.
+        """
+        group = self._active.pop(reference)
+        error = error_of(reference)
+        if error is not None and len(group) > 1:
+            self.display.print_line(
+                f"A population of {len(group)} trials failed; retrying its trials one by "
+                f"one: {one_line(error)}"
+            )
+        for task in group:
+            if error is None or self.sweep.has_ended(task):
+                task.state = self._update(task).status
+                self.display.print_line(f"{task.trial.name}: {task.state}")
+            elif len(group) > 1:
+                task.attempts -= 1
+                self._start([task])
+            elif self._may_retry(task, error):
+                self._start([task])
+
+    def _may_retry(self, task: TrialTask, error: Exception) -> bool:
+        """Whether a failed trial has attempts left; reports the failure."""
+        self._try_update(task)
+        task.failure = one_line(error)
+        if task.attempts < MAX_ATTEMPTS:
+            self.display.print_line(
+                f"{task.trial.name}: failed, retrying once: {task.failure}"
+            )
+            return True
+        task.state = FAILED
+        self.display.print_line(f"{task.trial.name}: failed twice: {task.failure}")
+        return False
+
+    def _update(self, task: TrialTask) -> Outcome:
+        """Reads a trial's records and prints warnings that are new."""
+        outcome = self.sweep.outcome(task)
+        for warning in task.update(outcome):
+            self.display.print_line(f"Warning, {task.trial.name}: {warning}")
+        return outcome
+
+    def _try_update(self, task: TrialTask) -> None:
+        """The same for a trial that is running: a half-written line is read next time."""
+        with contextlib.suppress(OSError, UserError):
+            self._update(task)
+
+    def _stop(self) -> None:
+        """Makes the running trials save, and raises Stopped."""
+        import ray  # It comes with the extra "sweep".
+
+        self.display.print_line("Stopping: running trials finish their step and save.")
+        stop_file = self.sweep.folder / STOP_FILE
+        with contextlib.suppress(OSError):
+            stop_file.touch()  # For workers that are still importing and get no signal.
+        for reference in self._active:
+            ray.cancel(reference)  # Sends SIGINT, on which the training loop saves.
+        active = list(self._active)
+        ray.wait(active, num_returns=len(active), timeout=STOP_SECONDS)
+        stop_file.unlink(missing_ok=True)
+        num_done = sum(self.sweep.has_ended(task) for task in self.sweep.tasks)
+        raise Stopped(
+            self.stop_signal, f"{num_done} of {len(self.sweep.tasks)} trials done"
+        )

@@ -1,0 +1,91 @@
+"""The data of an experiment: each source opened once, each size prepared once."""
+
+import contextlib
+import functools
+import io
+from typing import Any
+
+from ml_collections import FrozenConfigDict
+
+from alexnet_jax.config.folders import prepared_folder
+from alexnet_jax.config.trials import ExperimentPlan
+from alexnet_jax.data import pipeline
+from alexnet_jax.data.open import open_source
+from alexnet_jax.data.prepared import reader
+
+
+class Datasets:
+    """The data of every trial of an experiment."""
+
+    def __init__(self, plan: ExperimentPlan) -> None:
+        """Opens the data of every arm and tuned value.
+
+        Raises:
+          UserError: if a data set is missing, unreadable, or prepared in another way.
+        """
+        self._open_source = functools.cache(open_source)
+        self._prepared: dict[tuple[str, str, str, int], pipeline.Data] = {}
+        for trial in plan.one_per_setting():
+            self.of(trial.settings.data)
+
+    def of(self, wanted: FrozenConfigDict) -> pipeline.Data:
+        """Returns the data of a trial, given its settings of the section data."""
+        key = (wanted.dataset, wanted.tfds_dir, wanted.rescale, wanted.rescale_size)
+        if key not in self._prepared:
+            opened = reader.choose(
+                self._open_source(wanted.dataset, tfds_dir=wanted.tfds_dir),
+                folder=prepared_folder(wanted),
+                required=bool(wanted.prepared_dir),
+                rescale=wanted.rescale,
+                rescale_size=wanted.rescale_size,
+            )
+            self._prepared[key] = pipeline.load_data(
+                opened, rescale=wanted.rescale, rescale_size=wanted.rescale_size
+            )
+        return self._prepared[key]
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Returns the entries of experiment.json, one per source and size."""
+        return [describe(data) for data in self._prepared.values()]
+
+
+def open_datasets(plan: ExperimentPlan, *, silent: bool) -> Datasets:
+    """Opens the data of an experiment; if `silent`, without a line about each source."""
+    if not silent:
+        return Datasets(plan)
+    with contextlib.redirect_stderr(io.StringIO()):
+        return Datasets(plan)
+
+
+def open_originals(wanted: FrozenConfigDict) -> pipeline.Data:
+    """The data of a trial from the original images, never from a prepared set.
+
+    Args:
+      wanted: the trial's settings of the section data.
+    """
+    return _load_originals(
+        wanted.dataset, wanted.tfds_dir, wanted.rescale, wanted.rescale_size
+    )
+
+
+@functools.cache
+def _load_originals(
+    dataset: str, tfds_dir: str, rescale: str, rescale_size: int
+) -> pipeline.Data:
+    source = open_source(dataset, tfds_dir=tfds_dir)
+    return pipeline.load_data(source, rescale=rescale, rescale_size=rescale_size)
+
+
+def describe(data: pipeline.Data) -> dict[str, Any]:
+    """Returns the entry of experiment.json for one source at one size."""
+    return {
+        "name": data.source.name,
+        "fingerprint": data.source.fingerprint,
+        "num_classes": len(data.source.class_names),
+        "train_examples": data.train.num_examples,
+        "validation_split": data.validation.split.name,
+        "validation_examples": data.validation.num_examples,
+        "rescale": data.train.rescale,
+        "rescale_size": data.train.size,
+        "prepared": data.source.prepared,
+    }

@@ -1,0 +1,126 @@
+"""Does everything that a run does once, and estimates what the run will cost.
+
+For each arm the data are opened, steps compiled and timed, a batch evaluated, a checkpoint
+saved and read back, and a record written: in a folder beside the run folder, which is
+then removed.
+"""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from alexnet_jax.config.trials import ExperimentPlan
+from alexnet_jax.errors import UserError
+from alexnet_jax.experiment import runner
+from alexnet_jax.experiment.datasets import open_datasets
+from alexnet_jax.training import checkpoint, memory, rehearsal
+from alexnet_jax.training.context import open_session
+from alexnet_jax.training.devices import Devices
+from alexnet_jax.training.metrics import peak_host_bytes
+
+
+def run(plan: ExperimentPlan, folder: Path) -> str:
+    """Does everything once; returns a table of what the run will cost."""
+    return estimate(plan, folder)[0]
+
+
+def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]:
+    """The table, and the seconds that a trial of each arm takes.
+
+    Raises:
+      UserError: for whatever would stop the run, such as a disk that is too small.
+    """
+    started = time.perf_counter()
+    devices = runner.check(plan, folder)
+    datasets = open_datasets(plan, silent=not devices.is_primary)
+    data_seconds = time.perf_counter() - started
+
+    lines, needed = [], 0
+    seconds_of_arm: dict[str, float] = {}
+    for arm in plan.arms:
+        own = [trial for trial in plan.trials if trial.arm == arm]
+        if not own:
+            continue  # it shares the training of another arm
+        first = own[0]
+        with (
+            _scratch(folder, devices) as scratch,
+            open_session(devices, total_images=1, silent=True) as session,
+        ):
+            cost = rehearsal.rehearse(
+                first.settings,
+                session.context(datasets.of(first.settings.data)),
+                seed=first.seed,
+                folder=scratch,
+                label=first.name,
+            )
+        seconds_of_arm[arm] = cost.trial_seconds
+        needed += cost.checkpoint_bytes * len(own) * (checkpoint.KEPT + 2)
+        lines += _lines_of_arm(f"{arm}: {len(own)}", cost, devices)
+    if plan.settings.population:
+        lines.append(
+            "Measured one trial at a time; config.population trains them together."
+        )
+    total = sum(seconds_of_arm[trial.arm] for trial in plan.trials)
+    free = shutil.disk_usage(_existing(folder)).free
+    lines += [
+        f"All trials: about {duration(total)} on {len(devices.devices)} x "
+        f"{devices.devices[0].device_kind}; {data_seconds:.1f} s for the data at each start",
+        f"Disk: at most {memory.format_bytes(needed)} of checkpoints; "
+        f"{memory.format_bytes(free)} are free at {_existing(folder)}",
+        f"Memory: {memory.format_bytes(peak_host_bytes())} of this process so far",
+        f"Preflight done in {time.perf_counter() - started:.0f} s; nothing was written.",
+    ]
+    if needed > free:
+        raise UserError("\n".join([*lines, "The disk is too small for this run."]))
+    return "\n".join(lines), seconds_of_arm
+
+
+def _lines_of_arm(name: str, cost: rehearsal.Cost, devices: Devices) -> list[str]:
+    batch_size, limit = cost.batch_size, memory.device_bytes(devices)
+    of_limit = "" if limit is None else f", of {memory.format_bytes(limit)}"
+    return [
+        f"{name} x {cost.num_steps:,} steps of {batch_size} images",
+        f"  first step {cost.first_step:.1f} s, then {cost.step:.3f} s a step "
+        f"({batch_size / cost.step:,.0f} images/s), waiting for input "
+        f"{cost.input_wait:.0%} of it",
+        f"  {cost.evaluation_batch:.2f} s to evaluate a batch; {duration(cost.trial_seconds)} "
+        "a trial",
+        f"  {memory.format_bytes(cost.step_bytes)} of each device by the compiler's "
+        f"figures{of_limit}; {memory.format_bytes(cost.checkpoint_bytes)} a checkpoint, saved "
+        f"and read in {cost.checkpoint_seconds:.1f} s",
+    ]
+
+
+def duration(seconds: float) -> str:
+    """A duration in words, in two units at most."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+    )
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path, devices: Devices) -> Iterator[Path]:
+    """A temporary folder on the disk of the run folder, the same for all processes."""
+    scratch = _existing(folder.parent) / f".preflight-{folder.name}"
+    devices.barrier("preflight")
+    if devices.is_primary:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+    devices.barrier("preflight folder")
+    try:
+        yield scratch
+    finally:
+        if devices.is_primary:
+            shutil.rmtree(scratch, ignore_errors=True)

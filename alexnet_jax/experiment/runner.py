@@ -1,0 +1,193 @@
+"""An experiment from its configuration to its report: every trial is trained once.
+
+Check everything, open the data, open the run folder, train the trials in groups, evaluate
+the ensembles, write the report. What the run folder already holds is not repeated.
+"""
+
+import contextlib
+import sys
+from pathlib import Path
+
+from alexnet_jax.config.trials import (
+    LARGEST_GROUP,
+    LARGEST_GROUP_ON_CPU,
+    ExperimentPlan,
+    Trial,
+)
+from alexnet_jax.experiment import ensemble, run_folder
+from alexnet_jax.experiment.datasets import Datasets, open_datasets
+from alexnet_jax.model.network import build
+from alexnet_jax.report import claims
+from alexnet_jax.training import loop
+from alexnet_jax.training.context import Session, open_session
+from alexnet_jax.training.devices import Devices
+from alexnet_jax.training.metrics import tensorboard_writer
+from alexnet_jax.training.schedule import Schedule
+
+
+def run(plan: ExperimentPlan, folder: Path) -> str:
+    """Runs what remains of an experiment; returns its report, to be printed.
+
+    Args:
+      plan: the experiment's, as `resolve` returns it.
+      folder: the run folder; created if it does not exist.
+
+    Raises:
+      UserError: if the configuration, the data or the folder is unusable. In that case
+        nothing has been written.
+      Stopped: after a signal, once the current trials have been saved.
+    """
+    devices = check(plan, folder)
+    datasets = open_datasets(plan, silent=not devices.is_primary)
+
+    devices.barrier("checked")  # Every process has seen the folder as it was.
+    open_folder(folder, plan, datasets, devices)
+    devices.barrier("opened")
+
+    remaining = [t for t in plan.trials if not run_folder.has_ended(folder, t)]
+    if len(remaining) < len(plan.trials) and devices.is_primary:
+        num_done = len(plan.trials) - len(remaining)
+        print(
+            f"{num_done} of {len(plan.trials)} trials are already done.",
+            file=sys.stderr,
+            flush=True,
+        )
+    run_trials(remaining, folder, plan, datasets, devices)
+    run_ensembles(folder, plan, datasets, devices)
+    if not devices.is_primary:
+        return ""
+    from alexnet_jax.report import page  # Matplotlib would delay the first step.
+
+    return page.write(folder)
+
+
+def check(plan: ExperimentPlan, folder: Path) -> Devices:
+    """Returns the devices, after every check that needs no data.
+
+    Raises:
+      UserError: if the configuration or the folder is unusable.
+    """
+    claims.check_claim(
+        plan.claim,
+        experiment=plan.name,
+        networks={arm: plan.networks(arm) for arm in plan.arms},
+    )
+    devices = Devices(plan.settings.parallel)
+    if plan.settings.population:
+        devices.check_single_process()
+    for trial in plan.one_per_setting():
+        training = trial.settings.training
+        devices.check_batch_size(training.batch_size, training.gradient_accumulation)
+    if plan.settings.training.tensorboard:
+        tensorboard_writer()  # Refused here if it is not installed.
+    run_folder.check_writable(folder)
+    run_folder.check_same_experiment(folder, plan)
+    for trial in plan.one_per_setting():
+        # Refuses an image size that leaves a layer without pixels.
+        crop_size = trial.settings.data.crop_size
+        build(trial.settings.model, image_size=crop_size, num_classes=1)
+    return devices
+
+
+def open_folder(
+    folder: Path,
+    plan: ExperimentPlan,
+    datasets: Datasets,
+    devices: Devices,
+    *,
+    command: str = "",
+) -> None:
+    """Creates the run folder or checks its data; of several processes, the primary does.
+
+    Raises:
+      UserError: if the folder was created with other data.
+    """
+    if devices.is_primary:
+        run_folder.open_or_create(
+            folder,
+            plan,
+            data=datasets.describe(),
+            device_kinds=[device.device_kind for device in devices.devices],
+            command=command,
+        )
+
+
+def run_trials(
+    trials: list[Trial],
+    folder: Path,
+    plan: ExperimentPlan,
+    datasets: Datasets,
+    devices: Devices,
+) -> None:
+    """Trains the trials group after group, recording each in its own folder.
+
+    A group is a single trial, or with `config.population` several that one step can
+    train.
+    """
+    on_cpu = devices.devices[0].platform == "cpu"
+    groups = plan.groups(trials, LARGEST_GROUP_ON_CPU if on_cpu else LARGEST_GROUP)
+    total = sum(
+        Schedule.of(own, datasets.of(own.data).train.num_examples).num_images
+        for own in (trial.settings for trial in trials)
+    )
+    with open_session(devices, total_images=total) as session:
+        done = 0
+        for group in groups:
+            first, last = done + 1, done + len(group)
+            label = f"trials {first} to {last} of {len(trials)}"
+            if len(group) == 1:
+                label = f"trial {first}/{len(trials)} {group[0].name}"
+            session.progress.begin(label)
+            run_together(group, folder, datasets, session, try_checkpoint=done == 0)
+            done = last
+
+
+def run_together(
+    group: list[Trial],
+    folder: Path,
+    datasets: Datasets,
+    session: Session,
+    *,
+    try_checkpoint: bool,
+) -> None:
+    """Trains one trial, or those of a population at the same time."""
+    data = datasets.of(group[0].settings.data)
+    context = session.context(data, group[0].crops_beside)
+    running = []
+    with contextlib.ExitStack() as opened:
+        for trial in group:
+            place = folder / trial.folder
+            opened.enter_context(lock(place, context.devices))
+            running.append(
+                opened.enter_context(
+                    context.open_trial(
+                        trial.settings,
+                        seed=trial.seed,
+                        folder=place,
+                        label=trial.name,
+                    )
+                )
+            )
+        loop.train(running, context, try_checkpoint=try_checkpoint)
+
+
+def run_ensembles(
+    folder: Path, plan: ExperimentPlan, datasets: Datasets, devices: Devices
+) -> None:
+    """Evaluates the ensembles that have no result yet."""
+    devices.barrier("trained")  # The primary has written what all processes read now.
+    for one in plan.ensembles:
+        if not run_folder.has_ended(folder, one):
+            data = datasets.of(one.settings.data)
+            with lock(folder / one.folder, devices):
+                ensemble.evaluate(one, plan.members(one), folder, data, devices)
+            devices.barrier(f"evaluated {one.folder}")
+
+
+def lock(
+    trial_folder: Path, devices: Devices
+) -> contextlib.AbstractContextManager[None]:
+    """Holds a trial's folder for this run alone; of several processes, the primary does."""
+    if not devices.is_primary:
+        return contextlib.nullcontext()
+    return run_folder.lock_trial(trial_folder)

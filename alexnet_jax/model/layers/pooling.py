@@ -1,0 +1,135 @@
+"""Max and average pooling, with windows that may overlap (section 3.4)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+
+from alexnet_jax.model.layers.shapes import FeatureMaps, Images, Padding, pooled_size
+
+
+def max_pool(
+    x: Images, *, window: int, stride: int, rounding: str, ties: str
+) -> FeatureMaps:
+    """The maximum over window x window pixels, every `stride` pixels.
+
+    Args:
+      x: NHWC images.
+      window: height and width of a window in pixels, z in section 3.4.
+      stride: pixels from one window to the next, s in section 3.4.
+      rounding: of the number of windows, "up" or "down": see `pooled_size`.
+      ties: which of several equal maxima receives the gradient: the "first" in row-major
+        order, as in current libraries, or "all", as in cuda-convnet.
+
+    With "first" the result and its gradient are bit-identical to `nnx.max_pool`, whose
+    gradient, XLA's select-and-scatter, takes 8 to 14 times as long on a CPU and is
+    refused on GPUs if results must be deterministic.
+    """
+    return _max_pool(x, x.shape[1:3], window, stride, rounding, ties)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4, 5))
+def _max_pool(
+    x: Images,
+    sides: tuple[int, ...],
+    window: int,
+    stride: int,
+    rounding: str,
+    ties: str,
+) -> FeatureMaps:
+    return functools.reduce(jnp.maximum, _views(x, window, stride, rounding))
+
+
+def _max_pool_forward(x, sides, window, stride, rounding, ties):
+    """Saves the position of each first maximum in its window, a small integer."""
+    if ties == "all":
+        maximum = _max_pool(x, sides, window, stride, rounding, ties)
+        return maximum, (x, maximum)
+    maximum, *others = _views(x, window, stride, rounding)
+    dtype = jnp.uint8 if window**2 <= 256 else jnp.int32
+    position = jnp.zeros(maximum.shape, dtype)
+    for number, view in enumerate(others, start=1):
+        position = jnp.where(view > maximum, dtype(number), position)
+        maximum = jnp.maximum(maximum, view)
+    return maximum, (None, position)
+
+
+def _max_pool_backward(sides, window, stride, rounding, ties, saved, gradient):
+    """Sums, for each pixel, the gradients of the windows whose maximum it is.
+
+    The pixels of one phase, (row % stride, column % stride), have the same positions in
+    their windows, so each phase is a sum of a few shifted slices.
+    """
+    x, won = saved  # `won`: the maxima themselves (ties "all") or their positions
+    rows, columns = (-(-side // stride) for side in sides)  # Those of one phase.
+    ahead = (window - 1) // stride
+    edges = [(ahead, rows - won.shape[1], 0), (ahead, columns - won.shape[2], 0)]
+    edges = [(0, 0, 0), *edges, (0, 0, 0)]
+    won, gradient = (lax.pad(v, np.zeros((), v.dtype), edges) for v in (won, gradient))
+    if x is not None:
+        missing = [(0, rows * stride - sides[0]), (0, columns * stride - sides[1])]
+        x = jnp.pad(x, ((0, 0), *missing, (0, 0)))
+
+    def phase(top: int, left: int) -> jax.Array:
+        total = jnp.zeros((), gradient.dtype)
+        # Positions backwards: from the first window to the last, the order in which
+        # nnx.max_pool's gradient is summed, so that results are bit-identical.
+        for i in reversed(range(top, window, stride)):
+            for j in reversed(range(left, window, stride)):
+                row, column = ahead - i // stride, ahead - j // stride
+                windows = np.s_[:, row : row + rows, column : column + columns]
+                winner = (
+                    i * window + j if x is None else x[:, top::stride, left::stride]
+                )
+                total += jnp.where(won[windows] == winner, gradient[windows], 0)
+        return total
+
+    phases = [
+        jnp.stack([phase(top, left) for left in range(stride)], axis=3)
+        for top in range(stride)
+    ]
+    whole = jnp.stack(phases, axis=2)  # n, rows, stride, columns, stride, c
+    whole = whole.reshape(len(whole), rows * stride, columns * stride, -1)
+    return (whole[:, : sides[0], : sides[1]],)
+
+
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def _views(x: jax.Array, window: int, stride: int, rounding: str) -> list[jax.Array]:
+    """For each position in the window, row by row, that pixel of every window."""
+    edges = overhang(x.shape, window, stride, rounding)
+    x = jnp.pad(x, ((0, 0), *edges, (0, 0)), constant_values=-jnp.inf)
+    rows, columns = (
+        (pooled_size(side, window, stride, rounding) - 1) * stride + 1
+        for side in x.shape[1:3]
+    )
+    return [
+        x[:, i : i + rows : stride, j : j + columns : stride]
+        for i in range(window)
+        for j in range(window)
+    ]
+
+
+def average_pool(x: Images, *, window: int, stride: int, rounding: str) -> FeatureMaps:
+    """The mean over the pixels of each window that lie inside the image."""
+    padding = overhang(x.shape, window, stride, rounding)
+    mean = nnx.avg_pool(
+        x, (window, window), (stride, stride), padding, count_include_pad=False
+    )
+    return mean.astype(x.dtype)  # The library counts in float32.
+
+
+def overhang(
+    shape: tuple[int, ...], window: int, stride: int, rounding: str
+) -> Padding:
+    """Padding at the bottom and right that completes the last window."""
+
+    def after(size: int) -> int:
+        windows = pooled_size(size, window, stride, rounding)
+        return max(0, (windows - 1) * stride + window - size)
+
+    return (0, after(shape[1])), (0, after(shape[2]))

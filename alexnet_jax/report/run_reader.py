@@ -1,0 +1,256 @@
+"""Reads a run folder: the experiment, its trials and their learning curves.
+
+Only this module of a report knows how a configuration is laid out. The others work on a
+`Run`, which holds every fact that they take from it.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from alexnet_jax.config.recipes import NO_RECIPE
+from alexnet_jax.config.trials import ExperimentPlan, Trial
+from alexnet_jax.errors import UserError
+
+# What experiment.json must hold. The key "layers" is newer and may be absent.
+_NEEDED = ("config", "recipes", "data", "git", "versions", "devices")
+
+# Layers of a configuration from which a value comes without anybody asking for it.
+_IMPLICIT_LAYERS = ("default", "recipe")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """One trial and the records that it has written.
+
+    Attributes:
+      trial: its arm, tuned values and seed.
+      status: "finished", "diverged", or "unfinished".
+      rows: the lines of metrics.jsonl, in order, without a last line that was cut off
+        while being written.
+    """
+
+    trial: Trial
+    status: str
+    rows: list[dict[str, Any]]
+
+    def curve(self, kind: str, metric: str) -> list[tuple[float, float]]:
+        """Points (epoch, value) of the "train" or "eval" rows that have a value.
+
+        A train row is a mean over the steps since the previous one, so its point stands
+        in the middle of them. An eval row stands where it was measured.
+        """
+        points, previous = [], 0.0
+        for row in self.rows:
+            if row["kind"] != kind or row[metric] is None:
+                continue
+            epoch = row["epoch"]
+            middle = (previous + epoch) / 2
+            points.append((middle if kind == "train" else epoch, row[metric]))
+            previous = epoch
+        return points
+
+    def last_train_epochs(self) -> float:
+        """The epochs over which the last "train" row is a mean; 0 without such a row."""
+        ends = [
+            row["epoch"]
+            for row in self.rows
+            if row["kind"] == "train" and row["top1_error"] is not None
+        ]
+        return ends[-1] - (ends[-2] if len(ends) > 1 else 0.0) if ends else 0.0
+
+    def final(self, kind: str, metric: str) -> float | None:
+        """The last value of a finished trial; None if it diverged or is unfinished."""
+        points = self.curve(kind, metric)
+        return points[-1][1] if points and self.status == "finished" else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A configuration value that is neither a default nor the recipe's.
+
+    Attributes:
+      field: its dotted name.
+      by_arm: for each arm its value, None if it is tuned and so selected, and the layer
+        from which it comes, such as "preset", "arm" or "command line".
+    """
+
+    field: str
+    by_arm: dict[str, tuple[Any, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run folder as it was read.
+
+    Attributes:
+      folder: the run folder.
+      experiment: the content of experiment.json.
+      outcomes: every trial, arm by arm.
+      networks: by arm, how many networks it averages; 1 if it averages none.
+      trained_as: by arm, the arm whose training it shares; most often itself.
+      tuned_values: by tuned field, the values tried, in order.
+      recipes: by arm, its recipe and the choices that depart from it; arms without a
+        recipe are left out.
+      settings: the values that somebody has set; empty where the folder does not record
+        where its values come from.
+    """
+
+    folder: Path
+    experiment: dict[str, Any]
+    outcomes: list[Outcome]
+    networks: dict[str, int]
+    trained_as: dict[str, str]
+    tuned_values: dict[str, tuple]
+    recipes: dict[str, dict[str, Any]]
+    settings: list[Setting]
+
+    @property
+    def name(self) -> str:
+        return self.experiment["config"]["experiment"]
+
+    @property
+    def claim(self) -> dict[str, Any]:
+        return self.experiment["config"]["claim"]
+
+    @property
+    def arms(self) -> list[str]:
+        return list(self.networks)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Facts on the data: every form of it has the same images, so the first's."""
+        return self.experiment["data"][0]
+
+
+def read_run(folder: Path) -> Run:
+    """Reads a run folder, whether its trials are finished or still running.
+
+    Raises:
+      UserError: if the folder is not a run folder, or a file in it cannot be read.
+    """
+    experiment = read_experiment(folder)
+    plan = ExperimentPlan.of_json(experiment)
+    return describe(folder, experiment, read_outcomes(folder, plan))
+
+
+def describe(folder: Path, experiment: dict[str, Any], outcomes: list[Outcome]) -> Run:
+    """A `Run` of these records, with the facts that follow from its configuration."""
+    plan = ExperimentPlan.of_json(experiment)
+    return Run(
+        folder=folder,
+        experiment=experiment,
+        outcomes=outcomes,
+        networks={arm: plan.networks(arm) for arm in plan.arms},
+        trained_as={trial.arm: trial.trained_as for trial in plan.all_trials},
+        tuned_values=plan.tuned_values,
+        recipes={
+            arm: facts
+            for arm, facts in experiment.get("recipes", {}).items()
+            if facts["recipe"] != NO_RECIPE
+        },
+        settings=[
+            setting
+            for setting in (_setting(plan, field) for field in plan.layers)
+            if any(by not in _IMPLICIT_LAYERS for _, by in setting.by_arm.values())
+        ],
+    )
+
+
+def _setting(plan: ExperimentPlan, field: str) -> Setting:
+    by_arm = {}
+    for arm, changes in plan.arms.items():
+        layer = plan.layer_of(arm, field)
+        tuned = field in plan.tuned_values
+        value = None if tuned else changes.get(field, plan.values[field])
+        by_arm[arm] = (value, layer)
+    return Setting(field, by_arm)
+
+
+def read_experiment(folder: Path) -> dict[str, Any]:
+    """The content of `experiment.json`.
+
+    Raises:
+      UserError: if there is no such file, it cannot be read, or it is incomplete.
+    """
+    path = folder / "experiment.json"
+    try:
+        experiment = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+    missing = [key for key in _NEEDED if key not in experiment]
+    if missing:
+        raise UserError(f"{path} cannot be read: {', '.join(missing)} is missing.")
+    return experiment
+
+
+def read_outcomes(folder: Path, plan: ExperimentPlan) -> list[Outcome]:
+    """All trials of an experiment, arm by arm.
+
+    An arm that shares the training of another is read from the other's records. The
+    records of an ensemble are its own: one evaluation.
+    """
+    found = []
+    for trial in plan.all_trials:
+        outcome = read_outcome(folder, trial)
+        if trial.records_folder != trial.folder:
+            crops = trial.settings.data.eval_crops
+            rows = [_by_crops(row, crops) for row in outcome.rows]
+            outcome = Outcome(trial, outcome.status, rows)
+        found.append(outcome)
+    return found
+
+
+def _by_crops(row: dict[str, Any], crops: str) -> dict[str, Any]:
+    """An eval row with the loss and the errors that its network has by other crops."""
+    return row | row.get("beside", {}).get(crops, {})
+
+
+def read_outcome(folder: Path, trial: Trial) -> Outcome:
+    """One trial of a run folder, from the records that measure it.
+
+    Raises:
+      UserError: if a record cannot be read, or has lost its end.
+    """
+    status, last_step = _read_status(folder / trial.records_folder / "trial.json")
+    path = folder / trial.records_folder / "metrics.jsonl"
+    rows = _read_rows(path)
+    # Without its end, a finished trial would count with an error from long before it.
+    evaluated = [row.get("step") for row in rows if row.get("kind") == "eval"]
+    lost = last_step is not None and evaluated[-1:] != [last_step]
+    if status == "finished" and lost:
+        raise UserError(
+            f"{path} has lost its end: according to trial.json the trial was evaluated at "
+            f"step {last_step}, and there is no such line. Remove {path.parent}, and the "
+            "command of the run trains that trial again."
+        )
+    return Outcome(trial, status, rows)
+
+
+def _read_status(path: Path) -> tuple[str, int | None]:
+    """The status of a trial, and its last step where the file records it."""
+    if not path.exists():
+        return "unfinished", None
+    try:
+        content = json.loads(path.read_text())
+        return content["status"], content.get("step")
+    except (ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} cannot be read: {error!r}. Remove it: the trial continues from its "
+            "last checkpoint."
+        ) from error
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    lines = path.read_text().splitlines() if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise UserError(
+                    f"{path}, line {number} is not valid JSON: {error}."
+                ) from error
+    return rows

@@ -1,0 +1,339 @@
+"""The files of one checkpoint: their layout, their checksums, and how they are read.
+
+A checkpoint is a folder with three Orbax items: `params`, the weights; `state`, what else
+a step changes; and `position`, as JSON, a `Position` with the trial's settings and the
+checksums of all three.
+
+Format 1 had the item `momentum` in place of `state`, older names of some settings, and
+flags in place of the phase. It is read as if it were format 2.
+"""
+
+import dataclasses
+import enum
+import functools
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from alexnet_jax.config.fields import FIELDS, OPERATIONAL_FIELDS, with_defaults
+from alexnet_jax.errors import UserError
+from alexnet_jax.training.devices import Devices
+from alexnet_jax.training.step import Params, TrainCounts, TrainState
+
+
+class Phase(enum.Enum):
+    """The two phases of a step.
+
+    STEP_DONE: the weights are updated; the rows, the evaluation and the checkpoint that
+      the step completes are still to come. A trial also starts here, at step 0.
+    BOOKKEEPING_DONE: these are done too; the next step follows.
+    """
+
+    STEP_DONE = "step done"
+    BOOKKEEPING_DONE = "bookkeeping done"
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """Where a trial stands, besides its state.
+
+    Attributes:
+      step: steps done.
+      phase: how far the last of them has come.
+      record_bytes: bytes of metrics.jsonl written by then.
+      counts: counts of each step since the last train row, all finite.
+      start_checked: whether the loss has fallen as it should at the start of training,
+        or the user has been warned that it has not.
+      best_step: the step of the lowest validation error so far; 0 if there is none.
+      best_error: that error, a fraction; 1 if there is none.
+      plateau: a `schedule.Plateau`, as a mapping.
+    """
+
+    step: int = 0
+    phase: Phase = Phase.STEP_DONE
+    record_bytes: int = 0
+    counts: tuple[TrainCounts, ...] = ()
+    start_checked: bool = False
+    best_step: int = 0
+    best_error: float = 1.0
+    plateau: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The position as JSON values."""
+        counts = [[number.item() for number in each] for each in self.counts]
+        return vars(self) | {"counts": counts, "phase": self.phase.value}
+
+    @staticmethod
+    def from_json(held: Mapping[str, Any]) -> "Position":
+        """The position that `to_json` has written, exactly."""
+        counts = tuple(
+            TrainCounts(
+                np.int32(examples),
+                np.float32(loss),
+                np.int32(top1),
+                np.int32(top5),
+                np.float32(norm),
+            )
+            for examples, loss, top1, top5, norm in held["counts"]
+        )
+        return Position(**{**held, "counts": counts, "phase": Phase(held["phase"])})
+
+
+FORMAT = 2
+
+# Orbax logs each step of a save, and each error that it raises besides; asyncio logs
+# files whose writing was given up beside one that failed.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+logging.getLogger("asyncio").addFilter(
+    lambda record: "orbax" not in record.getMessage()
+)
+
+
+def _except_of_orbax(show: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Hides the fate of Orbax's other files once the reading or writing of one fails.
+
+    TensorStore finishes with these when Orbax no longer waits for them. The failure
+    itself is raised; these would be a page of tracebacks before its message.
+    """
+
+    def shown(unraisable: Any) -> None:
+        code = getattr(unraisable.object, "cr_code", None)
+        late = str(unraisable.exc_value) == "Event loop is closed"
+        if not late and "orbax" not in getattr(code, "co_filename", ""):
+            show(unraisable)
+
+    return shown
+
+
+sys.unraisablehook = _except_of_orbax(sys.unraisablehook)
+
+
+class Damaged(Exception):
+    """The content of a checkpoint's folder is not what was written to it."""
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error's message, without its period."""
+    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
+
+
+# --- What is saved ----------------------------------------------------------------
+
+
+def fields_of(settings: ConfigDict) -> dict[str, Any]:
+    """The fields of a trial's settings on which its result depends, as JSON values."""
+    names = [n for n in FIELDS if n not in (*OPERATIONAL_FIELDS, "experiment", "seeds")]
+    values = {n: functools.reduce(getattr, n.split("."), settings) for n in names}
+    return json.loads(json.dumps(values))
+
+
+def save_arguments(
+    state: TrainState, position: Position, settings: Mapping[str, Any]
+) -> ocp.args.Composite:
+    """The three items of a checkpoint, for Orbax to save."""
+    rest = _rest_of(state)
+    held: dict[str, Any] = {
+        "format": FORMAT,
+        "config": settings,
+        "position": position.to_json(),
+        "params_checksum": checksum(state.params),
+        "state_checksum": checksum(rest),
+    }
+    held["checksum"] = _checksum_of_json(held)
+    return ocp.args.Composite(
+        params=ocp.args.StandardSave(state.params),
+        state=ocp.args.StandardSave(rest),
+        position=ocp.args.JsonSave(held),
+    )
+
+
+def _rest_of(state: TrainState) -> dict[str, Any]:
+    """Everything in the state but the weights, whatever fields there are."""
+    names = [field.name for field in dataclasses.fields(TrainState)]
+    return {name: getattr(state, name) for name in names if name != "params"}
+
+
+def checksum(tree: Any) -> int:
+    """CRC-32C over all arrays: Orbax does not notice every changed byte."""
+    value = 0
+    for leaf in jax.tree.leaves(tree):
+        here = leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf
+        flat = np.ascontiguousarray(here).reshape(-1).view(np.uint8)
+        flat.flags.writeable = False  # the library asks for it
+        value = google_crc32c.extend(value, flat)
+    return value
+
+
+def _checksum_of_json(held: Mapping[str, Any]) -> int:
+    rest = {name: value for name, value in held.items() if name != "checksum"}
+    return google_crc32c.value(json.dumps(rest, sort_keys=True).encode())
+
+
+# --- What is read -----------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What the item `position` of a checkpoint says.
+
+    Attributes:
+      folder: the checkpoint.
+      settings: the trial's settings, by dotted name; fields that the checkpoint does not
+        have are at their defaults.
+      position: where the trial stood.
+      params_checksum, state_checksum: of the arrays.
+      format: of the checkpoint as it was written.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    position: Position
+    params_checksum: int
+    state_checksum: int
+    format: int
+
+    def differences(self, fields: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """By name, the fields that differ from `fields`: their values there, and here."""
+        # Also fields that only a later version of this program has.
+        names = fields.keys() | (self.settings.keys() - FIELDS.keys())
+        return {
+            name: (self.settings.get(name, "absent"), fields.get(name, "absent"))
+            for name in sorted(names)
+            if self.settings.get(name) != fields.get(name)
+        }
+
+
+def read_description(folder: Path) -> Description:
+    """Reads the item `position` of the checkpoint in `folder`.
+
+    Raises:
+      Damaged: if it is not there, or not as it was written.
+      UserError: if a later version of this program has written it in another format.
+    """
+    try:
+        reader = ocp.Checkpointer(ocp.JsonCheckpointHandler())
+        held = dict(reader.restore(folder / "position"))
+        found = _checksum_of_json(held)
+    except Exception as error:  # Orbax raises whatever a broken file causes
+        raise Damaged(reason_of(error)) from error
+    if held.get("checksum") != found:
+        raise Damaged("its position is not as it was saved")
+    position = held["position"]
+    match held["format"]:
+        case 1:
+            position, state_checksum = _from_format_1(position), "momentum_checksum"
+        case 2:
+            state_checksum = "state_checksum"
+        case other:
+            raise UserError(
+                f"{folder} has checkpoint format {other}; this version of alexnet_jax "
+                f"reads formats 1 to {FORMAT}. Use the version that wrote it: "
+                "experiment.json has its git commit."
+            )
+    return Description(
+        folder=folder,
+        settings=json.loads(json.dumps(with_defaults(held["config"]))),
+        position=Position.from_json(position),
+        params_checksum=held["params_checksum"],
+        state_checksum=held[state_checksum],
+        format=held["format"],
+    )
+
+
+def _from_format_1(position: Mapping[str, Any]) -> dict[str, Any]:
+    rest = dict(position)
+    bookkeeping_pending, start_checked = rest.pop("due"), rest.pop("fallen")
+    phase = Phase.STEP_DONE if bookkeeping_pending else Phase.BOOKKEEPING_DONE
+    return rest | {"phase": phase.value, "start_checked": start_checked}
+
+
+def read_state(description: Description, like: TrainState) -> TrainState:
+    """The state in a checkpoint, placed as the arrays or shapes of `like` are.
+
+    Raises:
+      Damaged: if it cannot be read, or is not as it was written.
+    """
+    folder, rest_like = description.folder, _rest_of(like)
+    params = _read_item(folder / "params", like.params, description.params_checksum)
+    if description.format == 1:
+        rest_like = {"step": like.step, "velocity": like.opt_state}
+        rest = _read_item(folder / "momentum", rest_like, description.state_checksum)
+        return TrainState(rest["step"], params, rest["velocity"])
+    rest = _read_item(folder / "state", rest_like, description.state_checksum)
+    return TrainState(params=params, **rest)
+
+
+def _read_item(folder: Path, like: Any, expected: int) -> Any:
+    """The arrays of an item, placed as those of `like`."""
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None)
+        ),
+        like,
+    )
+    try:
+        reader = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+        found = reader.restore(folder, args=ocp.args.StandardRestore(shapes))
+    except Exception as error:
+        raise Damaged(reason_of(error)) from error
+    if checksum(found) != expected:
+        raise Damaged(f"the numbers of {folder.name} are not those that were saved")
+    return found
+
+
+# --- Weights of a trial that has run ----------------------------------------------
+
+
+def read_weights(given: str | Path, *, last: bool = False) -> tuple[Params, Path]:
+    """The parameters in a checkpoint, in host memory, and the checkpoint's folder.
+
+    Args:
+      given: a checkpoint, or a trial's folder: then its best checkpoint by validation
+        error, or its last one if it was never evaluated.
+      last: take a trial's last checkpoint in any case.
+
+    Raises:
+      UserError: if there is none, or it is damaged.
+    """
+    folder = Path(given).expanduser().absolute()
+    inner = folder if folder.name == "checkpoints" else folder / "checkpoints"
+    try:
+        if inner.is_dir():
+            folder = _chosen(inner, last)
+        description = read_description(folder)
+        like = _shapes_in(folder / "params")
+        params = _read_item(folder / "params", like, description.params_checksum)
+        return jax.tree.map(np.asarray, params), folder
+    except Damaged as error:
+        raise UserError(f"No checkpoint can be read at {folder}: {error}.") from error
+
+
+def _chosen(folder: Path, last: bool) -> Path:
+    steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+    if not steps:
+        raise Damaged("the folder holds no checkpoint")
+    best = read_description(folder / str(steps[-1])).position.best_step
+    return folder / str(best if best in steps and not last else steps[-1])
+
+
+def _shapes_in(folder: Path) -> Any:
+    """Shapes and types of an item's arrays, replicated on this run's devices."""
+    try:
+        reader = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+        found = reader.metadata(folder).item_metadata.tree
+    except Exception as error:
+        raise Damaged(reason_of(error)) from error
+    everywhere = Devices().replicated
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
+        found,
+    )

@@ -1,0 +1,265 @@
+"""Trials that are trained together by one stacked step: one trial, or a population.
+
+Trials of a group differ in their seeds and hyperparameters only. Those that diverge stay
+in the stacked state, where they are computed and ignored: without them the step would
+have to be compiled anew.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from alexnet_jax.training.batches import stacked_batches
+from alexnet_jax.training.checkpoint_files import Phase, Position
+from alexnet_jax.training.context import RunContext
+from alexnet_jax.training.evaluation import Evaluator
+from alexnet_jax.training.memory import StepMemory
+from alexnet_jax.training.metrics import NotFinite, PendingStep
+from alexnet_jax.training.prefetch import Prefetcher
+from alexnet_jax.training.stacking import (
+    distinct,
+    seed_index_of,
+    stack,
+    stacked_shapes,
+    unstack,
+)
+from alexnet_jax.training.step import (
+    Hyperparameters,
+    TrainCounts,
+    TrainState,
+    state_shapes,
+)
+from alexnet_jax.training.trainer import Trainer
+from alexnet_jax.training.trial import RunningTrial
+
+
+class TrialGroup:
+    """The trials of a group, their stacked state, and where they all stand.
+
+    Args:
+      trials: at least one, all at `step` and `phase`.
+      states: the state of each trial, in host memory.
+      context: what they share.
+
+    Attributes:
+      state: the stacked state on the devices, once it is `place`d.
+      step: steps begun.
+      phase: how far the last of them has come.
+    """
+
+    state: TrainState
+
+    def __init__(
+        self,
+        trials: Sequence[RunningTrial],
+        states: Sequence[TrainState],
+        context: RunContext,
+        *,
+        step: int,
+        phase: Phase,
+    ) -> None:
+        self.trials, self.context = list(trials), context
+        self.step, self.phase = step, phase
+        self.settings, self.schedule = trials[0].settings, trials[0].schedule
+        self.seeds = [trial.seed for trial in trials]
+        self.seed_index = seed_index_of(self.seeds)
+        self.trainer = Trainer.of(
+            self.settings, context.data, context.devices, self.seed_index
+        )
+        self._unplaced: TrainState | None = stack(states)
+        self._before_bookkeeping: dict[int, Position] | None = None
+
+    # --- On the devices ---------------------------------------------------------------
+
+    def place(self) -> None:
+        """Copies the stacked state to the devices, and makes the evaluator."""
+        data, devices = self.context.data, self.context.devices
+        self.state = devices.place_state(self._unplaced)
+        self._unplaced = None
+        self.evaluator = Evaluator.of(
+            self.settings, data, devices, self.seed_index, self.context.crops_beside
+        )
+        self.mean = self.evaluator.mean
+
+    @property
+    def memory(self) -> StepMemory:
+        """Estimates what a step of the group needs."""
+        return step_memory(self.trials, self.context)
+
+    def state_of(self, number: int) -> TrainState:
+        """A copy of the state of trial `number`."""
+        return unstack(self.state, number, self.context.devices.replicated)
+
+    def batches(self) -> Prefetcher:
+        """The batches of the steps after `step`, on the devices."""
+        devices = self.context.devices
+        batches = stacked_batches(
+            self.settings,
+            self.context.data,
+            distinct(self.seeds),
+            range(self.step, self.schedule.num_steps),
+            host=devices.host,
+            num_hosts=devices.num_hosts,
+        )
+        return Prefetcher(batches, devices.place_batch)
+
+    def hyperparameters(self) -> Hyperparameters:
+        """The numbers traced in the current step, stacked."""
+        return stack([trial.hyperparameters() for trial in self.trials])
+
+    # --- Its trials -------------------------------------------------------------------
+
+    @property
+    def active(self) -> list[RunningTrial]:
+        """The trials that have not ended."""
+        return [trial for trial in self.trials if not trial.status]
+
+    def begin_step(self, waited: float) -> None:
+        """Counts a step, before which the devices have `waited` seconds for input."""
+        self.step += 1
+        for trial in self.active:
+            trial.step = self.step
+            trial.metrics.waited += waited
+
+    def end_step(self, counts: TrainCounts, batch: Mapping[str, jax.Array]) -> None:
+        """Hands each trial its part of a dispatched step's counts."""
+        for number, trial in enumerate(self.trials):
+            if trial.status:
+                continue
+            pending = PendingStep(
+                step=self.step,
+                counts=counts,
+                epochs=batch["epoch"],
+                examples=batch["example"],
+                trial=number,
+                seed=self.seed_index[number],
+            )
+            with self._ending(trial):
+                trial.metrics.add(pending)
+            self.context.progress.advance(self.schedule.batch_size)
+        self.phase = Phase.STEP_DONE
+
+    def drain(self) -> None:
+        """Waits until all steps are done; ends the trials of which one is not finite."""
+        for trial in self.active:
+            with self._ending(trial):
+                trial.metrics.drain()
+
+    @contextlib.contextmanager
+    def _ending(self, trial: RunningTrial) -> Iterator[None]:
+        try:
+            yield
+        except NotFinite as found:
+            facts = found.facts(self.context.devices.gathered)
+            trial.write_not_finite(found.step, facts)
+            self.end(trial, "diverged")
+
+    def end(self, trial: RunningTrial, status: str) -> None:
+        """Ends a trial as "finished" or "diverged"."""
+        trial.end(status)
+        if status == "diverged":
+            progress = self.context.progress
+            progress.say(trial.divergence_message())
+            left = self.schedule.num_steps - self.step
+            progress.total_is(progress.total - left * self.schedule.batch_size)
+
+    # --- The bookkeeping of a step ----------------------------------------------------
+
+    @property
+    def needs_bookkeeping(self) -> bool:
+        """Whether that of the last step is still to come."""
+        return self.phase is Phase.STEP_DONE
+
+    def keep_positions(self) -> None:
+        """Keeps where the trials stand, before bookkeeping that changes it."""
+        self._before_bookkeeping = self.positions()
+
+    def resumable_positions(self) -> dict[int, Position]:
+        """Where the trials are resumed if they stop now; empty if all have ended.
+
+        Amid the bookkeeping of a step, that is where they stood before it.
+        """
+        kept = self._before_bookkeeping
+        return self.positions() if kept is None else kept
+
+    def end_bookkeeping(self) -> None:
+        """Marks it as done, and saves the trials if any of them is to be saved.
+
+        All trials are saved or none, so that they are resumed together.
+        """
+        self.phase = Phase.BOOKKEEPING_DONE
+        self._before_bookkeeping = None
+        if any(trial.save_requested for trial in self.active):
+            self.save(self.positions())
+
+    # --- Checkpoints ------------------------------------------------------------------
+
+    def positions(self) -> dict[int, Position]:
+        """Where each active trial stands, by its number; all steps are done then."""
+        self.drain()
+        return {
+            number: trial.position(self.phase)
+            for number, trial in enumerate(self.trials)
+            if not trial.status
+        }
+
+    def request_save(self) -> None:
+        """Has all active trials saved when the bookkeeping of this step is done."""
+        for trial in self.active:
+            trial.save_requested = True
+
+    def save(self, positions: Mapping[int, Position]) -> None:
+        """Starts to save the trials at these positions, with the current state."""
+        for number, position in positions.items():
+            trial = self.trials[number]
+            trial.checkpoints.save(self.state_of(number), position)
+            trial.save_requested = False
+
+    def wait_for_saves(self) -> None:
+        """Waits until everything that was saved is written."""
+        for trial in self.trials:
+            trial.checkpoints.wait()
+
+
+def step_memory(trials: Sequence[RunningTrial], context: RunContext) -> StepMemory:
+    """Estimates what a step of these trials needs together."""
+    data, devices, first = context.data, context.devices, trials[0]
+    seeds = [trial.seed for trial in trials]
+
+    def trainer_of(microbatches: int) -> Trainer:
+        return Trainer.of(
+            first.settings,
+            data,
+            devices,
+            seed_index_of(seeds),
+            microbatches=microbatches,
+        )
+
+    def shapes() -> tuple[Any, dict[str, jax.ShapeDtypeStruct], Any, Any]:
+        trainer = trainer_of(1)
+        batches = stacked_batches(
+            first.settings,
+            data,
+            distinct(seeds),
+            range(first.schedule.num_steps),
+            host=devices.host,
+            num_hosts=devices.num_hosts,
+        )
+        with contextlib.closing(batches):
+            batch = devices.batch_shapes(next(batches))
+        state = stacked_shapes(state_shapes(trainer.network, trainer.spec), len(trials))
+        hyperparameters = stack([trial.hyperparameters() for trial in trials])
+        replicated = devices.replicated_shapes
+        mean = trainer.mean(data)
+        return replicated(state), batch, replicated(hyperparameters), replicated(mean)
+
+    return StepMemory(
+        devices=devices,
+        batch_size=first.schedule.batch_size,
+        microbatches=first.settings.training.gradient_accumulation,
+        num_trials=len(trials),
+        train_step_of=lambda microbatches: trainer_of(microbatches).train_step,
+        shapes=shapes,
+    )

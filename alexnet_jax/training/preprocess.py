@@ -1,0 +1,109 @@
+"""The first lines of a step: from uint8 images to the network's input (sections 2, 4.1)."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Float32, Float64, Int, Int32, UInt8
+from ml_collections import ConfigDict
+
+Batch = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class InputForm:
+    """How images become the network's input: fields of the settings' section `data`."""
+
+    crop_size: int
+    mean: str
+    channel_mean: tuple[float, ...]
+    channel_scale: tuple[float, ...]
+    channel_order: str
+    eval_crops: str
+
+    @staticmethod
+    def of(data: Mapping[str, Any] | ConfigDict) -> "InputForm":
+        """The input form that section `data` of the settings asks for."""
+        names = [field.name for field in dataclasses.fields(InputForm)]
+        return InputForm(**{name: data[name] for name in names})
+
+    def mean_of(
+        self,
+        mean_image: Float64[np.ndarray, "side side 3"],
+        channel_mean: Float64[np.ndarray, "3"],
+    ) -> Float32[np.ndarray, "h w 3"]:
+        """What the steps subtract, in gray levels, from a training set's mean image.
+
+        "image": the mean image; each crop has its own place of it subtracted.
+        "center": its central part, wherever the crop is, as in the 2012 code.
+        "channel": one number per channel.
+        """
+        if self.mean == "channel":
+            means = np.array(self.channel_mean or channel_mean)
+            return means.astype(np.float32).reshape(1, 1, 3)
+        if self.mean == "center":
+            begin = (len(mean_image) - self.crop_size) // 2
+            inside = slice(begin, begin + self.crop_size)
+            mean_image = mean_image[inside, inside]
+        return mean_image.astype(np.float32)
+
+
+def train_input(
+    batch: Batch, mean: Float[Array, "h w 3"], form: InputForm
+) -> Float[Array, "n s s 3"]:
+    """Cropped images minus the mean, plus each one's lighting offset, times its gain."""
+    means = mean[None]
+    if form.mean == "image":
+        means = jax.vmap(lambda place: _crop(mean[None], place, form.crop_size)[0])(
+            jnp.concatenate([batch["offset"], batch["mirrored"][:, None]], axis=1)
+        )
+    x = batch["image"].astype(jnp.float32) - means
+    x = (x + batch["lighting"][:, None, None, :]) * batch["gain"][:, None, None, None]
+    return _scaled(x, form)
+
+
+def crop_places(side: int, form: InputForm) -> Int32[np.ndarray, "crops 3"]:
+    """(y, x, mirrored) of each crop of a test image `side` pixels wide (section 4.1).
+
+    "ten": upper left, upper right, center, lower left, lower right, in the 2012 code's
+    order, then the same five mirrored. "center": the center alone.
+    """
+    far = side - form.crop_size
+    middle = far // 2
+    if form.eval_crops == "center":
+        return np.array([(middle, middle, 0)], np.int32)
+    corners = [(0, 0), (0, far), (middle, middle), (far, 0), (far, far)]
+    return np.array([(y, x, m) for m in (0, 1) for y, x in corners], np.int32)
+
+
+def crop_input(
+    images: UInt8[Array, "n side side 3"],
+    place: Int[Array, "3"] | Int32[np.ndarray, "3"],
+    mean: Float[Array, "h w 3"],
+    form: InputForm,
+) -> Float[Array, "n s s 3"]:
+    """One crop of whole images, minus the mean."""
+    x = _crop(images, place, form.crop_size).astype(jnp.float32)
+    means = mean[None]
+    if form.mean == "image":
+        means = _crop(means, place, form.crop_size)
+    return _scaled(x - means, form)
+
+
+def _crop(images: jax.Array, place: Any, size: int) -> jax.Array:
+    """The square of `size` pixels at (y, x) of each image, mirrored or not."""
+    y, x, mirrored = place
+    shape = (len(images), size, size, 3)
+    cut = lax.dynamic_slice(images, (0, y, x, 0), shape)
+    return jnp.where(mirrored == 1, cut[:, :, ::-1], cut)
+
+
+def _scaled(x: Float[Array, "n s s 3"], form: InputForm) -> Float[Array, "n s s 3"]:
+    """Divided by the channel scale, which is given for R, G, B, and in channel order."""
+    if form.channel_scale != (1.0, 1.0, 1.0):
+        x = x / jnp.asarray(form.channel_scale, x.dtype).reshape(1, 1, 1, 3)
+    return x[..., ::-1] if form.channel_order == "bgr" else x

@@ -1,0 +1,133 @@
+"""Does everything that a trial does once, and measures what it costs.
+
+Its first steps are timed, a batch is evaluated, a checkpoint is saved and read back, and
+a record is written.
+"""
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+
+import jax
+from ml_collections import FrozenConfigDict
+
+from alexnet_jax.training import failures, loop
+from alexnet_jax.training.context import RunContext
+from alexnet_jax.training.group import TrialGroup
+from alexnet_jax.training.resume import resume
+
+# Steps timed after the first one; fewer where they take longer than this.
+TIMED_STEPS, TIMED_SECONDS = 10, 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a trial costs, in seconds and bytes.
+
+    Attributes:
+      num_steps, batch_size: of the whole trial.
+      evaluation_batches: batches that all of its evaluations have together.
+      first_step: seconds of the first step, which compiles.
+      step: seconds of a later step.
+      input_wait: the share of that in which the devices wait for input.
+      evaluation_batch: seconds to evaluate a batch.
+      checkpoint_seconds: to save a checkpoint and to read it back.
+      checkpoint_bytes: of a checkpoint, on the disk.
+      step_bytes: of each device for a step, by the compiler's figures.
+    """
+
+    num_steps: int
+    batch_size: int
+    evaluation_batches: int
+    first_step: float
+    step: float
+    input_wait: float
+    evaluation_batch: float
+    checkpoint_seconds: float
+    checkpoint_bytes: int
+    step_bytes: int
+
+    @property
+    def trial_seconds(self) -> float:
+        """From the first step to the last; saves in the background take next to nothing."""
+        training = self.first_step + self.step * (self.num_steps - 1)
+        return training + self.evaluation_batches * self.evaluation_batch
+
+
+def rehearse(
+    settings: FrozenConfigDict,
+    context: RunContext,
+    *,
+    seed: int,
+    folder: Path,
+    label: str,
+) -> Cost:
+    """Measures a trial by its first steps, which are recorded in `folder`.
+
+    Raises:
+      UserError: for whatever would stop the trial, such as a lack of device memory.
+    """
+    with context.open_trial(settings, seed=seed, folder=folder, label=label) as trial:
+        (group,) = resume([trial], context)
+        with failures.explaining(group.memory):
+            return _measured(group)
+
+
+def _measured(group: TrialGroup) -> Cost:
+    devices, training = group.context.devices, group.settings.training
+    group.place()
+    start = time.perf_counter()
+    checkpoint_bytes = group.trials[0].checkpoints.try_out(group.state_of(0))
+    checkpoint_seconds = time.perf_counter() - start
+    with group.batches() as batches, loop.profiler_of(group) as profiler:
+        start = time.perf_counter()
+        loop.take_step(group, batches, profiler)
+        group.drain()
+        first = time.perf_counter() - start
+        start, waited, count = time.perf_counter(), batches.waited, 0
+        while count < min(TIMED_STEPS, group.schedule.num_steps - 1):
+            loop.take_step(group, batches, profiler)
+            count += 1
+            if devices.all_reduced(time.perf_counter() - start > TIMED_SECONDS):
+                break
+        group.drain()
+        step = (time.perf_counter() - start) / count if count else first
+        share = (batches.waited - waited) / (step * count) if count else 0.0
+    for trial in group.active:
+        trial.write_train_row()
+    loop.follow_signals(group)
+    return Cost(
+        num_steps=group.schedule.num_steps,
+        batch_size=group.schedule.batch_size,
+        evaluation_batches=_num_evaluations(group) * group.evaluator.num_batches,
+        first_step=first,
+        step=step,
+        input_wait=share,
+        evaluation_batch=_evaluation_seconds(group),
+        checkpoint_seconds=checkpoint_seconds,
+        checkpoint_bytes=checkpoint_bytes,
+        step_bytes=group.memory.step_bytes(training.gradient_accumulation),
+    )
+
+
+def _num_evaluations(group: TrialGroup) -> int:
+    """The evaluations of the whole trial: one before its first step, then by epochs."""
+    num_epochs = group.schedule.epoch(group.schedule.num_steps)
+    every = group.settings.training.evaluate_every_epochs
+    return 1 + math.ceil(num_epochs / every)
+
+
+def _evaluation_seconds(group: TrialGroup) -> float:
+    """Seconds to evaluate one batch, once that is compiled."""
+    with group.evaluator.prefetcher() as batches:
+        batch = batches.next()
+        assert batch is not None
+        seconds = 0.0
+        for _ in range(2):
+            start = time.perf_counter()
+            params = group.state.params
+            counts = group.trainer.eval_step(params, batch, group.mean)
+            jax.block_until_ready(counts)
+            seconds = time.perf_counter() - start
+    return seconds

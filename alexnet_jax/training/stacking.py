@@ -1,0 +1,141 @@
+"""Turns a step of one trial into a step of a group of trials, and stacks what they need.
+
+A group's state, hyperparameters and counts have a leading axis of trials. Its training
+batches have an axis of seeds behind that of the examples, because trials with the same
+seed see the same images. This is the only module that treats a group of one trial in its
+own way: `jax.vmap` over an axis of length 1 would compile the network differently, so the
+axis is removed and the gradients of a single trial are computed as they are.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from alexnet_jax.training.step import (
+    AXIS,
+    Batch,
+    Counts,
+    EvalStep,
+    GradientStep,
+    Hyperparameters,
+    Params,
+    TrainCounts,
+    TrainState,
+    TrainStep,
+    Update,
+    joined,
+    mean_over_devices,
+    total_counts,
+)
+
+
+def distinct(seeds: Sequence[int]) -> list[int]:
+    """The different seeds of a group, in the order in which they first occur."""
+    return list(dict.fromkeys(seeds))
+
+
+def seed_index_of(seeds: Sequence[int]) -> tuple[int, ...]:
+    """For each trial, the place of its seed among the `distinct` seeds of the group."""
+    different = distinct(seeds)
+    return tuple(different.index(seed) for seed in seeds)
+
+
+def stack_train_step(
+    gradient_step: GradientStep, update: Update, seed_index: tuple[int, ...]
+) -> TrainStep:
+    """A training step of several trials at once: trial i reads seed `seed_index[i]`."""
+
+    def of_several(
+        state: TrainState, batch: Batch, hyperparameters: Hyperparameters, mean: Any
+    ) -> tuple[TrainState, TrainCounts]:
+        own = {name: values[:, np.array(seed_index)] for name, values in batch.items()}
+        step = jax.vmap(joined(gradient_step, update), in_axes=(0, 1, 0, None))
+        return step(state, own, hyperparameters, mean)
+
+    def of_one(
+        state: TrainState, batch: Batch, hyperparameters: Hyperparameters, mean: Any
+    ) -> tuple[TrainState, TrainCounts]:
+        own = {name: jnp.squeeze(values, 1) for name, values in batch.items()}
+        numbers = _first(hyperparameters)
+        gradients, counts = gradient_step(_first(state.params), own, numbers.seed, mean)
+        summed = lax.psum(gradients, AXIS)
+        totals = total_counts(counts, mean_over_devices(summed))
+        # An axis of length 1 makes no difference to the update. Without it, XLA would
+        # copy the whole state, where this updates it in place. The axis comes before the
+        # division, as a reshape within the fused update would round it otherwise.
+        stacked = lax.optimization_barrier(_with_axis(summed))
+        after = update(state, mean_over_devices(stacked), numbers)
+        return after, _with_axis(totals)
+
+    return of_one if len(seed_index) == 1 else of_several
+
+
+def stack_eval_step(eval_step: EvalStep, num_trials: int) -> EvalStep:
+    """`eval_step` of several networks at once: params and counts have the axis of trials.
+
+    All networks are evaluated on the same batch, which has no further axis.
+    """
+    if num_trials > 1:
+        return jax.vmap(eval_step, in_axes=(0, None, None))
+
+    def single_step(params: Params, batch: Batch, mean: Any) -> Counts:
+        return _with_axis(eval_step(_first(params), batch, mean))
+
+    return single_step
+
+
+def _first(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.squeeze(leaf, 0), tree)
+
+
+def _with_axis(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 0), tree)
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """Trees of single trials, stacked along a new leading axis in host memory."""
+    if len(trees) == 1:  # a view, where np.stack would copy the weights
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[None], trees[0])
+    return jax.tree.map(
+        lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *trees
+    )
+
+
+def stacked_shapes(of_one: Any, num_trials: int) -> Any:
+    """The shapes of `num_trials` stacked trees with the shapes of `of_one`."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((num_trials, *leaf.shape), leaf.dtype), of_one
+    )
+
+
+def stack_batches(batches: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Batches of different seeds, stacked along a second axis in host memory.
+
+    The axis of the examples stays the first one: it is shared out among the devices.
+    """
+    if len(batches) == 1:  # a view, where np.stack would copy the images
+        return {name: values[:, None] for name, values in batches[0].items()}
+    return {
+        name: np.stack([one[name] for one in batches], axis=1) for name in batches[0]
+    }
+
+
+def unstack(stacked: Any, trial: int, sharding: jax.sharding.Sharding) -> Any:
+    """The tree of one trial, copied out of the group's on the devices of `sharding`."""
+    return _slicer(sharding)(stacked, trial)
+
+
+@functools.cache
+def _slicer(sharding: jax.sharding.Sharding) -> Callable[[Any, int], Any]:
+    """One program for all places of the leading axis."""
+    return jax.jit(
+        lambda tree, place: jax.tree.map(
+            lambda leaf: lax.dynamic_index_in_dim(leaf, place, keepdims=False), tree
+        ),
+        out_shardings=sharding,
+    )

@@ -1,0 +1,286 @@
+"""Times what a run costs besides its steps: the loop around them, and saves.
+
+The benchmark command runs this module as a process of its own,
+
+    python -m benchmarks.loop_cost loop BATCH_SIZE REPEATS DTYPE all
+
+and reads one JSON object from its standard output; that process runs others of
+`start_cost.py` to time starts. Batches are cut before the clock starts: what is timed is
+the loop, not the input.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import FrozenConfigDict
+
+from alexnet_jax.data.pipeline import Data
+from alexnet_jax.provenance import versions
+from alexnet_jax.training import loop
+from alexnet_jax.training.batches import stacked_batches
+from alexnet_jax.training.devices import Devices
+from alexnet_jax.training.group import TrialGroup
+from alexnet_jax.training.prefetch import Prefetcher
+from alexnet_jax.training.profile import ProfilerWindow
+from benchmarks.noise_trial import IMAGENET, LOG_EVERY, begun, noise, trial
+from benchmarks.start_cost import Clock, start_rows
+from benchmarks.timing import set_precision
+
+BATCHES = 4  # cut beforehand, and given over and over
+
+# A turn takes about so many seconds, but at least and at most so many steps.
+SECONDS, FEWEST, MOST = 5.0, 6, 5000
+
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "tensorflow-cpu",
+    "tensorflow",
+)
+
+
+def over_and_over(
+    batches: list[dict[str, np.ndarray]],
+) -> Generator[dict[str, np.ndarray], None, None]:
+    yield from itertools.cycle(batches)
+
+
+# --- The loop over its steps ------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Stand:
+    """A run with its input, to be timed in turns.
+
+    Attributes:
+      group: a single trial on the devices.
+      batches: what it reads.
+      fixed: a placed batch, for bare steps.
+      count: steps of a turn.
+    """
+
+    group: TrialGroup
+    batches: Prefetcher
+    fixed: dict[str, jax.Array]
+    count: int
+    clock: Clock = time.perf_counter
+
+    def bare(self) -> float:
+        """Seconds of so many bare steps, the state donated from one to the next."""
+        group = self.group
+        hyperparameters = group.hyperparameters()
+        start, state = self.clock(), group.state
+        for _ in range(self.count):
+            state, counts = group.trainer.train_step(
+                state, self.fixed, hyperparameters, group.mean
+            )
+        group.state, _ = jax.block_until_ready((state, counts))
+        return self.clock() - start
+
+    def loop(self) -> float:
+        """Seconds of as many steps of the training loop."""
+        start = self.clock()
+        for _ in range(self.count):
+            self.one()
+        return self.done(start)
+
+    def one(self) -> None:
+        """One step of the training loop, with its bookkeeping."""
+        loop.take_step(self.group, self.batches, ProfilerWindow((), None))
+        loop.do_bookkeeping(self.group)
+
+    def done(self, start: float) -> float:
+        """Seconds since `start`, once all steps are done."""
+        self.group.drain()
+        jax.block_until_ready(self.group.state)
+        return self.clock() - start
+
+
+@contextlib.contextmanager
+def standing(
+    settings: FrozenConfigDict, data: Data, devices: Devices, *, count: int
+) -> Iterator[Stand]:
+    """A trial with batches that are cut already, before its first step."""
+    with (
+        tempfile.TemporaryDirectory() as made,
+        begun(settings, data, devices, Path(made), shown=True) as group,
+    ):
+        with contextlib.closing(
+            stacked_batches(
+                settings, data, group.seeds, range(group.schedule.num_steps)
+            )
+        ) as batches:
+            held = list(itertools.islice(batches, BATCHES))
+        fixed = devices.place_batch(held[0])
+        with Prefetcher(over_and_over(held), devices.place_batch) as prefetcher:
+            yield Stand(group, prefetcher, fixed, count)
+
+
+def steps_of_a_turn(seconds: float) -> int:
+    """How many steps, if one takes `seconds`."""
+    return int(min(MOST, max(FEWEST, SECONDS / seconds)))
+
+
+def loop_row(stand: Stand, repeats: int) -> dict[str, Any]:
+    """Milliseconds a step, bare and in the loop, in turns; bare first every other time."""
+    times: dict[str, list[float]] = {"bare": [], "loop": []}
+    forms = {"bare": stand.bare, "loop": stand.loop}
+    waited = stand.batches.waited
+    for turn in range(repeats):
+        for name in ("bare", "loop") if turn % 2 == 0 else ("loop", "bare"):
+            times[name].append(forms[name]() / stand.count)
+    waited = stand.batches.waited - waited
+    ratios = [
+        loop / bare for loop, bare in zip(times["loop"], times["bare"], strict=True)
+    ]
+    return {
+        "name": "loop",
+        "steps": stand.count,
+        "milliseconds": {
+            name: 1000 * statistics.median(of_form) for name, of_form in times.items()
+        },
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+        "waiting": waited / (sum(times["loop"]) * stand.count),
+    }
+
+
+# --- A save -----------------------------------------------------------------------
+
+
+def save_row(stand: Stand, repeats: int) -> dict[str, Any]:
+    """Seconds a save takes from training, those of a restore, and bytes on disk."""
+    saves = [one_save(stand) for _ in range(repeats)]
+    group = stand.group
+    checkpoints = group.trials[0].checkpoints
+    restores, like = [], group.state_of(0)
+    for _ in range(repeats):
+        start = stand.clock()
+        found = checkpoints.restore(like)
+        assert found is not None
+        assert not found[2], "a save was damaged"
+        jax.block_until_ready(found[0])
+        restores.append(stand.clock() - start)
+        del found
+    newest = checkpoints.folder / str(checkpoints.manager.latest_step())
+    return {
+        "name": "save",
+        **{name: statistics.median(save[name] for save in saves) for name in saves[0]},
+        "restore": statistics.median(restores),
+        "bytes": sum(p.stat().st_size for p in newest.rglob("*") if p.is_file()),
+        "state_bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(group.state)),
+        "saves": saves,
+    }
+
+
+def one_save(stand: Stand) -> dict[str, float]:
+    """Seconds: "step" before it, "blocked" in the call, "written" behind it, "extra".
+
+    "extra" is what the steps behind it take longer, for as long as it is written in the
+    background; "lost" is what training pays for it, by noise never less than nothing.
+    """
+    group = stand.group
+    checkpoints = group.trials[0].checkpoints
+    step = stand.loop() / stand.count
+    positions = group.positions()
+    start = stand.clock()
+    group.save(positions)
+    blocked = stand.clock() - start
+
+    start, count, written = stand.clock(), 0, 0.0
+    while checkpoints.manager.is_saving_in_progress() or count < 2:
+        stand.one()
+        count += 1
+        written = stand.clock() - start
+    seconds = stand.done(start)
+    checkpoints.wait()
+    extra = seconds - count * step
+    return {
+        "step": step,
+        "blocked": blocked,
+        "written": written,
+        "extra": extra,
+        "lost": blocked + max(0.0, extra),
+    }
+
+
+def share_lost(*, lost: float, step: float, steps_between: float) -> float:
+    """Of a step's time, what each pays for a save that loses `lost` seconds."""
+    return lost / steps_between / step
+
+
+# --- All of it --------------------------------------------------------------------
+
+
+def running_rows(
+    settings_of: Callable[[float], FrozenConfigDict], repeats: int
+) -> list[dict[str, Any]]:
+    """The rows of the loop and of a save, of one run in this process.
+
+    Args:
+      settings_of: from epochs between train rows to the trial's settings.
+      repeats: turns.
+    """
+    settings = settings_of(LOG_EVERY)
+    data, devices = noise(settings), Devices(settings.parallel)
+    batch_size = settings.training.batch_size
+    devices.check_batch_size(batch_size)
+    with standing(settings, data, devices, count=1) as stand:
+        stand.loop()  # compiles
+        stand.count = 2
+        count = steps_of_a_turn(stand.bare() / stand.count)
+    # At least one row a turn: what it takes is part of the loop. A little less than the
+    # turn's images, so that no rounding moves a row to the next turn.
+    log_every = min(LOG_EVERY, (count * batch_size - 0.01) / IMAGENET)
+    settings = settings_of(log_every)
+    with standing(settings, data, devices, count=count) as stand:
+        stand.group.context.progress.total_is(3 * repeats * count * batch_size)
+        stand.loop()  # its first step is not timed
+        rows = [loop_row(stand, repeats), save_row(stand, repeats)]
+    rows[1]["share"] = share_lost(
+        lost=rows[1]["lost"],
+        step=rows[1]["step"],
+        steps_between=IMAGENET / batch_size,
+    )
+    return rows
+
+
+def facts(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """The rows, and what they were measured with."""
+    return {
+        "platform": jax.default_backend(),
+        "devices": [device.device_kind for device in jax.local_devices()],
+        "versions": versions(PACKAGES),
+        "rows": rows,
+    }
+
+
+def main() -> None:
+    batch_size, repeats, dtype = sys.argv[2:5]
+    # First, before this process takes a GPU's memory.
+    starts = start_rows([batch_size, dtype, "1.0"], int(repeats))
+    set_precision(dtype)
+    print("Timing the loop and saves ...", file=sys.stderr, flush=True)
+    running = running_rows(
+        lambda log_every: trial(int(batch_size), dtype, log_every=log_every),
+        int(repeats),
+    )
+    print(json.dumps(facts([*running, *starts])))
+
+
+if __name__ == "__main__":
+    main()

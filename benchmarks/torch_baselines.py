@@ -1,0 +1,158 @@
+"""AlexNet's layers and train step in PyTorch, eager, where PyTorch is installed."""
+
+import functools
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.timing import Implementation
+
+
+@functools.cache
+def pytorch() -> Any:
+    """Returns the module, or None if it is missing or cannot use the GPU that JAX uses."""
+    try:
+        import torch  # An optional package.
+    except ImportError:
+        return None
+    if jax.default_backend() == "gpu" and not torch.cuda.is_available():
+        return None
+    if hasattr(os, "sched_getaffinity"):
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    return torch
+
+
+def packages() -> tuple[str, ...]:
+    """Returns the distributions that take part in the benchmark: torch or none."""
+    return ("torch",) if pytorch() else ()
+
+
+def set_up(dtype: str) -> None:
+    """Seeds PyTorch, and lets its float32 products use tf32 if that is the dtype."""
+    if torch := pytorch():
+        torch.manual_seed(0)
+        torch.backends.cuda.matmul.allow_tf32 = dtype == "tf32"
+        torch.backends.cudnn.allow_tf32 = dtype == "tf32"
+
+
+def torch_device() -> str:
+    return "cuda" if jax.default_backend() == "gpu" else "cpu"
+
+
+def wait_for_torch() -> None:
+    if torch_device() == "cuda":
+        pytorch().cuda.synchronize()
+
+
+def with_gradients(
+    module: Any, x: jax.Array, input_gradient: bool = True
+) -> Implementation:
+    """Returns the module's forward and backward pass on x (n, h, w, c)."""
+    torch = pytorch()
+    is_bfloat16 = x.dtype == jnp.bfloat16
+    images = torch.from_numpy(np.array(x, np.float32).transpose(0, 3, 1, 2).copy())
+    images = images.to(torch_device(), torch.bfloat16 if is_bfloat16 else torch.float32)
+    images.requires_grad_(input_gradient)
+    module = module.to(torch_device())
+
+    def forward() -> Any:
+        with torch.autocast(torch_device(), torch.bfloat16, enabled=is_bfloat16):
+            return module(images)
+
+    gradient = torch.ones_like(forward())
+
+    def run() -> None:
+        images.grad = None
+        module.zero_grad()
+        forward().backward(gradient)
+        wait_for_torch()
+
+    return run
+
+
+def convolution(
+    channels: tuple[int, int],
+    window: int,
+    stride: int,
+    padding: tuple[tuple[int, int], tuple[int, int]],
+    groups: int,
+) -> Any:
+    """Returns a convolution from and to so many channels; padding may be asymmetric."""
+    nn = pytorch().nn
+    (top, bottom), (left, right) = padding
+    if top == left == bottom == right:
+        return nn.Conv2d(*channels, window, stride, top, groups=groups)
+    return nn.Sequential(
+        nn.ZeroPad2d((left, right, top, bottom)),
+        nn.Conv2d(*channels, window, stride, groups=groups),
+    )
+
+
+def train_step(towers: int, batch: dict[str, np.ndarray], dtype: str) -> Implementation:
+    """Returns a train step on one batch, with the images' preprocessing."""
+    torch = pytorch()
+    device = torch_device()
+    network = alexnet(towers).to(device)
+    weights, biases = (
+        [p for p in network.parameters() if (p.dim() > 1) == is_weight]
+        for is_weight in (True, False)
+    )
+    optimizer = torch.optim.SGD(
+        [{"params": weights, "weight_decay": 0.0005}, {"params": biases}],
+        lr=0.001,
+        momentum=0.9,
+    )
+    placed = {
+        name: torch.from_numpy(values).to(device) for name, values in batch.items()
+    }
+    mean_image = torch.full((224, 224, 3), 127.5, device=device)
+
+    def run() -> None:
+        optimizer.zero_grad()
+        images = placed["image"].float() - mean_image
+        images = images + placed["lighting"][:, None, None]
+        images = images.permute(0, 3, 1, 2).contiguous()
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
+            logits = network(images)
+        labels = placed["label"].long()
+        torch.nn.functional.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+        wait_for_torch()
+
+    return run
+
+
+def alexnet(towers: int) -> Any:
+    """Returns the paper's network; PyTorch's normalization ignores the towers."""
+    nn = pytorch().nn
+
+    def convolved(inputs, outputs, window, pads, groups):
+        layer = nn.Conv2d(inputs, outputs, window, padding=pads, groups=groups)
+        return layer, nn.ReLU(inplace=True)
+
+    def normalized_and_pooled():
+        norm = nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
+        return norm, nn.MaxPool2d(3, 2)
+
+    def dense(inputs, outputs):
+        return nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout(0.5)
+
+    return nn.Sequential(
+        nn.ZeroPad2d((0, 3, 0, 3)),
+        nn.Conv2d(3, 96, 11, stride=4),
+        nn.ReLU(inplace=True),
+        *normalized_and_pooled(),
+        *convolved(96, 256, 5, 2, towers),
+        *normalized_and_pooled(),
+        *convolved(256, 384, 3, 1, 1),
+        *convolved(384, 384, 3, 1, towers),
+        *convolved(384, 256, 3, 1, towers),
+        nn.MaxPool2d(3, 2),
+        nn.Flatten(),
+        *dense(9216, 4096),
+        *dense(4096, 4096),
+        nn.Linear(4096, 1000),
+    )

@@ -1,0 +1,84 @@
+"""Every field once: its own rules accept its default, its old name, and its use."""
+
+import ast
+from pathlib import Path
+
+from alexnet_jax.config import validate
+from alexnet_jax.config.fields import (
+    COMPILED_OPTIMIZER_FIELDS,
+    EVALUATION_FIELDS,
+    EXPERIMENT_FIELDS,
+    FIELDS,
+    LENGTHS,
+    NEUTRAL_FIELDS,
+    OPERATIONAL_FIELDS,
+    RENAMED,
+    upgraded,
+)
+
+PACKAGE = Path(__file__).parents[2] / "alexnet_jax"
+
+# Modules that declare and check fields: a name in them is not a use.
+DECLARATIONS = ("fields.py", "recipes.py", "presets.py", "validate.py")
+
+
+def test_the_defaults_are_valid():
+    validate.values({name: field.default for name, field in FIELDS.items()})
+
+
+def test_groups_of_fields_name_fields():
+    for group in (
+        COMPILED_OPTIMIZER_FIELDS,
+        EVALUATION_FIELDS,
+        EXPERIMENT_FIELDS,
+        NEUTRAL_FIELDS,
+        OPERATIONAL_FIELDS,
+        [f"model.{name}" for lengths in LENGTHS.values() for name in lengths],
+    ):
+        assert set(group) <= set(FIELDS)
+
+
+def test_old_names_lead_to_todays_fields():
+    assert set(RENAMED.values()) <= set(FIELDS)
+    assert not set(RENAMED) & set(FIELDS)
+    assert len(set(RENAMED.values())) == len(RENAMED)
+
+
+def test_values_of_an_older_version_have_todays_names_and_values():
+    old = {
+        "data.lighting_deviation": 0.1,
+        "data.lighting_scale": "deviation",
+        "model.weight_deviations": [0.1, 0.2],
+        "seeds": 3,
+    }
+    new = {
+        "data.lighting_std": 0.1,
+        "data.lighting_scale": "standard_deviation",
+        "model.weight_stds": [0.1, 0.2],
+        "seeds": 3,
+    }
+    assert upgraded(old) == new
+    assert upgraded(new) == new
+
+
+def names_used():
+    """Attributes, parameters and quoted names in the modules that put values to use."""
+    used = set()
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name == "config" and path.name in DECLARATIONS:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute):
+                used.add(node.attr)
+            elif isinstance(node, ast.arg):
+                used.add(node.arg)
+            elif isinstance(node, ast.Constant):
+                used.add(node.value)
+    return used
+
+
+def test_every_field_is_read_somewhere():
+    used = names_used()
+    assert "optim_dtype" not in used
+    unread = {n for n in FIELDS if n not in used and n.rpartition(".")[2] not in used}
+    assert not unread

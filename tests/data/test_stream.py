@@ -1,0 +1,104 @@
+"""Graphs that call Python can be left at any moment, and continue after an error."""
+
+import contextlib
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from alexnet_jax.data.stream import stream
+
+
+def slow(number):
+    sum(range(20_000))  # holds Python's lock
+    if number % 10 == 7:
+        raise ValueError(f"no number {number}")
+    return number * number
+
+
+def build(numbers, _):
+    return numbers.map(
+        lambda number: tf.numpy_function(slow, [number], tf.int64),
+        num_parallel_calls=4,
+        deterministic=True,
+    )
+
+
+def test_elements_come_in_order_and_errors_in_their_places():
+    found = list(stream(tf.data.Dataset.range(40), build))
+    assert len(found) == 40
+    for number, element in enumerate(found):
+        if number % 10 == 7:
+            assert isinstance(element, tf.errors.OpError)
+            assert f"no number {number}" in str(element)
+        else:
+            assert element == number**2
+
+
+@pytest.mark.parametrize("taken", [0, 1, 6, 7, 8, 25])
+def test_closing_early_stops_the_numbers(taken):
+    """Otherwise closing would wait for 10**9 of them."""
+    asked = []
+
+    def noted(numbers, stoppable):
+        read = numbers.map(lambda n: tf.numpy_function(note, [n], tf.int64))
+        return build(read, stoppable)
+
+    def note(number):
+        asked.append(number)
+        return number
+
+    with contextlib.closing(stream(tf.data.Dataset.range(10**9), noted)) as made:
+        for _ in range(taken):
+            next(made)
+    assert len(asked) < taken + 1000
+    count = len(asked)
+    sum(range(10**7))
+    assert len(asked) == count  # No thread continues.
+
+
+def test_the_many_elements_made_of_one_are_stopped_too():
+    worked = []
+
+    def work(number):
+        worked.append(number)
+        return number
+
+    def many(numbers, stoppable):
+        unfolded = numbers.flat_map(lambda n: tf.data.Dataset.range(10**6))
+        return stoppable(unfolded).map(lambda n: tf.numpy_function(work, [n], tf.int64))
+
+    with contextlib.closing(stream(tf.data.Dataset.range(3), many)) as made:
+        next(made)
+    assert len(worked) < 10_000
+
+
+LEFT = """
+import tensorflow as tf
+from alexnet_jax.data.stream import stream
+
+def work(number):
+    sum(range(3000))
+    return number
+
+def build(numbers, _):
+    return numbers.map(
+        lambda n: tf.numpy_function(work, [n], tf.int64), num_parallel_calls=8
+    )
+
+for _ in range(150):
+    made = stream(tf.data.Dataset.range(10**9), build)
+    next(made)
+    del made
+made = stream(tf.data.Dataset.range(10**9), build)
+next(made)
+raise SystemExit(3)  # with one that is still running
+"""
+
+
+@pytest.mark.slow
+def test_leaving_many_and_ending_with_one_does_not_hang():
+    """Without `stream`, 2 of 9 runs hung (test_prepare.py tests Ctrl-C)."""
+    done = subprocess.run([sys.executable, "-c", LEFT], timeout=200)
+    assert done.returncode == 3

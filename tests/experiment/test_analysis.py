@@ -1,0 +1,134 @@
+"""What the notebooks show of the networks of a run."""
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_trial import HELD_OUT, tiny
+
+from alexnet_jax.config.resolve import resolve
+from alexnet_jax.errors import UserError
+from alexnet_jax.experiment import analysis, runner
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    config = tiny(training__num_epochs=0.5)
+    config.experiment = "tiny"
+    with config.unlocked():
+        config.arms = {"ReLU": {}, "tanh": {"model.activation": "tanh"}}
+    config.claim = {
+        "section": "3.1",
+        "text": "fewer errors",
+        "metric": "top1_error",
+        "compare": ("tanh", "ReLU"),
+        "paper": "higher",
+        "dataset": "cifar10",
+    }
+    folder = tmp_path_factory.mktemp("analysis") / "run"
+    runner.run(resolve(config, {}), folder)
+    return analysis.RunAnalysis(folder)
+
+
+def test_errors_by_class_average_to_the_recorded_error(run):
+    """Weighted by the test images of each class, they give the last evaluation's."""
+    for arm in run.arms():
+        network = run.network(arm)
+        found = network.errors_by_class()
+        labels = np.concatenate([labels for _, labels in network.batches()])
+        assert len(labels) == HELD_OUT
+        assert list(found) == [str(digit) for digit in range(10)]
+        mean = sum(found[str(label)] for label in labels) / HELD_OUT
+        text = (run.run.folder / arm / "seed0/metrics.jsonl").read_text()
+        rows = [json.loads(line) for line in text.splitlines()]
+        errors = [row["top1_error"] for row in rows if row["kind"] == "eval"]
+        assert mean == pytest.approx(errors[-1])
+
+
+def test_kernels_are_stretched_each_by_itself(run):
+    kernels = run.network("ReLU").kernels()
+    assert kernels.shape == (8, 5, 5, 3)
+    assert kernels.min(axis=(1, 2, 3)) == pytest.approx(np.zeros(8))
+    assert kernels.max(axis=(1, 2, 3)) == pytest.approx(np.ones(8))
+
+
+@pytest.mark.parametrize("kind", ["center", "ten"])
+def test_the_inspected_crop_is_the_center(run, kind):
+    """Also of a network that was evaluated on ten crops."""
+    trainer = run.network("ReLU").trainer
+    form = dataclasses.replace(trainer.form, crop_size=16, eval_crops=kind)
+    images = np.arange(20 * 20 * 3).reshape(1, 20, 20, 3).astype(np.uint8)
+    crops = dataclasses.replace(trainer, form=form).center_crops(
+        jnp.asarray(images), jnp.zeros((20, 20, 3))
+    )
+    np.testing.assert_array_equal(crops, images[:, 2:18, 2:18])
+
+
+@pytest.mark.parametrize(
+    ("kernels", "maximum", "drawn"),
+    [
+        (8, 8, range(8)),
+        (8, 24, range(8)),
+        (8, 4, (0, 2, 4, 6)),
+        (96, 24, range(0, 96, 4)),  # twelve of each tower
+        (5, 4, (0, 1, 2, 3)),
+    ],
+)
+def test_of_many_kernels_both_towers_are_drawn(
+    run, monkeypatch, kernels, maximum, drawn
+):
+    """Each kernel is of one gray, its number, in a white border."""
+    greys = np.arange(kernels) / kernels
+    flat = np.tile(greys[:, None, None, None], (1, 5, 5, 3))
+    network = SimpleNamespace(kernels=lambda: flat)
+    monkeypatch.setattr(run, "network", lambda _: network)
+    figure = run.draw_kernels(maximum=maximum)
+    for axis in figure.axes:
+        shown = np.asarray(axis.images[0].get_array())[3, 3::7, 0]
+        assert shown == pytest.approx(greys[list(drawn)])
+
+
+@pytest.mark.parametrize("arm", ["ReLU", "tanh"])
+@pytest.mark.parametrize("count", [0, 3, 8])
+def test_dead_and_saturated_units_are_found(run, arm, count):
+    """Some of the eight channels have a bias far below zero, the others of 0.5."""
+    network = run.network(arm)
+    assert set(network.units()) == {"conv1", "conv2", "conv3"}
+    bias = np.full(8, 0.5, np.float32)
+    bias[:count] = -1e6
+    conv1 = {"kernel": np.zeros_like(network.params["conv1"]["kernel"]), "bias": bias}
+    changed = dataclasses.replace(network, params=network.params | {"conv1": conv1})
+    assert changed.units()["conv1"] == count / 8
+
+
+def test_answer_tables_and_drawings(run):
+    assert run.answer().startswith("**")
+    assert "| tanh | saturated outputs |" in run.units_table()
+    assert "| ReLU | dead units |" in run.units_table()
+    for figure in (run.draw_kernels(), run.draw_classes(), run.draw_beside_paper()):
+        assert len(figure.axes) > 0
+        assert figure._repr_png_().startswith(b"\x89PNG")
+    assert run.figure().stat().st_size > 0
+
+
+def test_a_folder_may_be_relative_to_the_root_of_the_repository(
+    run, monkeypatch, tmp_path
+):
+    """The working directory of a notebook is its own folder."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/mine").symlink_to(run.run.folder)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(analysis, "ROOT", tmp_path)
+    monkeypatch.setenv("ALEXNET_RUN", "runs/mine")
+    assert analysis.open_run("dropout").run.name == "tiny"
+
+
+def test_the_environment_may_name_the_run(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("ALEXNET_RUN", str(run.run.folder))
+    assert analysis.open_run("dropout").run.name == "tiny"
+    with pytest.raises(UserError, match=r"experiment\.json"):
+        analysis.open_run("dropout", tmp_path)

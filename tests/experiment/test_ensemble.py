@@ -1,0 +1,138 @@
+"""Averages of networks: their errors, where they come from, and what is refused."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from small_trial import HELD_OUT, learned, tiny
+
+from alexnet_jax.config.resolve import resolve
+from alexnet_jax.data.open import open_source
+from alexnet_jax.data.pipeline import evaluation_batches, load_data
+from alexnet_jax.errors import UserError
+from alexnet_jax.experiment import ensemble, runner
+from alexnet_jax.training.checkpoint_files import read_weights
+from alexnet_jax.training.devices import Devices
+from alexnet_jax.training.preprocess import crop_input, crop_places
+from alexnet_jax.training.trainer import Trainer
+
+ARMS = {"one": {}, "two averaged": {"training.ensemble": 2}}
+
+
+def configured(arms=ARMS, seeds=4, **changes):
+    config = tiny(**changes)
+    config.experiment = "tiny"
+    config.arms, config.seeds = arms, seeds
+    config.claim = {
+        "section": "6",
+        "text": "fewer errors by averaging",
+        "metric": "top1_error",
+        "compare": ("one", "two averaged"),
+        "paper": 0.026,
+        "dataset": "imagenet2012",
+    }
+    return resolve(config, {})
+
+
+def rows(folder):
+    return [
+        json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    plan, folder = configured(), tmp_path_factory.mktemp("ensemble") / "run"
+    runner.run(plan, folder)
+    return plan, folder
+
+
+def test_an_ensemble_averages_its_networks_probabilities(run):
+    """Against the same average, taken in NumPy from the checkpoints."""
+    plan, folder = run
+    source = open_source("digits", tfds_dir="")
+    data = load_data(source, rescale="shorter_side", rescale_size=16)
+    trainer = Trainer.of(plan.settings, data, Devices())
+    mean = trainer.place_mean(data, Devices())
+    for group, seeds in enumerate(((0, 1), (2, 3))):
+        held = [read_weights(folder / f"one/seed{s}", last=True)[0] for s in seeds]
+        loss = wrong = count = 0
+        for batch in evaluation_batches(data.validation, batch_size=64):
+            (place,) = crop_places(batch["image"].shape[1], trainer.form)
+            x = crop_input(jax.numpy.asarray(batch["image"]), place, mean, trainer.form)
+            logits = [trainer.network.apply(params, x, None) for params in held]
+            p = np.mean([jax.nn.softmax(each) for each in logits], axis=0)
+            real = batch["weight"] > 0
+            labels = batch["label"]
+            loss -= np.log(p[np.arange(len(p)), labels])[real].sum()
+            wrong += (p.argmax(axis=1) != labels)[real].sum()
+            count += real.sum()
+        (row,) = rows(folder / f"two averaged/seed{group}")
+        assert (row["seeds"], row["step"]) == (list(seeds), 10)
+        assert count == HELD_OUT
+        assert row["loss"] == pytest.approx(loss / count, rel=1e-5)
+        assert row["top1_error"] == wrong / count
+        assert row["loss"] != rows(folder / f"one/seed{seeds[0]}")[-1]["loss"]
+
+
+def test_nothing_is_trained_for_it_and_the_page_has_both_arms(run):
+    plan, folder = run
+    assert {trial.arm for trial in plan.trials} == {"one"}
+    assert len(plan.all_trials) == 4 + 2
+    summary = json.loads((folder / "summary.json").read_text())
+    (comparison,) = summary["comparisons"]
+    assert (comparison["n"], comparison["seeds_each"]) == (2, 2)
+    assert summary["unfinished_trials"] == 0
+    assert "groups of 2 seeds" in (folder / "report.md").read_text()
+
+
+def test_one_cut_short_is_evaluated_again(run):
+    plan, folder = run
+    path = folder / "two averaged/seed1"
+    before = learned(rows(path))
+    (path / "trial.json").unlink()
+    (path / "metrics.jsonl").write_text('{"kind": "ev')
+    runner.run(plan, folder)
+    assert learned(rows(path)) == before
+    assert json.loads((path / "trial.json").read_text())["status"] == "finished"
+
+
+def test_with_a_diverged_network_there_is_no_average(tmp_path):
+    plan = configured(seeds=2, optimizer__learning_rate=1e30)
+    runner.run(plan, tmp_path)
+    (only,) = plan.ensembles
+    marker = json.loads((tmp_path / only.folder / "trial.json").read_text())
+    assert marker["status"] == "diverged"
+    assert rows(tmp_path / only.folder) == []
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["comparisons"][0]["standing"] == "not answered"
+
+
+def test_without_its_checkpoints_there_is_a_message(run, tmp_path):
+    plan, folder = run
+    (only, _) = plan.ensembles
+    for seed in (0, 1):
+        marker = folder / f"one/seed{seed}/trial.json"
+        copy = tmp_path / f"one/seed{seed}"
+        copy.mkdir(parents=True)
+        (copy / "trial.json").write_text(marker.read_text())
+    source = open_source("digits", tfds_dir="")
+    data = load_data(source, rescale="shorter_side", rescale_size=16)
+    with pytest.raises(UserError, match=r"No checkpoint can be read at .*seed0"):
+        ensemble.evaluate(only, plan.members(only), tmp_path, data, Devices())
+    assert not (tmp_path / only.folder / "trial.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arms", "changes", "words"),
+    [
+        ({"five": {"training.ensemble": 2}}, {}, "that nothing trains"),
+        (ARMS, {"seeds": 3}, "no multiple of it. Take 4"),
+        (ARMS, {"training__checkpoint_every_epochs": 0.0}, "keeps none"),
+        ({"one": {}, "none": {"training.ensemble": 0}}, {}, "ensemble"),
+    ],
+)
+def test_what_cannot_be_averaged_is_refused(arms, changes, words):
+    with pytest.raises(UserError, match=words):
+        configured(arms, **changes)

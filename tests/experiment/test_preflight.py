@@ -1,0 +1,118 @@
+"""Everything once, and what it says the run will cost."""
+
+import jax
+import pytest
+from small_trial import tiny
+
+from alexnet_jax.config.resolve import resolve
+from alexnet_jax.errors import UserError
+from alexnet_jax.experiment import preflight
+from alexnet_jax.experiment.preflight import duration
+from alexnet_jax.training import loop, rehearsal
+from alexnet_jax.training.checkpoint import KEPT
+from alexnet_jax.training.context import open_session
+
+
+def cost(**changes):
+    """Of ten steps, and evaluations before, after five, and after ten."""
+    return rehearsal.Cost(
+        **{
+            "num_steps": 10,
+            "batch_size": 16,
+            "evaluation_batches": 9,
+            "first_step": 7.0,
+            "step": 2.0,
+            "input_wait": 0.0,
+            "evaluation_batch": 0.5,
+            "checkpoint_seconds": 0.1,
+            "checkpoint_bytes": 0,
+            "step_bytes": 10**6,
+        }
+        | changes
+    )
+
+
+@pytest.fixture(scope="module")
+def plan():
+    config = tiny()
+    config.experiment = "small"
+    config.arms = {"ReLU": {}, "tanh": {"model.activation": "tanh"}}
+    config.seeds = 2
+    config.claim = {
+        "section": "3.1",
+        "text": "one is better",
+        "metric": "top1_error",
+        "compare": ("tanh", "ReLU"),
+        "paper": 0.1,
+        "dataset": "cifar10",
+    }
+    return resolve(config, {})
+
+
+def test_everything_is_done_and_nothing_left(plan, tmp_path):
+    said = preflight.run(plan, tmp_path / "runs" / "small").splitlines()
+    assert said[0] == "ReLU: 2 x 10 steps of 16 images"
+    assert said[4] == "tanh: 2 x 10 steps of 16 images"
+    assert "MB of each device by the compiler's figures" in said[3]
+    assert said[-1].endswith("nothing was written.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_too_small_for_the_run_is_refused(plan, tmp_path, monkeypatch):
+    """The checkpoints kept, the best one, and one being written, of every trial."""
+    monkeypatch.setattr(
+        rehearsal, "rehearse", lambda *_, **__: cost(checkpoint_bytes=10**6)
+    )
+    needed, free = 4 * (KEPT + 2) * 10**6, [0]
+    usage = type("usage", (), {"free": property(lambda _: free[0])})
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: usage())
+    free[0] = needed
+    assert "16.00 MB of checkpoints" in preflight.run(plan, tmp_path / "run")
+    free[0] = needed - 1
+    with pytest.raises(UserError, match="disk is too small"):
+        preflight.run(plan, tmp_path / "run")
+
+
+def test_what_would_stop_a_run_stops_its_preflight(plan, tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(UserError, match="Cannot write the run folder"):
+        preflight.run(plan, tmp_path / "run")
+
+
+def test_out_of_memory_is_explained(plan, tmp_path, monkeypatch):
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: too much")
+
+    monkeypatch.setattr(loop, "take_step", full)
+    with pytest.raises(UserError, match="Out of device memory"):
+        preflight.run(plan, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_seconds_of_a_trial_are_those_of_its_steps_and_evaluations(
+    plan, data, devices, tmp_path
+):
+    assert cost().trial_seconds == 7 + 9 * 2 + 9 * 0.5
+    with open_session(devices, total_images=1, silent=True) as session:
+        measured = rehearsal.rehearse(
+            plan.settings, session.context(data), seed=0, folder=tmp_path, label=""
+        )
+    assert (measured.num_steps, measured.batch_size) == (10, 16)
+    # Evaluations before the first step, after five steps and after ten, of 359 images in
+    # batches of 128; the estimate may count one too many.
+    batches = -(-359 // devices.rounded_up(128))
+    assert 3 * batches <= measured.evaluation_batches <= 4 * batches
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (4.4, "4 s"),
+        (90.1, "2 min"),
+        (3599, "1 h 0 min"),
+        (8000, "2 h 13 min"),
+        (500000, "5 d 18 h"),
+    ],
+)
+def test_a_duration_is_said_in_two_units(seconds, said):
+    assert duration(seconds) == said

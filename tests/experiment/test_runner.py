@@ -1,0 +1,309 @@
+"""Experiments of a few steps: what remains to run, what is refused, what is recorded."""
+
+import json
+import shutil
+
+import pytest
+from small_trial import learned
+
+from alexnet_jax.config import base, fields
+from alexnet_jax.config.resolve import resolve
+from alexnet_jax.errors import UserError
+from alexnet_jax.experiment import run_folder, runner
+from alexnet_jax.report.run_reader import read_outcomes
+
+
+@pytest.fixture
+def question():
+    """Two arms, two learning rates, one seed: a quarter of an epoch each, seconds."""
+    config = base(network="four_layer").copy_and_resolve_references()
+    config.experiment = "tiny"
+    config.arms = {
+        "ReLU": {"model.activation": "relu"},
+        "tanh": {"model.activation": "tanh"},
+    }
+    config.tuned = {"optimizer.learning_rate": (0.001, 1e30)}
+    config.data.rescale_size = config.data.crop_size = 8
+    config.model.width = 0.1
+    config.training.batch_size = 32
+    config.training.num_epochs = 0.25
+    config.training.log_every_epochs = 0.1
+    config.claim = {
+        "section": "3.1",
+        "text": "faster",
+        "metric": "epochs_to_train_error",
+        "threshold": 0.25,
+        "compare": ("tanh", "ReLU"),
+        "paper": 6.0,
+        "dataset": "cifar10",
+    }
+    return config
+
+
+@pytest.fixture
+def plan(question):
+    return resolve(question, {})
+
+
+@pytest.fixture
+def folder(plan, tmp_path):
+    runner.run(plan, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def rows(folder, trial):
+    lines = (folder / trial.folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_every_trial_is_recorded_and_others_continue_when_one_diverges(folder, plan):
+    for trial in plan.trials:
+        status = json.loads((folder / trial.folder / "trial.json").read_text())
+        # tanh only saturates at that learning rate: its loss is huge but finite.
+        diverges = (
+            trial.arm == "ReLU" and trial.tuned["optimizer.learning_rate"] == 1e30
+        )
+        assert status["status"] == ("diverged" if diverges else "finished")
+        assert ("diverged" in rows(folder, trial)[-1]) == diverges
+    for name in ("summary.json", "figure.png", "figure.svg", "report.md"):
+        assert (folder / name).stat().st_size > 0
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["diverged_trials"] == 1
+
+
+def test_experiment_json_holds_what_a_result_depends_on(folder, plan):
+    held = json.loads((folder / "experiment.json").read_text())
+    assert held["config"]["training"]["batch_size"] == 32
+    assert held["config"]["arms"] == plan.arms
+    assert set(held["git"]) == {"commit", "dirty"}
+    assert {"python", "jax", "flax", "numpy"} <= set(held["versions"])
+    assert len(held["devices"]) == 8
+    assert held["data"][0]["fingerprint"]
+    assert held["data"][0]["train_examples"] == 1438
+
+
+def test_finished_trials_are_not_repeated(folder, plan, monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(runner.loop, "train", fail)
+    assert "Figure:" in runner.run(plan, folder)
+
+
+def test_an_unfinished_trial_is_run_again_and_gives_the_same_rows(folder, plan):
+    trial = plan.trials[0]
+    before = rows(folder, trial)
+    (folder / trial.folder / "trial.json").unlink()
+    shutil.rmtree(folder / trial.folder / "checkpoints")
+    metrics = folder / trial.folder / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().splitlines()[0] + '\n{"kind": "tr')
+    runner.run(plan, folder)
+    assert learned(rows(folder, trial)) == learned(before)
+
+
+def test_a_folder_of_another_configuration_is_refused_naming_the_fields(
+    folder, question
+):
+    question.training.batch_size = 64
+    question.model.width = 0.2
+    before = (folder / "experiment.json").read_text()
+    with pytest.raises(UserError) as refused:
+        runner.run(resolve(question, {}), folder)
+    assert "training.batch_size: 32 there, 64 now" in str(refused.value)
+    assert "model.width: 0.1 there, 0.2 now" in str(refused.value)
+    assert "optimizer" not in str(refused.value)
+    assert (folder / "experiment.json").read_text() == before
+
+
+def write_as_older_code(folder, *, renamed, missing):
+    """Rewrites experiment.json with fields by their old names, and without others."""
+    path = folder / "experiment.json"
+    held = json.loads(path.read_text())
+    for name in missing:
+        section, field = name.split(".")
+        del held["config"][section][field]
+    old_names = {new: old for old, new in fields.RENAMED.items() if old in renamed}
+    for new, old in old_names.items():
+        section, field = new.split(".")
+        held["config"][section][old.split(".")[1]] = held["config"][section].pop(field)
+    for arm, overrides in held["config"]["arms"].items():
+        held["config"]["arms"][arm] = {
+            old_names.get(name, name): value for name, value in overrides.items()
+        }
+    held["config"]["tuned"] = {
+        ",".join(old_names.get(name, name) for name in key.split(",")): values
+        for key, values in held["config"]["tuned"].items()
+    }
+    path.write_text(json.dumps(held))
+
+
+def test_a_folder_of_older_code_continues(question, tmp_path):
+    """A field that it lacks has its default; a renamed field is found."""
+    question.arms = {
+        "all": {"data.lighting_std": 0.2},
+        "none": {"data.lighting_std": 0.1},
+    }
+    question.tuned = {
+        "optimizer.learning_rate,optimizer.bias_lr_multiplier": ((0.001, 1.0),)
+    }
+    plan = resolve(question, {})
+    run_folder.open_or_create(tmp_path, plan, data=[], device_kinds=["cpu"])
+    write_as_older_code(
+        tmp_path,
+        renamed={"model.weight_deviations", "data.lighting_deviation"}
+        | {"data.views", "optimizer.bias_rate"},
+        missing=["model.dtype", "training.ensemble"],
+    )
+    held = json.loads((tmp_path / "experiment.json").read_text())["config"]
+    assert "data.lighting_deviation" in held["arms"]["all"]
+    assert "optimizer.learning_rate,optimizer.bias_rate" in held["tuned"]
+    run_folder.check_same_experiment(tmp_path, plan)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model.dtype", "bfloat16"),
+        ("data.eval_crops", "ten"),
+        ("data.lighting_std", 0.3),
+    ],
+)
+def test_a_folder_of_older_code_is_still_another_experiment(
+    question, tmp_path, name, value
+):
+    """Neither a missing nor a renamed field hides a difference."""
+    plan = resolve(question, {})
+    run_folder.open_or_create(tmp_path, plan, data=[], device_kinds=["cpu"])
+    write_as_older_code(
+        tmp_path,
+        renamed={"data.views", "data.lighting_deviation"},
+        missing=["model.dtype"],
+    )
+    section, field = name.split(".")
+    question[section][field] = value
+    with pytest.raises(UserError, match=f"{name}: .* there, .* now"):
+        run_folder.check_same_experiment(tmp_path, resolve(question, {}))
+
+
+def test_a_folder_of_other_data_is_refused(folder, plan):
+    path = folder / "experiment.json"
+    held = json.loads(path.read_text())
+    held["data"][0]["fingerprint"] = "other"
+    path.write_text(json.dumps(held))
+    with pytest.raises(UserError, match="data fingerprint"):
+        runner.run(plan, folder)
+
+
+def test_continuing_with_other_code_is_recorded(folder, plan):
+    path = folder / "experiment.json"
+    held = json.loads(path.read_text())
+    held["git"]["commit"] = "another"
+    path.write_text(json.dumps(held))
+    runner.run(plan, folder)
+    held = json.loads(path.read_text())
+    assert held["git"]["commit"] == "another"
+    assert len(held["continued"]) == 1
+
+
+def test_a_folder_that_is_no_run_folder_is_left_alone(plan, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match=r"experiment\.json.*--workdir"):
+        runner.run(plan, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_broken_experiment_json_is_named(plan, tmp_path):
+    (tmp_path / "experiment.json").write_text("{")
+    with pytest.raises(UserError, match=r"experiment\.json cannot be read"):
+        runner.run(plan, tmp_path)
+
+
+def test_a_folder_below_a_file_is_refused_and_nothing_is_created(plan, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--workdir"):
+        runner.run(plan, tmp_path / "file" / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"training.batch_size": 30}, "24 or 32"),
+        ({"data.dataset": "digitz"}, "'digits'"),
+        ({"data.dataset": "folder=nowhere"}, "No such folder"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(
+    question, tmp_path, change, words
+):
+    for name, value in change.items():
+        section, field = name.split(".")
+        question[section][field] = value
+    plan = resolve(question, {})
+    with pytest.raises(UserError, match=words):
+        runner.run(plan, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_small_an_image_is_refused_before_anything_is_written(tmp_path):
+    config = base().copy_and_resolve_references()
+    config.data.rescale_size, config.data.crop_size = 8, 7
+    config.claim = {
+        "section": "6", "text": "t", "metric": "top5_error", "paper": 0.2, "dataset": "x",
+    }  # fmt: skip
+    with pytest.raises(UserError, match="conv1 leaves no pixel"):
+        runner.run(resolve(config, {}), tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_arms_that_differ_in_their_crops_share_one_training(question, tmp_path):
+    """Each has the evaluations that it would have had alone, bit-identical."""
+    crops = {
+        "ten crops": {"data.eval_crops": "ten"},
+        "center": {"data.eval_crops": "center"},
+    }
+    claim = {
+        "section": "6",
+        "text": "fewer errors by ten crops",
+        "metric": "top1_error",
+        "compare": ("center", "ten crops"),
+        "paper": 0.015,
+        "dataset": "imagenet2012",
+    }
+
+    def ran(arms, compare, name):
+        question.arms, question.tuned, question.seeds = arms, {}, 2
+        question.claim = claim | {"compare": compare}
+        question.data.rescale_size = 12
+        plan = resolve(question, {})
+        runner.run(plan, tmp_path / name)
+        outcomes = read_outcomes(tmp_path / name, plan)
+        return {
+            (o.trial.arm, o.trial.seed): (o.status, o.curve("eval", "loss"))
+            for o in outcomes
+        }
+
+    together = ran(crops, claim["compare"], "together")
+    trained = [path.parent.name for path in tmp_path.glob("together/*/seed0")]
+    assert trained == ["ten crops"]
+    alone = {}
+    for arm, chosen in crops.items():
+        alone |= ran({arm: chosen}, (), arm)
+    assert together == alone
+    assert together["center", 0] != together["ten crops", 0]
+    summary = json.loads((tmp_path / "together/summary.json").read_text())
+    assert summary["comparisons"][0]["n"] == 2
+
+
+def test_a_trial_that_is_running_is_not_started_again(plan, devices, tmp_path):
+    """Two would write to one metrics.jsonl."""
+    runner.run(plan, tmp_path / "run")
+    first = tmp_path / "run" / plan.trials[0].folder
+    (first / "trial.json").unlink()
+    before = (first / "metrics.jsonl").read_bytes()
+    with (
+        runner.lock(first, devices),
+        pytest.raises(UserError, match=r"already running in .*--workdir"),
+    ):
+        runner.run(plan, tmp_path / "run")
+    assert (first / "metrics.jsonl").read_bytes() == before

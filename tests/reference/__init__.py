@@ -1,0 +1,1 @@
+"""Slow or independent implementations that tests compare the package with."""

@@ -1,0 +1,97 @@
+"""Reading a run folder."""
+
+import json
+
+import pytest
+
+from alexnet_jax.config.trials import ExperimentPlan
+from alexnet_jax.errors import UserError
+from alexnet_jax.report import run_reader
+
+PLAN = ExperimentPlan.of_json(
+    {"config": {"arms": {"a": {}}, "tuned": {}, "claim": {}, "seeds": 1}}
+)
+
+
+def write(folder, lines, status=None):
+    trial = folder / "a" / "seed0"
+    trial.mkdir(parents=True)
+    (trial / "metrics.jsonl").write_text(lines)
+    if status:
+        (trial / "trial.json").write_text(json.dumps({"status": status}))
+
+
+def row(kind, epoch, error, **more):
+    return json.dumps({"kind": kind, "epoch": epoch, "top1_error": error} | more) + "\n"
+
+
+def test_train_rows_stand_in_the_middle_of_their_steps(tmp_path):
+    write(
+        tmp_path,
+        row("train", 1.0, 0.9) + row("eval", 1.0, 0.7) + row("train", 3.0, 0.5),
+    )
+    (outcome,) = run_reader.read_outcomes(tmp_path, PLAN)
+    assert outcome.curve("train", "top1_error") == [(0.5, 0.9), (2.0, 0.5)]
+    assert outcome.curve("eval", "top1_error") == [(1.0, 0.7)]
+
+
+def test_a_last_line_that_was_cut_off_is_left_out(tmp_path):
+    write(tmp_path, row("train", 1.0, 0.9) + '{"kind": "tra')
+    (outcome,) = run_reader.read_outcomes(tmp_path, PLAN)
+    assert len(outcome.rows) == 1
+    assert outcome.status == "unfinished"
+    assert outcome.final("train", "top1_error") is None
+
+
+def test_a_broken_line_in_the_middle_is_named(tmp_path):
+    write(tmp_path, '{"kind": "tra\n' + row("train", 1.0, 0.9))
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 1"):
+        run_reader.read_outcomes(tmp_path, PLAN)
+
+
+def test_a_diverged_trial_has_a_curve_and_no_final_error(tmp_path):
+    lines = row("train", 1.0, 0.9) + row("train", 2.0, None, diverged=True)
+    write(tmp_path, lines, status="diverged")
+    (outcome,) = run_reader.read_outcomes(tmp_path, PLAN)
+    assert outcome.status == "diverged"
+    assert outcome.curve("train", "top1_error") == [(0.5, 0.9)]
+    assert outcome.final("train", "top1_error") is None
+
+
+@pytest.mark.parametrize("lost", ["half of its last line", "its last line", "all"])
+def test_a_finished_trial_without_its_last_evaluation_is_refused(tmp_path, lost):
+    """It would count with an error from long before its end."""
+    rows = [
+        row("eval", 0.0, 0.9, step=0),
+        row("train", 1.0, 0.5, step=45),
+        row("eval", 1.0, 0.4, step=45),
+    ]
+    write(tmp_path, "".join(rows))
+    (tmp_path / "a/seed0/trial.json").write_text('{"status": "finished", "step": 45}')
+    (outcome,) = run_reader.read_outcomes(tmp_path, PLAN)
+    assert outcome.final("eval", "top1_error") == 0.4
+    kept = {
+        "half of its last line": "".join(rows)[:-20],
+        "its last line": "".join(rows[:-1]),
+        "all": "",
+    }
+    (tmp_path / "a/seed0/metrics.jsonl").write_text(kept[lost])
+    with pytest.raises(UserError, match=r"lost its end.*step 45.*Remove .*seed0"):
+        run_reader.read_outcomes(tmp_path, PLAN)
+
+
+def test_a_trial_that_has_not_started_is_unfinished(tmp_path):
+    (outcome,) = run_reader.read_outcomes(tmp_path, PLAN)
+    assert (outcome.status, outcome.rows) == ("unfinished", [])
+
+
+def test_a_folder_without_an_experiment_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"experiment\.json"):
+        run_reader.read_experiment(tmp_path)
+
+
+def test_an_empty_trial_json_is_named(tmp_path):
+    write(tmp_path, row("train", 1.0, 0.9), status="finished")
+    (tmp_path / "a/seed0/trial.json").write_text("")
+    with pytest.raises(UserError, match=r"trial\.json cannot be read.*Remove it"):
+        run_reader.read_outcomes(tmp_path, PLAN)

@@ -1,0 +1,163 @@
+"""Which tuned values are selected, and what summary.json holds."""
+
+import statistics
+
+import pytest
+from report_records import (
+    CLAIM,
+    RATE,
+    all_reaching,
+    experiment,
+    reaching,
+    summary_of,
+    summary_of_errors,
+    trial,
+    with_errors,
+)
+from scipy import stats
+
+from alexnet_jax.report.run_reader import Outcome
+from alexnet_jax.report.verdict import interval
+
+EVERYWHERE = {(arm, r): [1.0, 2.0] for arm in ("ReLU", "tanh") for r in (0.1, 0.2, 0.4)}
+
+
+def test_each_arm_is_compared_at_its_own_selected_value():
+    epochs = {
+        ("ReLU", 0.1): [3.0, 3.0],
+        ("ReLU", 0.2): [1.0, 1.1],
+        ("ReLU", 0.4): [None, 0.1],  # fastest in one seed, and never in the other
+        ("tanh", 0.1): [9.0, 9.0],
+        ("tanh", 0.2): [7.0, 7.0],
+        ("tanh", 0.4): [4.0, 4.4],
+    }
+    summary = summary_of(experiment(), all_reaching(epochs))
+    assert summary["arms"]["ReLU"]["tuned"] == {RATE: 0.2}
+    assert summary["arms"]["ReLU"]["per_seed"] == pytest.approx([1.0, 1.1])
+    assert summary["arms"]["ReLU"]["at_edge"] == []
+    assert summary["arms"]["tanh"]["at_edge"] == [RATE]
+    assert summary["comparisons"][0]["mean"] == pytest.approx(4.0)
+    at_equal = summary["at_equal_tuned_values"]["learning_rate=0.1"]
+    assert at_equal["mean"] == pytest.approx(3.0)
+
+
+def test_a_neighbor_at_which_no_seed_succeeds_is_found():
+    epochs = {
+        ("ReLU", 0.1): [3.0, 3.1],
+        ("ReLU", 0.2): [1.0, 1.1],
+        ("ReLU", 0.4): [None, None],
+        ("tanh", 0.1): [9.0, 9.0],
+        ("tanh", 0.2): [4.0, 4.5],
+        ("tanh", 0.4): [None, 5.0],  # one seed succeeds
+    }
+    arms = summary_of(experiment(), all_reaching(epochs))["arms"]
+    assert arms["ReLU"]["beside_cliff"] == {RATE: [0.4]}
+    assert arms["tanh"]["beside_cliff"] == {}
+
+
+def test_values_beyond_the_neighbors_are_not():
+    epochs = {
+        ("ReLU", 0.1): [1.0, 1.1],
+        ("ReLU", 0.2): [3.0, 3.1],
+        ("ReLU", 0.4): [None, None],
+    }
+    epochs |= {("tanh", rate): [None, None] for rate in (0.1, 0.2, 0.4)}
+    arms = summary_of(experiment(), all_reaching(epochs))["arms"]
+    assert arms["ReLU"]["beside_cliff"] == {}
+    # Where no value is better than another, none is at an edge or beside a cliff.
+    assert (arms["tanh"]["at_edge"], arms["tanh"]["beside_cliff"]) == ([], {})
+
+
+def test_a_diverged_error_has_no_mean_and_the_other_pairs_are_kept_apart():
+    summary = summary_of_errors(paper="higher", diverged=[("tanh", 1)])
+    tanh, (comparison,) = summary["arms"]["tanh"], summary["comparisons"]
+    assert (tanh["mean"], tanh["diverged"], tanh["unfinished"]) == (None, 1, 0)
+    assert (comparison["mean"], comparison["low"]) == (None, None)
+    assert comparison["standing"] == "not answered"
+    expected = interval([0.38 - 0.40, 0.38 - 0.39])  # seeds 0 and 2
+    assert comparison["finished_pairs"] == pytest.approx(expected.as_dict())
+
+
+def test_of_unfinished_trials_no_bound_is_taken():
+    """A trial that is still running may reach the threshold yet."""
+    outcomes = all_reaching({("ReLU", 0.1): [1.0], ("tanh", 0.1): [2.0]})
+    outcomes.append(Outcome(trial("ReLU", 1, 0.1), "unfinished", []))
+    outcomes.append(reaching("tanh", 0.1, 1, 3.0))
+    summary = summary_of(experiment(rates=(0.1,)), outcomes)
+    assert summary["unfinished_trials"] == 1
+    assert summary["comparisons"][0]["at_most"] is None
+    assert summary["comparisons"][0]["standing"] == "not answered"
+
+
+def test_keys_of_the_summary():
+    summary = summary_of(experiment(), all_reaching(EVERYWHERE))
+    assert {"experiment", "dataset", "claim", "arms", "comparisons", "verdict"} <= set(
+        summary
+    )
+    assert {"mean", "low", "high", "per_seed", "tuned"} <= set(summary["arms"]["ReLU"])
+    assert {"mean", "low", "high", "n"} <= set(summary["comparisons"][0])
+    assert summary["arms"]["tanh"]["final_top1_error"] == pytest.approx(0.2)
+
+
+def test_several_comparisons_each_with_its_standing():
+    """Errors of three arms over three seeds, two of them against the first."""
+    errors = {
+        "all": (0.40, 0.41, 0.39),
+        "without conv2": (0.43, 0.44, 0.418),
+        "without fc6": (0.38, 0.39, 0.371),
+    }
+    pairs = [["without conv2", "all"], ["without fc6", "all"]]
+    outcomes = with_errors(
+        {(arm, None): [(e, e, e) for e in values] for arm, values in errors.items()}
+    )
+    found = {}
+    for metric in ("top1_error", "train_top1_error"):
+        claim = CLAIM | {"metric": metric, "compare": pairs, "paper": 0.02}
+        content = experiment(seeds=3, claim=claim, rates=(), arms=errors)
+        summary = summary_of(content, outcomes)
+        one, other = summary["comparisons"]
+        assert one["standing"] == "same direction, statistically clear at 95%"
+        assert other["standing"] == "opposite direction, statistically clear at 95%"
+        found[metric] = one["mean"]
+        assert found[metric] == pytest.approx(statistics.fmean((0.03, 0.03, 0.028)))
+
+
+def test_each_further_claim_has_its_values_its_number_and_its_standing():
+    summary = summary_of_errors(also=[{"metric": "top5_error", "paper": 0.012}])
+    (main,) = summary["comparisons"]
+    assert main["mean"] == pytest.approx((-0.02 - 0.02 - 0.01) / 3)
+    assert main["standing"] == "opposite direction, statistically clear at 95%"
+    assert "also" not in summary["claim"]
+    (also,) = summary["also"]
+    assert also["claim"] == {
+        **{key: CLAIM[key] for key in ("section", "text", "threshold", "compare")},
+        "metric": "top5_error",
+        "paper": 0.012,
+        "dataset": "imagenet2012",
+    }
+    # At 0.2 both arms have fewer top-5 errors: the main claim selects the tuned values.
+    assert also["arms"]["ReLU"]["per_seed"] == [0.10, 0.11, 0.10]
+    assert also["arms"]["tanh"]["per_seed"] == [0.15, 0.15, 0.16]
+    (comparison,) = also["comparisons"]
+    expected = stats.ttest_rel([0.15, 0.15, 0.16], [0.10, 0.11, 0.10])
+    limits = expected.confidence_interval(0.95)
+    assert comparison["mean"] == pytest.approx(0.05)
+    assert (comparison["low"], comparison["high"]) == pytest.approx(
+        (limits.low, limits.high)
+    )
+    assert comparison["standing"] == "same direction, statistically clear at 95%"
+
+
+def test_a_further_claim_may_compare_other_arms_in_another_way():
+    entry = {
+        "metric": "epochs_to_train_error",
+        "threshold": 0.2,
+        "paper": 2.0,
+        "compare": ["ReLU", "tanh"],
+        "dataset": "cifar10",
+    }
+    (also,) = summary_of_errors(also=[entry])["also"]
+    assert also["claim"]["threshold"] == 0.2
+    assert also["comparisons"][0]["missing_second"] == 3  # tanh stays above 20%
+    assert "20% training error" in also["verdict"]
+    assert "CIFAR-10" in also["verdict"]

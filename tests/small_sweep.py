@@ -1,0 +1,56 @@
+"""The experiment that the tests of sweeps run: two arms of a tiny network."""
+
+from pathlib import Path
+
+from small_trial import tiny
+
+from alexnet_jax.config.resolve import resolve
+
+FILE = """
+import sys
+sys.path.insert(0, {tests!r})
+from small_sweep import config
+
+def get_config(dataset="digits"):
+    return config(seeds={seeds}, epochs={epochs})
+"""
+
+
+def config(*, seeds=2, epochs=12.0):
+    result = tiny(
+        training__num_epochs=epochs,
+        training__log_every_epochs=0.5,
+        training__evaluate_every_epochs=4.0,
+    )
+    result.experiment = "tiny"
+    result.arms = {
+        "ReLU": {},
+        # Gets a warning, whatever its initial weights.
+        "tanh": {"model.activation": "tanh", "training.warn_below_spread": 1e9},
+    }
+    result.seeds = seeds
+    result.claim = {
+        "section": "3.1",
+        "text": "fewer errors",
+        "metric": "top1_error",
+        "compare": ("tanh", "ReLU"),
+        "paper": "higher",
+        "dataset": "cifar10",
+    }
+    return result
+
+
+def resolved_plan(**changes):
+    """Its plan, with e.g. `population=True`."""
+    result = config()
+    for name, value in changes.items():
+        result[name] = value
+    return resolve(result, {})
+
+
+def write_config(folder, *, seeds=2, epochs=12.0):
+    """Writes folder/tiny.py; returns its plan."""
+    tests = str(Path(__file__).parent)
+    text = FILE.format(tests=tests, seeds=seeds, epochs=epochs)
+    (folder / "tiny.py").write_text(text)
+    return resolve(config(seeds=seeds, epochs=epochs), {})

@@ -1,0 +1,255 @@
+"""Bad command lines and config files: one message, exit status 2, nothing written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RELU, ALEXNET = "--config=configs/relu_vs_tanh.py", "--config=configs/alexnet.py"
+MAIN = (sys.executable, "-m", "alexnet_jax.main")
+
+
+@pytest.fixture
+def refuse(tmp_path):
+    """Runs the command; returns its message, once it has refused as it should."""
+
+    def run(*arguments, workdir=tmp_path / "run", **environment):
+        before = sorted(tmp_path.rglob("*"))
+        done = subprocess.run(
+            [*MAIN, f"--workdir={workdir}", *arguments],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        lines = [
+            line for line in done.stderr.splitlines() if " trials, into " not in line
+        ]
+        assert lines[0].startswith("Error: ")
+        assert done.stdout == ""
+        assert sorted(tmp_path.rglob("*")) == before, "something was left behind"
+        return "\n".join(lines).removeprefix("Error: ")
+
+    return run
+
+
+@pytest.fixture
+def write_config(tmp_path):
+    """Writes a config file with this body of get_config()."""
+
+    def write(*lines, header="from alexnet_jax.config import base"):
+        path = tmp_path / "question.py"
+        body = "\n".join(f"    {line}" for line in lines)
+        path.write_text(f"{header}\n\n\ndef get_config(dataset='digits'):\n{body}\n")
+        return path
+
+    return write
+
+
+# --- which config -----------------------------------------------------------------
+
+
+def test_a_missing_config_flag_is_answered_with_the_configs_here(refuse):
+    message = refuse()
+    assert "Give --config=FILE[:DATASET]" in message
+    assert "configs/alexnet.py, " in message
+
+
+@pytest.mark.parametrize("argument", ["--config=", "--config"])
+def test_an_empty_config_is_refused(refuse, argument):
+    assert "onfig" in refuse(argument)
+
+
+@pytest.mark.parametrize("form", ["--config=%s", "-config=%s", "--config %s"])
+def test_a_missing_config_is_answered_with_the_nearest(refuse, form):
+    message = refuse(*(form % "configs/relu_tanh.py:cifar10").split())
+    assert "No such config file: configs/relu_tanh.py" in message
+    assert "Did you mean 'configs/relu_vs_tanh.py'?" in message
+    assert "configs/alexnet.py, " in message
+
+
+@pytest.mark.parametrize("error", ["ValueError", "SystemExit"])
+def test_what_a_config_raises_is_printed_with_its_line(refuse, write_config, error):
+    path = write_config("config = base(dataset)", f"raise {error}('no such luck')")
+    message = refuse(f"--config={path}")
+    assert f"{path}, line 6: {error}: no such luck" in message
+
+
+def test_a_user_error_of_a_config_is_printed_as_it_is(refuse, write_config):
+    path = write_config(
+        "raise UserError('Bring images.')",
+        header="from alexnet_jax.errors import UserError",
+    )
+    assert refuse(f"--config={path}") == "Bring images."
+
+
+def test_a_syntax_error_is_printed_with_its_line(refuse, write_config):
+    path = write_config("config = base(dataset", "return config")
+    message = refuse(f"--config={path}")
+    assert f"{path}, line 5: SyntaxError: " in message
+
+
+def test_a_misspelled_field_in_a_config_is_printed_with_its_line(refuse, write_config):
+    path = write_config("config = base(dataset)", "config.model.widht = 0.5")
+    message = refuse(f"--config={path}")
+    assert f"{path}, line 6: " in message
+    assert "widht. Did you mean 'width'?" in message
+
+
+@pytest.mark.parametrize("returned", ["None", "{}", "ConfigDict({'seeds': 1})"])
+def test_a_config_that_is_not_made_of_the_base_is_refused(
+    refuse, write_config, returned
+):
+    header = "from ml_collections import ConfigDict"
+    path = write_config(f"return {returned}", header=header)
+    message = refuse(f"--config={path}")
+    assert f"{path}: get_config() must return" in message
+    assert "base()" in message
+
+
+def test_an_arm_that_is_no_mapping_is_refused(refuse, write_config):
+    path = write_config(
+        "config = base(dataset)",
+        "config.arms = {'ReLU': {}, 'tanh': 'model.activation'}",
+        "return config",
+    )
+    message = refuse(f"--config={path}")
+    assert "Arm 'tanh'" in message
+    assert "{field: value}" in message
+
+
+def test_a_file_without_get_config_is_refused(refuse, tmp_path):
+    (tmp_path / "empty.py").write_text("")
+    message = refuse(f"--config={tmp_path / 'empty.py'}")
+    assert str(tmp_path / "empty.py") in message
+    assert "get_config(dataset)" in message
+
+
+def test_an_unknown_kind_of_dataset_is_refused(refuse):
+    message = refuse(f"{RELU}:flder=pictures")
+    assert "'flder='" in message
+    assert "Did you mean 'folder'?" in message
+
+
+# --- flags ------------------------------------------------------------------------
+
+
+def test_an_argument_that_is_not_a_flag_is_refused(refuse):
+    assert "Unexpected argument: cifar10" in refuse(RELU, "cifar10")
+
+
+def test_an_unknown_flag_is_refused_with_the_nearest(refuse):
+    message = refuse(RELU, "--wrkdir=elsewhere")
+    assert "wrkdir" in message
+    assert "Did you mean: workdir" in message
+
+
+def test_an_override_before_the_config_is_refused(refuse):
+    message = refuse("--config.seeds=1", RELU)
+    assert "Put --config=FILE before" in message
+    assert "--config.seeds=1" in message
+
+
+@pytest.mark.parametrize(
+    ("argument", "nearest"),
+    [
+        ("--config.optimizer.learning_rat=0.1", "optimizer.learning_rate"),
+        ("--config.batch_size=16", "training.batch_size"),
+        ("--config.model.actvation=tanh", "model.activation"),
+        ("--noconfig.data.random_flp", "data.random_flip"),
+        ("--config.sedes=2", "seeds"),
+    ],
+)
+def test_a_misspelled_field_is_refused_with_the_nearest(refuse, argument, nearest):
+    message = refuse(RELU, argument)
+    assert argument.partition("config.")[2].partition("=")[0] in message
+    assert f"Did you mean '{nearest}'?" in message
+
+
+@pytest.mark.parametrize(
+    ("argument", "kind"),
+    [
+        ("--config.seeds=three", "a whole number"),
+        ("--config.seeds=1.5", "a whole number"),
+        ("--config.training.num_epochs=many", "a number"),
+        ("--config.training.tensorboard=perhaps", "true or false"),
+        ("--config.model.biases=(1,", "numbers with commas"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_answered_with_the_right_one(
+    refuse, argument, kind
+):
+    message = refuse(RELU, argument)
+    assert message.startswith(argument)
+    assert kind in message
+
+
+# --- values -----------------------------------------------------------------------
+
+
+def test_a_value_out_of_range_is_answered_with_the_range(refuse):
+    message = refuse(RELU, "--config.seeds=0")
+    for part in ("config.seeds=0", "1", "1000"):
+        assert part in message
+
+
+def test_a_wrong_choice_is_answered_with_the_choices(refuse):
+    message = refuse(ALEXNET, "--config.model.activation=relo")
+    assert "config.model.activation='relo'" in message
+    assert "relu, tanh" in message
+
+
+def test_an_override_of_the_ablated_field_is_refused(refuse):
+    message = refuse(RELU, "--config.model.activation=relu")
+    assert "--config.model.activation" in message
+    assert "ReLU: relu, tanh: tanh" in message
+
+
+@pytest.mark.slow
+def test_an_unknown_dataset_is_answered_with_the_nearest(refuse):
+    message = refuse(f"{RELU}:digitz")
+    assert "'digitz'" in message
+    assert "Did you mean 'digits'?" in message
+
+
+@pytest.mark.slow
+def test_a_batch_that_the_devices_cannot_share_is_refused(refuse):
+    message = refuse(RELU, "--config.training.batch_size=12", JAX_NUM_CPU_DEVICES="8")
+    assert "config.training.batch_size=12" in message
+    assert "8 or 16" in message
+
+
+@pytest.mark.slow
+def test_a_run_folder_that_cannot_be_made_is_refused(refuse, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    message = refuse(RELU, workdir=tmp_path / "file" / "run", JAX_NUM_CPU_DEVICES="1")
+    assert str(tmp_path / "file" / "run") in message
+    assert "--workdir=DIR" in message
+
+
+@pytest.mark.slow
+def test_a_config_file_may_import_its_sibling(tmp_path):
+    """Whatever the working directory is."""
+    (tmp_path / "my_shared_arms.py").write_text("ARMS = {'one_arm': {}}\n")
+    question = tmp_path / "question.py"
+    question.write_text(
+        "from alexnet_jax.config import base\n"
+        "from my_shared_arms import ARMS\n\n\n"
+        "def get_config(dataset='digits'):\n"
+        "    config = base(dataset)\n"
+        "    config.arms = ARMS\n"
+        "    config.claim = 5\n"
+        "    return config\n"
+    )
+    done = subprocess.run(
+        [*MAIN, f"--config={question}"], capture_output=True, text=True, cwd="/"
+    )
+    # Past the config file: what is refused is the claim.
+    assert done.returncode == 2
+    assert "claim" in done.stderr

@@ -1,0 +1,595 @@
+"""A trial that is stopped, killed or damaged goes on to the same last bit."""
+
+import dataclasses
+import itertools
+import json
+import os
+import shutil
+import signal
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from small_trial import (
+    STEP,
+    learned,
+    placed_initial_state,
+    rows_of,
+    tiny,
+    train_one,
+)
+
+from alexnet_jax.config import base, small_data
+from alexnet_jax.config.fields import RENAMED
+from alexnet_jax.data.open import open_source
+from alexnet_jax.data.pipeline import load_data
+from alexnet_jax.errors import Stopped, UserError
+from alexnet_jax.training import checkpoint_files
+from alexnet_jax.training.checkpoint import Checkpoints, try_out
+from alexnet_jax.training.checkpoint_files import (
+    Position,
+    checksum,
+    fields_of,
+    read_weights,
+)
+from alexnet_jax.training.devices import Devices
+from alexnet_jax.training.evaluation import Evaluator
+from alexnet_jax.training.resume import starting_state
+from alexnet_jax.training.trainer import Trainer
+
+
+def config_of(**changes):
+    return tiny(training__checkpoint_every_epochs=2.9 * STEP, **changes)
+
+
+def run(config, data, devices, folder, seed=0):
+    trial, _ = train_one(config, data, devices, folder, seed)
+    return trial.status, trial.last_row
+
+
+def like(config, data, devices):
+    return placed_initial_state(config, data, devices)
+
+
+def last(config, data, devices, folder):
+    """State and position of the newest checkpoint."""
+    with Checkpoints(folder, fields_of(config), devices) as checkpoints:
+        state, position, damaged = checkpoints.restore(like(config, data, devices))
+    assert not damaged
+    return state, position
+
+
+def rows(folder):
+    return learned(rows_of(folder))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, devices, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    config = config_of()
+    assert run(config, data, devices, folder)[0] == "finished"
+    state, position = last(config, data, devices, folder)
+    assert position.step == 10
+    return checksum(state), rows(folder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
+@pytest.mark.parametrize("stopped_in", ["train_step", "eval_step"])
+@pytest.mark.parametrize("call", [1, 2, 4, 5, 7])
+def test_a_stopped_trial_goes_on_to_the_same_bit(
+    data,
+    devices,
+    undisturbed,
+    tmp_path,
+    monkeypatch,
+    number,
+    stopped_in,
+    call,
+):
+    """A signal in any step, or in the midst of an evaluation."""
+    config, calls = config_of(), []
+    trainer = Trainer.of(config, data, devices)
+
+    def signalled(*arguments):
+        calls.append(1)
+        if len(calls) == call:
+            os.kill(os.getpid(), number)
+            time.sleep(0.2)  # for the thread that hears it
+        return getattr(trainer, stopped_in)(*arguments)
+
+    changed = dataclasses.replace(trainer, **{stopped_in: signalled})
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "of", lambda *_, **__: changed)
+        with pytest.raises(Stopped, match=f"{number.name}, saved at step") as stopped:
+            run(config, data, devices, tmp_path)
+    assert stopped.value.number == number
+    _, position = last(config, data, devices, tmp_path)
+    assert f"step {position.step}" in str(stopped.value)
+    if stopped_in == "train_step":
+        assert position.step == call
+    assert run(config, data, devices, tmp_path)[0] == "finished"
+    state, _ = last(config, data, devices, tmp_path)
+    assert (checksum(state), rows(tmp_path)) == undisturbed
+
+
+def test_all_that_is_drawn_goes_on_to_the_same_bit(devices, tmp_path, monkeypatch):
+    """AlexNet with crops, reflections, lighting and dropout, its steps in two parts."""
+    config = small_data(base())
+    config.model.width = 0.0625
+    config.data.random_flip = True
+    config.training.gradient_accumulation = 2
+    config.training.num_epochs = 7.9 * 32 / 1438  # eight steps
+    config.training.log_every_epochs = 2.9 * 32 / 1438
+    assert config.model.dropout_rate > 0
+    assert config.data.lighting_std > 0
+    assert config.data.random_crop
+    data = load_data(
+        open_source("digits", tfds_dir=""), rescale="shorter_side", rescale_size=72
+    )
+    assert run(config, data, devices, tmp_path / "whole")[0] == "finished"
+    trainer = Trainer.of(config, data, devices)
+    with monkeypatch.context() as patch:
+        changed = stopped(trainer, "train_step", 4)
+        patch.setattr(Trainer, "of", lambda *_, **__: changed)
+        with pytest.raises(Stopped):
+            run(config, data, devices, tmp_path / "parts")
+    assert run(config, data, devices, tmp_path / "parts")[0] == "finished"
+    found, expected = (
+        (checksum(last(config, data, devices, folder)[0]), rows(folder))
+        for folder in (tmp_path / "parts", tmp_path / "whole")
+    )
+    assert found == expected
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 5, 6, 8, 10])
+def test_rows_behind_the_checkpoint_are_cut_off(
+    data,
+    devices,
+    undisturbed,
+    tmp_path,
+    monkeypatch,
+    step,
+):
+    """As after SIGKILL: whatever was written since the last save is done again."""
+    config = config_of()
+
+    class Killed(Exception):
+        pass
+
+    trainer = Trainer.of(config, data, devices)
+    calls = []
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) == step:
+            raise Killed
+        return trainer.train_step(*arguments)
+
+    with monkeypatch.context() as patch:
+        changed = dataclasses.replace(trainer, train_step=killed)
+        patch.setattr(Trainer, "of", lambda *_, **__: changed)
+        with pytest.raises(Killed):
+            run(config, data, devices, tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "step": 1')  # in the midst of a line
+    assert run(config, data, devices, tmp_path)[0] == "finished"
+    state, _ = last(config, data, devices, tmp_path)
+    assert (checksum(state), rows(tmp_path)) == undisturbed
+
+
+def newest(folder):
+    return max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name))
+
+
+def files_of(folder):
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size)
+
+
+def truncate(file):
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def delete(file):
+    file.unlink()
+
+
+@pytest.fixture(scope="module")
+def finished(data, devices, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    run(config_of(), data, devices, folder)
+    return folder
+
+
+# Orbax leaves coroutines and futures behind where a read fails; Python tells of them.
+left_by_orbax = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@left_by_orbax
+@pytest.mark.parametrize("damage", [truncate, flip, delete])
+def test_no_damaged_file_of_a_checkpoint_gives_wrong_weights_in_silence(
+    data, devices, finished, undisturbed, tmp_path, damage
+):
+    """Of each file by itself: the one before it is used, or nothing was lost."""
+    initial, used = like(config_of(), data, devices), set()
+    relative = [file.relative_to(finished) for file in files_of(newest(finished))]
+    for number, name in enumerate(relative):
+        folder = shutil.copytree(finished, tmp_path / str(number))
+        damage(folder / name)
+        with Checkpoints(folder, fields_of(config_of()), devices) as checkpoints:
+            state, position, damaged = checkpoints.restore(initial)
+        used.add(position.step)
+        if position.step == 10:
+            assert not damaged
+            assert checksum(state) == undisturbed[0]
+        else:
+            assert len(damaged) == 1
+            assert f"{folder / 'checkpoints' / '10'} is damaged" in damaged[0]
+            assert checksum(state) != undisturbed[0]
+    assert len(used) == 2
+
+
+@left_by_orbax
+def test_an_empty_checkpoint_is_named_and_the_one_before_it_used(
+    data, devices, finished, undisturbed, tmp_path, capsys
+):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    newest_there = newest(folder)
+    for file in files_of(newest_there):
+        file.unlink()
+    assert run(config_of(), data, devices, folder)[0] == "finished"
+    assert f"checkpoint {newest_there} is damaged" in capsys.readouterr().err
+    state, _ = last(config_of(), data, devices, folder)
+    assert (checksum(state), rows(folder)) == undisturbed
+
+
+@left_by_orbax
+def test_where_all_are_damaged_the_trial_is_not_silently_begun_again(
+    data, devices, finished, tmp_path
+):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    for file in files_of(folder / "checkpoints"):
+        truncate(file)
+    with pytest.raises(UserError, match="No checkpoint can be read"):
+        run(config_of(), data, devices, folder)
+
+
+# --- Which stay -------------------------------------------------------------------
+
+# Errors by the step evaluated; checkpoints are due at 3, 6, 9 and 10 besides.
+TURNING = {0: 0.9, 2: 0.8, 4: 0.5, 6: 0.5, 8: 0.7, 10: 0.6}
+FALLING = {0: 0.9, 2: 0.8, 4: 0.7, 6: 0.6, 8: 0.5, 10: 0.4}
+RISING = {0: 0.1, 2: 0.5, 4: 0.6, 6: 0.7, 8: 0.8, 10: 0.9}  # first weights are no best
+
+
+def with_errors(monkeypatch, errors):
+    rows = Evaluator.rows
+
+    def replaced(self, counts, *, step, **others):
+        (row,) = rows(self, counts, step=step, **others)
+        return [row | {"top1_error": errors[step]}]
+
+    monkeypatch.setattr(Evaluator, "rows", replaced)
+
+
+def steps_kept(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
+
+
+def stopped(trainer, stopped_in, call):
+    """The trainer, sent SIGTERM in that call of a step."""
+    calls = []
+
+    def signalled(*arguments):
+        calls.append(1)
+        if len(calls) == call:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return getattr(trainer, stopped_in)(*arguments)
+
+    return dataclasses.replace(trainer, **{stopped_in: signalled})
+
+
+@pytest.mark.parametrize(
+    ("errors", "best", "kept"),
+    [
+        (TURNING, 4, [4, 9, 10]),  # of equals, the earlier
+        (FALLING, 10, [9, 10]),
+        (RISING, 2, [2, 9, 10]),
+    ],
+    ids=["turning", "falling", "rising"],
+)
+@pytest.mark.parametrize("call", [None, 2, 4, 5, 7, 9])
+def test_the_one_of_the_lowest_error_stays_besides_the_last_two(
+    data, devices, tmp_path, monkeypatch, errors, best, kept, call
+):
+    """Also where the trial is stopped in a step, and goes on."""
+    with_errors(monkeypatch, errors)
+    config = config_of(training__evaluate_every_epochs=1.9 * STEP)
+    if call is not None:
+        trainer = Trainer.of(config, data, devices)
+        with monkeypatch.context() as patch:
+            changed = stopped(trainer, "train_step", call)
+            patch.setattr(Trainer, "of", lambda *_, **__: changed)
+            with pytest.raises(Stopped):
+                run(config, data, devices, tmp_path)
+    assert run(config, data, devices, tmp_path)[0] == "finished"
+    assert steps_kept(tmp_path) == kept
+    _, position = last(config, data, devices, tmp_path)
+    assert (position.best_step, position.best_error) == (best, errors[best])
+    assert read_weights(str(tmp_path))[1].name == str(best)
+
+
+def test_an_evaluation_that_was_stopped_at_the_end_can_still_be_the_best(
+    data, devices, tmp_path, monkeypatch
+):
+    with_errors(monkeypatch, FALLING)
+    config = config_of(training__evaluate_every_epochs=1.9 * STEP)
+    trainer = Trainer.of(config, data, devices)
+    with monkeypatch.context() as patch:
+        changed = stopped(trainer, "eval_step", 17)  # three an evaluation: in the last
+        patch.setattr(Trainer, "of", lambda *_, **__: changed)
+        with pytest.raises(Stopped, match="saved at step 10"):
+            run(config, data, devices, tmp_path)
+    assert run(config, data, devices, tmp_path)[0] == "finished"
+    assert read_weights(str(tmp_path))[1].name == "10"
+
+
+# --- What is refused --------------------------------------------------------------
+
+
+def restored(config, data, devices, folder):
+    with Checkpoints(folder, fields_of(config), devices) as checkpoints:
+        return checkpoints.restore(like(config, data, devices))
+
+
+def test_checkpoints_of_another_configuration_are_refused(
+    data, devices, finished, tmp_path
+):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    other = config_of(optimizer__momentum=0.5, optimizer__weight_decay=0.25)
+    with pytest.raises(UserError) as caught:
+        restored(other, data, devices, folder)
+    assert str(caught.value) == (
+        f"Checkpoint {folder}/checkpoints/10 belongs to another configuration; these "
+        "fields differ:\n"
+        "  optimizer.momentum: 0.9 there, 0.5 now\n"
+        "  optimizer.weight_decay: 0.0 there, 0.25 now\n"
+        "To start from its weights nevertheless, except those of the last layer, give "
+        f"--config.training.init_from={folder}/checkpoints/10 with a new --workdir."
+    )
+    assert steps_kept(folder) == steps_kept(finished)
+
+
+def test_how_a_trial_is_run_may_change_when_it_goes_on(data, finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    other = config_of(
+        data__prepared_dir="none",
+        training__gradient_accumulation=2,
+        training__profile=(3, 5),
+        training__tensorboard=True,
+    )
+    other.training.checkpoint_every_epochs = 0.5
+    other.parallel = "shard_map"
+    four = Devices("shard_map", jax.devices()[:4])
+    assert fields_of(other) == fields_of(config_of())
+    _, position, damaged = restored(other, data, four, folder)
+    assert (position.step, damaged) == (10, [])
+
+
+def test_checkpoints_of_another_format_are_refused(
+    data, devices, finished, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    monkeypatch.setattr(checkpoint_files, "FORMAT", 3)
+    with Checkpoints(folder, fields_of(config_of()), devices) as checkpoints:
+        state = placed_initial_state(config_of(), data, devices)
+        checkpoints.save(state, Position(step=11))
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"has checkpoint format 3; this .* 1 to 2"):
+        restored(config_of(), data, devices, folder)
+    with pytest.raises(UserError, match="has checkpoint format 3"):
+        read_weights(str(folder))
+    assert 11 in steps_kept(folder)
+
+
+def in_format_1(folder, state_like):
+    """Rewrites the newest checkpoint as the first version of this program wrote it.
+
+    It had other names for some fields, the item `momentum`, and flags for the phase.
+    """
+    place = newest(folder)
+    held = json.loads((place / "position" / "metadata").read_text())
+    description = checkpoint_files.read_description(place)
+    state = checkpoint_files.read_state(description, state_like)
+    shutil.rmtree(place)
+    momentum = {"step": state.step, "velocity": state.opt_state}
+    old_names = {new: old for old, new in RENAMED.items()}
+    position = held["position"]
+    position["due"] = position.pop("phase") == "step done"
+    position["fallen"] = position.pop("start_checked")
+    config = {old_names.get(n, n): v for n, v in held["config"].items()}
+    old = {
+        "format": 1,
+        "config": config,
+        "position": position,
+        "params_checksum": checksum(state.params),
+        "momentum_checksum": checksum(momentum),
+    }
+    old["checksum"] = checkpoint_files._checksum_of_json(old)
+    with ocp.CheckpointManager(place.parent) as manager:
+        manager.save(
+            int(place.name),
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                momentum=ocp.args.StandardSave(momentum),
+                position=ocp.args.JsonSave(old),
+            ),
+        )
+
+
+@pytest.mark.parametrize("call", [4, 6])
+def test_a_checkpoint_of_format_1_goes_on_to_the_same_bit(
+    data, devices, undisturbed, tmp_path, monkeypatch, call
+):
+    """Saved before a row, and between two."""
+    trainer = Trainer.of(config_of(), data, devices)
+    with monkeypatch.context() as patch:
+        changed = stopped(trainer, "train_step", call)
+        patch.setattr(Trainer, "of", lambda *_, **__: changed)
+        with pytest.raises(Stopped):
+            run(config_of(), data, devices, tmp_path)
+    in_format_1(tmp_path, like(config_of(), data, devices))
+    assert read_weights(tmp_path, last=True)[1].name == str(call)
+    assert run(config_of(), data, devices, tmp_path)[0] == "finished"
+    state, _ = last(config_of(), data, devices, tmp_path)
+    assert (checksum(state), rows(tmp_path)) == undisturbed
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.5])
+def test_a_field_that_a_checkpoint_lacks_has_its_default(
+    data, devices, finished, tmp_path, momentum
+):
+    """So that a new field locks nobody out, and one that is set is noticed."""
+    folder, config = shutil.copytree(finished, tmp_path / "copy"), config_of()
+    fields = fields_of(config)
+    fields["optimizer.momentum"] = momentum
+    state = like(config, data, devices)
+    lacking = {n: v for n, v in fields.items() if n != "optimizer.momentum"}
+    shutil.rmtree(folder / "checkpoints")
+    with Checkpoints(folder, lacking, devices) as checkpoints:
+        checkpoints.save(state, Position(step=1))
+    with Checkpoints(folder, fields, devices) as checkpoints:
+        if momentum == 0.9:
+            assert checkpoints.restore(state)[1].step == 1
+        else:
+            with pytest.raises(
+                UserError, match=r"optimizer\.momentum: 0\.9 there, 0\.5"
+            ):
+                checkpoints.restore(state)
+
+
+# --- Weights of another trial -----------------------------------------------------
+
+
+def begun(config, data, devices):
+    trainer = Trainer.of(config, data, devices)
+    return jax.device_get(starting_state(config, 3, trainer))
+
+
+@pytest.mark.parametrize("given", ["", "checkpoints", "checkpoints/9"])
+@pytest.mark.parametrize("classes", [10, 12])
+def test_a_trial_starts_from_anothers_weights_but_for_the_last_layer(
+    data, devices, tmp_path, monkeypatch, given, classes
+):
+    """Of a trial its best, 4; at rest, at step 0; also for another number of classes."""
+    with_errors(monkeypatch, TURNING)
+    source = config_of(training__evaluate_every_epochs=1.9 * STEP)
+    run(source, data, devices, tmp_path)
+    held, folder = read_weights(str(tmp_path / given))
+    assert folder.name == ("9" if given.endswith("9") else "4")
+    names = tuple(map(str, range(classes)))
+    other = dataclasses.replace(
+        data, source=dataclasses.replace(data.source, class_names=names)
+    )
+    state = begun(tiny(training__init_from=str(tmp_path / given)), other, devices)
+    fresh = begun(tiny(), other, devices)
+    assert int(state.step) == 0
+    assert not any(leaf.any() for leaf in jax.tree.leaves(state.opt_state))
+    assert list(state.params) == ["conv1", "conv2", "conv3", "fc4"]
+    for name, layer in state.params.items():
+        expected = fresh.params[name] if name == "fc4" else held[name]
+        jax.tree.map(np.testing.assert_array_equal, layer, expected)
+        if name != "fc4":
+            assert (layer["kernel"] != fresh.params[name]["kernel"]).any()
+    assert state.params["fc4"]["bias"].shape == (classes,)
+
+
+def test_a_trial_from_anothers_weights_trains_and_goes_on(
+    data, devices, finished, tmp_path, monkeypatch
+):
+    """It is not begun again from there when it was stopped."""
+    config = config_of(training__init_from=str(finished))
+    whole = tmp_path / "whole"
+    assert run(config, data, devices, whole)[0] == "finished"
+    trainer = Trainer.of(config, data, devices)
+    with monkeypatch.context() as patch:
+        changed = stopped(trainer, "train_step", 5)
+        patch.setattr(Trainer, "of", lambda *_, **__: changed)
+        with pytest.raises(Stopped):
+            run(config, data, devices, tmp_path / "cut")
+    assert run(config, data, devices, tmp_path / "cut")[0] == "finished"
+    assert rows(tmp_path / "cut") == rows(whole)
+    assert rows(whole) != rows(finished)
+
+
+def test_weights_of_other_layers_are_refused_by_name(data, devices, finished):
+    config = tiny(training__init_from=str(finished), model__channels=(32, 48, 64))
+    with pytest.raises(UserError) as caught:
+        begun(config, data, devices)
+    first, *others = str(caught.value).splitlines()
+    assert first.startswith("config.training.init_from: the layers of ")
+    assert others == [
+        "  conv2: bias (8,), kernel (5, 5, 8, 8) there, "
+        "bias (12,), kernel (5, 5, 8, 12) here",
+        "  conv3: bias (16,), kernel (5, 5, 8, 16) there, "
+        "bias (16,), kernel (5, 5, 12, 16) here",
+    ]
+
+
+@left_by_orbax
+@pytest.mark.parametrize("damage", [truncate, flip, delete])
+@pytest.mark.parametrize("item", ["params", "position"])
+def test_damaged_weights_are_refused(data, devices, finished, tmp_path, damage, item):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    for file in files_of(newest(folder) / item):
+        damage(file)
+    config = tiny(training__init_from=str(newest(folder)))
+    with pytest.raises(UserError, match="No checkpoint can be read at"):
+        begun(config, data, devices)
+
+
+@pytest.mark.parametrize("made", [[], ["checkpoints"]])
+def test_weights_that_are_not_there_are_refused(data, devices, tmp_path, made):
+    for name in made:
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match="No checkpoint can be read at"):
+        begun(tiny(training__init_from=str(tmp_path)), data, devices)
+
+
+# --- Trying -----------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_tried_and_leaves_nothing(data, devices, tmp_path):
+    state = like(config_of(), data, devices)
+    (tmp_path / "kept").touch()
+    try_out(state, tmp_path, devices)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+
+
+def test_a_folder_that_takes_no_checkpoint_is_refused_before_training(
+    data, devices, tmp_path
+):
+    (tmp_path / "trial").touch()
+    with pytest.raises(UserError, match="Cannot open the checkpoints in"):
+        try_out(like(config_of(), data, devices), tmp_path / "trial", devices)
+    assert (tmp_path / "trial").is_file()
+
+
+def test_a_checkpoint_that_is_read_back_otherwise_is_refused(
+    data, devices, tmp_path, monkeypatch
+):
+    numbers = itertools.count()
+    monkeypatch.setattr(checkpoint_files, "checksum", lambda _: next(numbers))
+    with pytest.raises(UserError, match="No checkpoint can be read"):
+        try_out(like(config_of(), data, devices), tmp_path, devices)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,180 @@
+"""An evaluation's counts know nothing of batches and devices."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_trial import HELD_OUT, tiny
+
+from alexnet_jax.data.loading import RescaledSplit
+from alexnet_jax.data.pipeline import Data, evaluation_batches
+from alexnet_jax.data.types import Split
+from alexnet_jax.training import evaluation, preprocess
+from alexnet_jax.training.devices import Devices
+from alexnet_jax.training.evaluation import Evaluator
+from alexnet_jax.training.stacking import stack
+from alexnet_jax.training.trainer import Trainer
+
+ALL = 1797  # 3 x 599: 1, 7, 8, 128 and 2,000 leave a rest
+
+
+@pytest.fixture(scope="module")
+def all_digits(data):
+    """Every digit held out, and none twice."""
+    both = data.train, data.validation
+    images = np.concatenate([one.images for one in both])
+    labels = np.concatenate([one.labels for one in both])
+    split = Split("test", ALL, read=lambda index: (b"", int(labels[index])))
+    held_out = RescaledSplit(split, data.train.size, data.train.rescale, images, labels)
+    return Data(data.source, data.train, held_out, data.statistics)
+
+
+def config_of(views):
+    return tiny(data__crop_size=12, data__eval_crops=views, training__batch_size=24)
+
+
+def params_of(trainer):
+    return trainer.network.initialize(jax.random.key(5))
+
+
+@functools.cache
+def some_devices(how, count):
+    return Devices(how, jax.devices()[:count])
+
+
+def by_hand(views, data):
+    """Errors of all images at once, on one device; mean loss."""
+    config, devices = config_of(views), some_devices("pmap", 1)
+    trainer = Trainer.of(config, data, devices)
+    params, images = params_of(trainer), jnp.asarray(data.validation.images)
+    mean = jnp.float32(data.statistics.mean_image)
+    probabilities = [
+        jax.nn.softmax(
+            trainer.network.apply(
+                params, preprocess.crop_input(images, place, mean, trainer.form), None
+            )
+        )
+        for place in preprocess.crop_places(data.validation.size, trainer.form)
+    ]
+    mean_of_views = np.mean(np.asarray(probabilities, np.float64), axis=0)
+    labels = data.validation.labels
+    of_label = mean_of_views[np.arange(ALL), labels]
+    larger = (mean_of_views > of_label[:, None]).sum(axis=1)
+    errors = int((larger >= 1).sum()), int((larger >= 5).sum())
+    return errors, float(-np.log(of_label).mean())
+
+
+@pytest.fixture(scope="module")
+def expected(all_digits):
+    return {views: by_hand(views, all_digits) for views in ("center", "ten")}
+
+
+SPREADS = [("pmap", count) for count in (1, 3, 8)] + [("shard_map", 3)]
+
+
+@pytest.mark.parametrize("views", ["center", "ten"])
+@pytest.mark.parametrize("batch_size", [1, 7, 128, 2000])
+@pytest.mark.parametrize(("how", "count"), SPREADS)
+def test_batches_and_devices_do_not_show_in_the_counts(
+    all_digits, expected, views, batch_size, how, count
+):
+    """1,797 examples, a last batch filled up: the same integers, the loss to rounding."""
+    (top1, top5), loss = expected[views]
+    assert 100 < top5 < top1 < 1700
+    config, devices = config_of(views), some_devices(how, count)
+    trainer = Trainer.of(config, all_digits, devices)
+    evaluator = Evaluator(
+        trainer,
+        all_digits,
+        trainer.place_mean(all_digits, devices),
+        devices,
+        batch_size=batch_size,
+    )
+    shown = []
+    counting = dataclasses.replace(
+        evaluator,
+        trainer=dataclasses.replace(
+            trainer,
+            eval_step=lambda *given: (
+                shown.append(trainer.eval_step(*given)) or shown[-1]
+            ),
+        ),
+    )
+    params = devices.place_state(stack([params_of(trainer)]))
+    (row,) = counting.evaluate(params, step=0, epoch=0.0)
+    whole = -(-batch_size // count) * count
+    assert len(shown) == -(-ALL // whole)
+    assert sum(int(counts.examples[0]) for counts in shown) == ALL
+    assert (row["top1_error"], row["top5_error"]) == (top1 / ALL, top5 / ALL)
+    assert row["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def held_out(data):
+    """The validation split: float images, labels."""
+    batches = list(evaluation_batches(data.validation, batch_size=128))
+    real = np.concatenate([batch["weight"] for batch in batches]) > 0
+    images = np.concatenate([batch["image"] for batch in batches])[real]
+    labels = np.concatenate([batch["label"] for batch in batches])[real]
+    return images.astype(np.float64), labels
+
+
+def logits_of(trainer, params, x):
+    return np.asarray(
+        trainer.network.apply(params, jax.numpy.float32(x), None), np.float64
+    )
+
+
+def mean_loss(logits, labels):
+    of_label = logits[np.arange(len(labels)), labels]
+    return (np.log(np.exp(logits).sum(axis=1)) - of_label).mean()
+
+
+# --- Evaluation -------------------------------------------------------------------
+
+
+def test_an_evaluation_counts_each_example_once(data, devices):
+    """359 do not divide among 8 devices: the last batch is filled up."""
+    config = tiny()
+    trainer = Trainer.of(config, data, devices)
+    params = trainer.network.initialize(jax.random.key(5))
+    mean_image = data.statistics.mean_image.astype(np.float32)
+    evaluator = Evaluator(
+        trainer,
+        data,
+        devices.place_state(mean_image),
+        devices,
+        batch_size=128,
+    )
+    (row,) = evaluator.evaluate(devices.place_state(stack([params])), step=0, epoch=0.0)
+
+    batches = list(evaluation_batches(data.validation, batch_size=128))
+    examples = np.concatenate([batch["example"] for batch in batches])
+    weights = np.concatenate([batch["weight"] for batch in batches])
+    assert weights.sum() == HELD_OUT
+    assert examples[weights > 0].tolist() == list(range(HELD_OUT))
+
+    images, labels = held_out(data)
+    logits = logits_of(trainer, params, images - mean_image)
+    assert row["top1_error"] == pytest.approx(
+        (logits.argmax(axis=1) != labels).sum() / HELD_OUT, rel=1e-12
+    )
+    assert row["loss"] == pytest.approx(mean_loss(logits, labels), rel=1e-5)
+    assert row["split"] == "test"
+
+
+def test_an_evaluation_that_lost_an_example_is_an_error(data, devices, monkeypatch):
+    config = tiny()
+    trainer = Trainer.of(config, data, devices)
+    params = devices.place_state(stack([trainer.network.initialize(jax.random.key(5))]))
+    mean_image = devices.place_state(data.statistics.mean_image.astype(np.float32))
+
+    def without_the_last(*args, **kwargs):
+        yield from list(evaluation_batches(*args, **kwargs))[:-1]
+
+    monkeypatch.setattr(evaluation, "evaluation_batches", without_the_last)
+    evaluator = Evaluator(trainer, data, mean_image, devices, 128)
+    with pytest.raises(AssertionError):
+        evaluator.evaluate(params, step=0, epoch=0.0)

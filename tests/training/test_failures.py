@@ -1,0 +1,136 @@
+"""What goes wrong on the devices, in words."""
+
+import dataclasses
+
+import jax
+import pytest
+from small_trial import tiny
+from test_checkpoint import run
+
+from alexnet_jax.errors import UserError
+from alexnet_jax.training import failures
+from alexnet_jax.training.failures import explain
+from alexnet_jax.training.memory import StepMemory
+from alexnet_jax.training.trainer import Trainer
+
+FULL = jax.errors.JaxRuntimeError(
+    "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 123456 bytes."
+)
+
+
+class Needed(StepMemory):
+    """A step memory that is told what steps need."""
+
+    def step_bytes(self, microbatches):
+        return self.train_step_of(microbatches)
+
+
+def said(
+    devices,
+    *,
+    needed=lambda microbatches: 10**9 // microbatches,
+    microbatches=1,
+    num_trials=1,
+    error=FULL,
+):
+    memory = Needed(devices, 128, microbatches, num_trials, needed, tuple)
+    return explain(error, memory)
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    monkeypatch.setattr(failures, "device_bytes", lambda _: 3 * 10**8)
+
+
+def test_the_fewest_parts_that_fit_are_proposed(devices, small_memory):
+    error = said(devices)
+    assert isinstance(error, UserError)
+    assert "a step of 128 images, 16 per device in 1 microbatch, needs 1.00 GB" in str(
+        error
+    )
+    assert "of the 0.30 GB it has" in str(error)
+    assert "--config.training.gradient_accumulation=4 needs 0.25 GB" in str(error)
+
+
+def test_parts_divide_the_share_and_are_finer_than_now(devices, small_memory):
+    tried = []
+
+    def needed(parts):
+        tried.append(parts)
+        return 10**9
+
+    text = str(said(devices, needed=needed, microbatches=2))
+    assert tried == [2, 4, 8, 16]
+    assert "No config.training.gradient_accumulation helps" in text
+
+
+def test_where_the_device_does_not_tell_its_memory_the_next_parts_are_proposed(
+    data, devices
+):
+    text = str(said(devices))
+    assert "--config.training.gradient_accumulation=2 needs 0.50 GB" in text
+
+
+def test_a_population_is_told_that_its_trials_may_be_trained_apart(devices):
+    assert "3 trials at once: without --config.population" in str(
+        said(devices, num_trials=3)
+    )
+
+
+def test_other_errors_of_one_process_stay_as_they_are(devices):
+    other = jax.errors.JaxRuntimeError("INTERNAL: something else")
+    assert said(devices, error=other) is other
+
+
+def test_in_several_processes_another_error_is_that_one_is_lost(
+    data, devices, monkeypatch
+):
+    monkeypatch.setattr(devices, "num_hosts", 2, raising=False)
+    other = jax.errors.JaxRuntimeError("UNKNOWN: Gloo: Connection closed by peer\nmore")
+    text = str(said(devices, error=other))
+    assert "Process 0 of 2 has lost another process: UNKNOWN: Gloo" in text
+    assert "same command" in text
+
+
+def test_in_several_processes_an_error_of_its_own_stays_as_it_is(
+    data, devices, monkeypatch
+):
+    monkeypatch.setattr(devices, "num_hosts", 2, raising=False)
+    other = jax.errors.JaxRuntimeError("INTERNAL: a kernel that cannot be compiled")
+    assert said(devices, error=other) is other
+
+
+@pytest.mark.parametrize("part", ["train_step", "eval_step"])
+def test_a_step_without_memory_is_refused_with_what_the_compiler_says(
+    data, devices, tmp_path, monkeypatch, part
+):
+    """The figures are of programs that were compiled: parts need less.
+
+    An evaluation stands before the first step, and before its batch.
+    """
+    config = tiny(training__batch_size=32)
+    trainer = Trainer.of(config, data, devices)
+
+    class Full:
+        lower = staticmethod(getattr(trainer, part).lower)
+
+        def __call__(self, *_):
+            raise FULL
+
+    changed = dataclasses.replace(trainer, **{part: Full()})
+    of = Trainer.of
+    monkeypatch.setattr(
+        Trainer,
+        "of",
+        lambda *given, microbatches=1, **others: (
+            changed
+            if microbatches == 1
+            else of(*given, microbatches=microbatches, **others)
+        ),
+    )
+    with pytest.raises(UserError) as refused:
+        run(config, data, devices, tmp_path)
+    words = str(refused.value).split()
+    sizes = [float(word) for word in words if word.replace(".", "", 1).isdigit()]
+    assert "accumulation=2" in str(refused.value)
+    assert 0 < sizes[-1] < 1000

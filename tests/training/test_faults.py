@@ -1,0 +1,570 @@
+"""The command killed, stopped, out of room, robbed: it goes on to the same last bit.
+
+These are processes of their own, trained on one virtual device if nothing else is said.
+"""
+
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from small_trial import STEP, learned
+
+from alexnet_jax.training.checkpoint_files import checksum, read_weights
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+STEPS = 200
+CONFIG = f"""
+from alexnet_jax.config import base
+
+def get_config(dataset="digits"):
+    config = base(dataset, network="four_layer")
+    config.experiment = "faults"
+    config.claim = {{
+        "section": "2",
+        "text": "It goes on",
+        "metric": "top1_error",
+        "paper": 0.0,
+        "dataset": "digits",
+    }}
+    config.data.rescale_size = config.data.crop_size = 16
+    config.model.width = 0.25
+    config.model.weight_stds = (0.01, 0.03, 0.03, 0.03)
+    config.optimizer.learning_rate = 0.001
+    config.training.batch_size = 16
+    # A row a step, a checkpoint every five, an evaluation every eight.
+    config.training.num_epochs = {(STEPS - 0.1) * STEP}
+    config.training.log_every_epochs = {0.99 * STEP}
+    config.training.checkpoint_every_epochs = {4.95 * STEP}
+    config.training.evaluate_every_epochs = {7.95 * STEP}
+    return config
+"""
+ONLY_WHEN_ASKED = "--config.training.checkpoint_every_epochs=0"
+
+
+# --- Processes --------------------------------------------------------------------
+
+
+class Forked:
+    """A process of the command, forked: see forking.py."""
+
+    def __init__(self, server, output, arguments, devices, cache):
+        self.server, self.output = server, output
+        self.returncode = None
+        self.pid = server.asked(
+            arguments=arguments,
+            output=[str(output / "out"), str(output / "err")],
+            devices=devices,
+            cache=str(cache),
+        )
+
+    def poll(self):
+        if self.returncode is None:
+            self.returncode = self.server.asked(pid=self.pid)
+        return self.returncode
+
+    @property
+    def said(self):
+        return (self.output / "err").read_text()
+
+
+class Spawned:
+    """A process of the command, just as a user starts it."""
+
+    def __init__(self, output, arguments, devices, cache):
+        self.output = output
+        environment = {
+            "JAX_NUM_CPU_DEVICES": str(devices),
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+        }
+        with (output / "out").open("w") as out, (output / "err").open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "alexnet_jax.main", *arguments],
+                cwd=ROOT,
+                env=os.environ | environment,
+                stdout=out,
+                stderr=err,
+            )
+        self.pid = self.process.pid
+
+    def poll(self):
+        return self.process.poll()
+
+    @property
+    def said(self):
+        return (self.output / "err").read_text()
+
+
+class Server:
+    """forking.py, under way."""
+
+    def __init__(self):
+        # One thread for OpenBLAS: it would have others before the fork.
+        self.process = subprocess.Popen(
+            [sys.executable, Path(__file__).parents[1] / "forking.py"],
+            cwd=ROOT,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout.readline() == "ready\n"
+
+    def asked(self, **request):
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+class Runs:
+    """Starts the command, always into the same run folder."""
+
+    def __init__(self, server, place):
+        self.server = server
+        self.folder = place / "run"
+        self.trial = self.folder / "faults" / "seed0"
+        self.output = place / "output"
+        self.output.mkdir()
+        self.config = self.output / "small.py"
+        self.config.write_text(CONFIG)
+        self.started = []
+
+    def start(self, *more, devices=1, cache=None, spawned=False):
+        arguments = [f"--config={self.config}", f"--workdir={self.folder}", *more]
+        cache = cache or os.environ["JAX_COMPILATION_CACHE_DIR"]
+        if spawned:
+            process = Spawned(self.output, arguments, devices, cache)
+        else:
+            process = Forked(self.server, self.output, arguments, devices, cache)
+        self.started.append(process)
+        return process
+
+    def finish(self, *more, **how):
+        """The command runs to its end; what it has said."""
+        process = self.start(*more, **how)
+        assert ended(process) == 0, process.said
+        assert "Traceback" not in process.said
+        return process.said
+
+    # What the run folder holds.
+
+    @property
+    def content(self):
+        file = self.trial / "metrics.jsonl"
+        return file.read_bytes() if file.exists() else b""
+
+    def rows(self):
+        """Whole ones, so far."""
+        *lines, _ = self.content.split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    @property
+    def checkpoints(self):
+        return self.trial / "checkpoints"
+
+    def steps(self):
+        """Of the checkpoints that are complete."""
+        if not self.checkpoints.is_dir():
+            return []
+        return sorted(
+            int(p.name) for p in self.checkpoints.iterdir() if p.name.isdigit()
+        )
+
+    def unfinished(self):
+        """Saves that are under way, or were cut short."""
+        return list(self.checkpoints.glob("*.orbax-checkpoint-tmp*"))
+
+    def held(self, step):
+        """What a checkpoint says of itself."""
+        file = self.checkpoints / str(step) / "position" / "metadata"
+        return json.loads(file.read_text())
+
+    def learned(self):
+        """All that a trial leaves, but for speed and memory, which no two share."""
+        assert json.loads((self.trial / "trial.json").read_text())["step"] == STEPS
+        params, folder = read_weights(str(self.checkpoints / str(STEPS)))
+        assert folder.name == str(STEPS)
+        rest = self.held(STEPS)["state_checksum"]
+        return checksum(params), rest, learned(self.rows())
+
+
+@pytest.fixture
+def runs(server, tmp_path):
+    runs = Runs(server, tmp_path)
+    yield runs
+    for process in runs.started:  # of a test that has failed
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            ended(process)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server, tmp_path_factory):
+    """What the command learns that a user starts, when it is let alone."""
+    runs = Runs(server, tmp_path_factory.mktemp("undisturbed"))
+    runs.finish(spawned=True)
+    return runs.learned()
+
+
+PATIENCE = 240  # seconds until a process that does not do what it should is given up
+
+
+def until(condition, process=None, *, pause=0.002):
+    """Waits for it, and returns it; fails when the process ends before."""
+    give_up = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        if process is not None:
+            assert process.poll() is None, process.said
+        assert time.monotonic() < give_up
+        time.sleep(pause)
+    return found
+
+
+def hear(process, words):
+    """Waits until the process has said so."""
+    until(lambda: words in process.said, process)
+
+
+def ended(process):
+    """Its exit status; -9 where it was killed."""
+    until(lambda: process.poll() is not None, pause=0.02)
+    return process.poll()
+
+
+def trained(runs, process, steps):
+    """Waits for rows of `steps` more steps than the last checkpoint has."""
+    before, start = runs.content, max(runs.steps(), default=0)
+
+    def there():
+        # Rows behind the checkpoint are still there until the process cuts them off.
+        rows = runs.rows() if runs.content != before else []
+        return rows and rows[-1]["step"] >= start + steps
+
+    until(there, process)
+
+
+@contextlib.contextmanager
+def halted(process):
+    """While it is entered, the process stands still."""
+    os.kill(process.pid, signal.SIGSTOP)
+    state = Path("/proc") / str(process.pid) / "stat"
+    until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T")
+    try:
+        yield
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+
+
+def stop(process, number=signal.SIGTERM):
+    """Signals; the step at which the trial was saved."""
+    os.kill(process.pid, number)
+    return stopped(process, number)
+
+
+def stopped(process, number=signal.SIGTERM):
+    assert ended(process) == 128 + number, process.said
+    name = signal.Signals(number).name
+    found = re.search(rf"Stopped by {name}, saved at step (\d+)\.", process.said)
+    assert found, process.said
+    return int(found[1])
+
+
+# --- Kills ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_trial_killed_ten_times_goes_on_to_the_same_bit(runs, undisturbed, seed):
+    """At random moments; every second kill is aimed into a save."""
+    chance = random.Random(seed)
+    in_a_save, kept, resumed_from = 0, b"", [0]
+    for kill in range(10):
+        process = runs.start()
+        trained(runs, process, chance.randint(2, 25))
+        if kill % 2:
+            until(runs.unfinished, process, pause=0)
+            time.sleep(chance.uniform(0, 0.02))
+        else:
+            time.sleep(chance.uniform(0, 0.05))
+        os.kill(process.pid, signal.SIGKILL)
+        assert ended(process) == -signal.SIGKILL
+        # Speeds, too, are those that were measured before: nothing of it was done again.
+        assert runs.content.startswith(kept)
+        in_a_save += bool(runs.unfinished())
+        resumed_from.append(max(runs.steps(), default=0))
+        if resumed_from[-1]:
+            size = runs.held(resumed_from[-1])["position"]["record_bytes"]
+            kept = runs.content[:size]
+            assert len(kept) == size
+    print("killed in a save:", in_a_save, "left at:", resumed_from)
+    assert resumed_from == sorted(resumed_from)
+    assert 0 < resumed_from[-1] < STEPS
+    assert in_a_save >= 3
+    assert "damaged" not in runs.finish()
+    assert not runs.unfinished()
+    assert runs.content.startswith(kept)
+    assert runs.learned() == undisturbed
+
+
+# --- Signals ----------------------------------------------------------------------
+
+
+def test_the_command_saves_when_asked_and_stops_when_told(runs, undisturbed):
+    process = runs.start(ONLY_WHEN_ASKED, spawned=True)
+    trained(runs, process, 10)
+    assert runs.steps() == []
+    os.kill(process.pid, signal.SIGUSR1)
+    (step,) = until(runs.steps, process)
+    assert f"Saving at step {step}, as asked." in process.said
+    trained(runs, process, 10)
+    assert runs.steps() == [step]
+    last = stop(process)
+    assert step + 10 <= last < STEPS
+    assert runs.steps() == [step, last]
+    runs.finish()
+    assert runs.learned() == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
+def test_stopped_in_training(runs, undisturbed, number):
+    process = runs.start(ONLY_WHEN_ASKED)
+    trained(runs, process, 20)
+    with halted(process):
+        step = runs.rows()[-1]["step"]
+        os.kill(process.pid, number)
+    last = stopped(process, number)
+    assert "Traceback" not in process.said
+    print("stopped", last - step, "steps later")
+    # The row of the step in hand is not written yet; it is finished, and perhaps one more,
+    # if whether to leave had just been asked.
+    assert step <= last <= step + 2
+    assert runs.steps() == [last]
+    runs.finish()
+    assert runs.learned() == undisturbed
+
+
+def test_stopped_in_an_evaluation(runs, undisturbed):
+    """Which is done again: the step's train row is there, its eval row is not."""
+    process = runs.start(ONLY_WHEN_ASKED)
+    trained(runs, process, 1)
+    step = 0
+    while not step:
+        assert process.poll() is None, process.said
+        with halted(process):
+            row = runs.rows()[-1]
+            if row["kind"] == "train" and row["step"] % 8 == 0:
+                step = row["step"]
+                os.kill(process.pid, signal.SIGTERM)
+    last = stopped(process)
+    print("stopped", last - step, "steps later")
+    assert step <= last <= step + 1
+    assert runs.held(last)["position"]["phase"] == "step done"
+    runs.finish()
+    assert runs.learned() == undisturbed
+
+
+def compiling(runs, place):
+    """A process that compiles its first step, which takes a while."""
+    process = runs.start(cache=place / "nothing_compiled")
+    until(lambda: runs.rows() and runs.rows()[-1]["kind"] == "diagnosis", process)
+    return process
+
+
+def test_stopped_while_it_compiles(runs, undisturbed, tmp_path):
+    process = compiling(runs, tmp_path)
+    os.kill(process.pid, signal.SIGTERM)
+    hear(process, "SIGTERM: finishing the step")
+    assert runs.rows()[-1]["kind"] == "diagnosis"  # heard before that had ended
+    assert stopped(process) == 1
+    runs.finish()
+    assert runs.learned() == undisturbed
+
+
+def test_interrupted_twice_it_leaves_at_once(runs, undisturbed, tmp_path):
+    process = compiling(runs, tmp_path)
+    os.kill(process.pid, signal.SIGINT)
+    hear(process, "SIGINT: finishing the step")
+    os.kill(process.pid, signal.SIGINT)
+    assert ended(process) == 130
+    assert "leaving at once." in process.said
+    assert "Traceback" not in process.said
+    assert runs.steps() == []
+    runs.finish()
+    assert runs.learned() == undisturbed
+
+
+# --- Other devices ----------------------------------------------------------------
+
+
+def test_it_goes_on_with_fewer_devices(runs, undisturbed, server, tmp_path_factory):
+    """Sums over other shares of a batch are rounded otherwise: not the same bits.
+
+    At this learning rate training hardly multiplies the difference.
+    """
+    alone = Runs(server, tmp_path_factory.mktemp("eight"))
+    alone.finish(devices=8)
+    for devices in (8, 2):
+        process = runs.start(devices=devices)
+        trained(runs, process, 40)
+        stop(process)
+    runs.finish(devices=1)
+    experiment = json.loads((runs.folder / "experiment.json").read_text())
+    seen = [experiment["devices"], *(c["devices"] for c in experiment["continued"])]
+    assert [len(devices) for devices in seen] == [8, 2, 1]
+    found, expected = (
+        read_weights(str(each.checkpoints / str(STEPS)))[0] for each in (runs, alone)
+    )
+    differences = jax.tree.map(lambda a, b: np.abs(a - b).max(), found, expected)
+    print("largest difference:", max(jax.tree.leaves(differences)))
+    assert max(jax.tree.leaves(differences)) < 1e-5
+
+
+# --- The disk ---------------------------------------------------------------------
+
+
+def mount(*arguments):
+    return subprocess.run(["mount", *arguments], capture_output=True, text=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 8 MB, and a way to give it more room."""
+    place = tmp_path / "small_disk"
+    place.mkdir()
+    done = mount("-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place))
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def fill(place, *, but):
+    """Leaves `but` bytes of a file system."""
+    with (place / "filler").open("wb", buffering=0) as file:
+        with contextlib.suppress(OSError):
+            while True:
+                file.write(b"\1" * 4096)
+        file.truncate(file.tell() - but)
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "record"])
+def test_a_full_disk_ends_it_and_room_lets_it_go_on(
+    runs, undisturbed, small_disk, what
+):
+    runs.folder = small_disk / "run"
+    runs.trial = runs.folder / "faults" / "seed0"
+    process = runs.start()
+    until(runs.steps, process)
+    if what == "record":  # no save comes before a row
+        stop(process)
+        process = runs.start(ONLY_WHEN_ASKED)
+        trained(runs, process, 3)
+    with halted(process):
+        # Room for a page of rows, but not for the files of a checkpoint.
+        fill(small_disk, but=8192 if what == "checkpoint" else 0)
+    assert ended(process) == 2, process.said
+    assert "Traceback" not in process.said
+    said = process.said.splitlines()[-1]
+    print(said)
+    assert "No space left on device" in said
+    assert str(runs.trial) in said
+    newest = runs.steps()[-1]
+    if what == "checkpoint":
+        assert f"checkpoint of step {newest} is still there" in said
+    read_weights(str(runs.checkpoints / str(newest)))  # whole
+
+    process = runs.start()  # no room still
+    assert ended(process) == 2, process.said
+    assert "Traceback" not in process.said
+    assert "No space left on device" in process.said
+    assert newest in runs.steps()
+
+    assert mount("-o", "remount,size=64m", str(small_disk)).returncode == 0
+    runs.finish()
+    assert runs.learned() == undisturbed
+
+
+@pytest.mark.parametrize("by", ["nothing", "a file"])
+def test_checkpoints_replaced_while_training(runs, undisturbed, by):
+    process = runs.start()
+    until(runs.steps, process)
+    with halted(process):
+        aside = runs.checkpoints.rename(runs.trial / "aside")
+        if by == "a file":
+            runs.checkpoints.write_text("not a folder")
+    assert ended(process) == 2, process.said
+    print(process.said.splitlines()[-1])
+    assert "Traceback" not in process.said
+    assert str(runs.checkpoints) in process.said
+    if by == "a file":
+        runs.checkpoints.unlink()
+    elif runs.checkpoints.exists():
+        shutil.rmtree(runs.checkpoints)
+    aside.rename(runs.checkpoints)
+    runs.finish()
+    assert runs.learned() == undisturbed
+
+
+# --- Damage -----------------------------------------------------------------------
+
+
+def truncate(folder):
+    file = largest(folder)
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def flip(folder):
+    file = largest(folder)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def empty(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def largest(folder):
+    """The weights or the momentum."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return max(files, key=lambda file: file.stat().st_size)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(runs, undisturbed):
+    process = runs.start()
+    for damage in (truncate, flip, empty):
+        trained(runs, process, 16)
+        stop(process)
+        before, newest = runs.steps()[-2:]
+        damage(runs.checkpoints / str(newest))
+        process = runs.start()
+        folder = runs.checkpoints / str(newest)
+        hear(process, f"checkpoint {folder} is damaged")
+        assert "The one before it is used." in process.said
+        assert before in runs.steps()
+    assert ended(process) == 0, process.said
+    assert runs.learned() == undisturbed

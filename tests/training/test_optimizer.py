@@ -1,0 +1,306 @@
+"""The update rule of section 5, by hand across a drop of the learning rate."""
+
+import functools
+import importlib.util
+import itertools
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from alexnet_jax.training.optimizer import (
+    Hyperparameters,
+    OptimizerSpec,
+    make_optimizer,
+)
+from alexnet_jax.training.schedule import LearningRates
+
+# v <- 0.9 v - rate (0.0005 w + 0.5); w <- w + v, from w = 1 and v = 0.
+RATES = (0.01, 0.01, 0.001, 0.001)
+VELOCITIES = (-0.0050050000, -0.0095094750, -0.0090590202, -0.0086536064)
+WEIGHTS = (0.9949950000, 0.9854855250, 0.9764265048, 0.9677728984)
+# The same with the rate outside the velocity, as optax.sgd and PyTorch have it.
+OUTSIDE = (0.9949950000, 0.9854855250, 0.9841291795, 0.9824079765)
+
+HALF_OF_THE_TENTH_DIGIT = 5e-11
+
+
+def everywhere(rate):
+    return LearningRates(rate, rate, rate, rate)
+
+
+def trace(rule_of, *, name="kernel", decay=0.0005):
+    """(update, weight) after each step from 1 with gradient 0.5, in float64."""
+    with jax.enable_x64(True):
+        params = {"fc": {name: jnp.asarray(1.0, jnp.float64)}}
+        gradients = {"fc": {name: jnp.asarray(0.5, jnp.float64)}}
+        state = rule_of(RATES[0], decay).init(params)
+        steps = []
+        for rate in RATES:
+            updates, state = rule_of(rate, decay).update(gradients, state, params)
+            params = optax.apply_updates(params, updates)
+            steps.append((float(updates["fc"][name]), float(params["fc"][name])))
+    return steps
+
+
+def ours(rate, decay, *, lr_inside_momentum=True, bias_decay=False):
+    return make_optimizer(
+        OptimizerSpec(lr_inside_momentum=lr_inside_momentum, bias_decay=bias_decay),
+        Hyperparameters(everywhere(rate), 0.9, decay, np.uint32(0)),
+    )
+
+
+outside = functools.partial(ours, lr_inside_momentum=False)
+
+
+def sgd(rate, decay):
+    return optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate, momentum=0.9))
+
+
+# --- The rule ---------------------------------------------------------------------
+
+
+def test_four_steps_across_a_drop_are_those_by_hand():
+    velocities, weights = zip(*trace(ours), strict=True)
+    assert velocities == pytest.approx(VELOCITIES, abs=HALF_OF_THE_TENTH_DIGIT, rel=0)
+    assert weights == pytest.approx(WEIGHTS, abs=HALF_OF_THE_TENTH_DIGIT, rel=0)
+
+
+def test_with_the_rate_outside_the_velocity_they_are_others_from_the_drop_on():
+    weights = [weight for _, weight in trace(outside)]
+    assert weights == pytest.approx(OUTSIDE, abs=HALF_OF_THE_TENTH_DIGIT, rel=0)
+    assert weights == pytest.approx([weight for _, weight in trace(sgd)], rel=1e-14)
+    inside = [weight for _, weight in trace(ours)]
+    assert weights[:2] == pytest.approx(inside[:2], rel=1e-14)
+    assert all(
+        one < other - 0.007 for one, other in zip(inside[2:], weights[2:], strict=True)
+    )
+
+
+def layers(seed):
+    draws = np.random.default_rng(seed)
+    shapes = {"conv1": (3, 3, 2, 4), "fc2": (5, 2)}
+    return {
+        name: {
+            "kernel": jnp.asarray(draws.standard_normal(shape), jnp.float32),
+            "bias": jnp.asarray(draws.standard_normal(shape[-1]), jnp.float32),
+        }
+        for name, shape in shapes.items()
+    }
+
+
+def moved(
+    params,
+    gradients,
+    rates,
+    *,
+    before=None,
+    momentum=0.9,
+    weight_decay=0.0005,
+    lr_inside_momentum=True,
+    bias_decay=False,
+):
+    """The updates of one step; `before`: a velocity in place of zero."""
+    rule = make_optimizer(
+        OptimizerSpec(lr_inside_momentum=lr_inside_momentum, bias_decay=bias_decay),
+        Hyperparameters(rates, momentum, weight_decay, np.uint32(0)),
+    )
+    state = rule.init(params)
+    if before is not None:
+        structure = jax.tree.structure(state)
+        state = jax.tree.unflatten(structure, jax.tree.leaves(before))
+    return rule.update(gradients, state, params)
+
+
+# Its optimizer itself; in a process of its own: beside TensorFlow it can crash.
+PYTORCH = """
+import json, sys
+
+import torch
+
+first, gradients, rates = json.load(sys.stdin)
+weights = [torch.tensor(leaf, requires_grad=True) for leaf in first]
+sgd = torch.optim.SGD(weights, lr=1.0, momentum=0.9, weight_decay=0.25)
+for rate, of_step in zip(rates, gradients):
+    for group in sgd.param_groups:
+        group["lr"] = rate
+    for leaf, gradient in zip(weights, of_step):
+        leaf.grad = torch.tensor(gradient)
+    sgd.step()
+json.dump([leaf.tolist() for leaf in weights], sys.stdout)
+"""
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"
+)
+def test_the_rate_outside_is_pytorchs():
+    """The same gradients over a drop, with decay of kernels and biases."""
+    first = layers(0)
+    gradients = [layers(10 + step) for step in range(len(RATES))]
+    params, velocity = first, jax.tree.map(jnp.zeros_like, first)
+    for rate, of_step in zip(RATES, gradients, strict=True):
+        updates, velocity = moved(
+            params,
+            of_step,
+            everywhere(rate),
+            before=velocity,
+            weight_decay=0.25,
+            lr_inside_momentum=False,
+            bias_decay=True,
+        )
+        params = optax.apply_updates(params, updates)
+
+    def lists(tree):
+        return [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(tree)]
+
+    given = json.dumps([lists(first), [lists(one) for one in gradients], RATES])
+    done = subprocess.run(
+        [sys.executable, "-c", PYTORCH],
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    theirs = json.loads(done.stdout)
+    for ours, other, start in zip(lists(params), theirs, lists(first), strict=True):
+        np.testing.assert_allclose(ours, other, rtol=1e-5, atol=1e-6)
+        assert np.abs(np.subtract(ours, start)).max() > 0.01
+
+
+@pytest.mark.parametrize("lr_inside_momentum", [True, False])
+def test_kernels_decay_and_biases_by_choice(lr_inside_momentum):
+    def last(name, decay, bias_decay):
+        rule = functools.partial(
+            ours, lr_inside_momentum=lr_inside_momentum, bias_decay=bias_decay
+        )
+        return trace(rule, name=name, decay=decay)[-1]
+
+    undecayed = last("kernel", 0.0, True)
+    assert last("bias", 0.0, True) == last("bias", 0.0, False) == undecayed
+    assert last("bias", 0.0005, False) == undecayed
+    decayed = last("kernel", 0.0005, True)
+    assert decayed != undecayed
+    assert last("kernel", 0.0005, False) == last("bias", 0.0005, True) == decayed
+
+
+@pytest.mark.parametrize("lr_inside_momentum", [True, False])
+@pytest.mark.parametrize("bias_decay", [True, False])
+def test_every_leaf_of_a_network_moves_by_the_rule(lr_inside_momentum, bias_decay):
+    """Each at its own rate: kernels, biases, conv1's kernel, conv1's bias."""
+    params, gradients, before = layers(0), layers(1), layers(2)
+    updates, after = moved(
+        params,
+        gradients,
+        LearningRates(kernel=0.1, bias=0.3, conv1_kernel=0.02, conv1_bias=0.7),
+        before=before,
+        momentum=0.5,
+        weight_decay=0.25,
+        lr_inside_momentum=lr_inside_momentum,
+        bias_decay=bias_decay,
+    )
+    after = jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves(after))
+    rates = {
+        ("conv1", "kernel"): 0.02,
+        ("conv1", "bias"): 0.7,
+        ("fc2", "kernel"): 0.1,
+        ("fc2", "bias"): 0.3,
+    }
+    for (name, kind), rate in rates.items():
+        decay = 0.25 if kind == "kernel" or bias_decay else 0.0
+        w, g, v = (np.asarray(tree[name][kind]) for tree in (params, gradients, before))
+        if lr_inside_momentum:
+            velocity = 0.5 * v - rate * (decay * w + g)
+            update = velocity
+        else:
+            velocity = 0.5 * v + (decay * w + g)
+            update = -rate * velocity
+        close = {"rtol": 1e-5, "atol": 1e-6}
+        np.testing.assert_allclose(updates[name][kind], update, **close)
+        np.testing.assert_allclose(after[name][kind], velocity, **close)
+
+
+@pytest.mark.parametrize("lr_inside_momentum", [True, False])
+def test_a_rate_of_zero_leaves_its_weights_bit_identical(lr_inside_momentum):
+    """Under full way, with decay; the others move on."""
+    params, gradients, velocity = layers(3), layers(4), layers(5)
+    names = [(*one,) for one in itertools.product(params, ("kernel", "bias"))]
+    still = {
+        LearningRates(0.0, 0.0, 0.0, 0.0): set(names),
+        LearningRates(0.1, 0.1, 0.0, 0.0): {("conv1", "kernel"), ("conv1", "bias")},
+        LearningRates(0.1, 0.1, 0.0, 0.1): {("conv1", "kernel")},
+        LearningRates(0.1, 0.0, 0.1, 0.1): {("fc2", "bias")},
+    }
+    for rates, expected in still.items():
+        updates, _ = moved(
+            params,
+            gradients,
+            rates,
+            before=velocity,
+            lr_inside_momentum=lr_inside_momentum,
+            bias_decay=True,
+        )
+        after = optax.apply_updates(params, updates)
+        unmoved = {
+            (name, kind)
+            for name, kind in names
+            if np.array_equal(after[name][kind], params[name][kind])
+        }
+        assert unmoved == expected
+
+
+@pytest.mark.parametrize("lr_inside_momentum", [True, False])
+@pytest.mark.parametrize("bias_decay", [True, False])
+def test_a_frozen_layer_stays_bit_identical_update_after_update(
+    lr_inside_momentum, bias_decay
+):
+    """conv1 in full motion, then stopped: gradients, decay and velocity go on."""
+    params, velocity = layers(6), layers(7)
+    frozen = LearningRates(0.1, 0.2, 0.0, 0.0)
+    for step in range(12):
+        updates, state = moved(
+            params,
+            layers(20 + step),
+            everywhere(0.1) if step < 4 else frozen,
+            before=velocity,
+            lr_inside_momentum=lr_inside_momentum,
+            bias_decay=bias_decay,
+        )
+        before, params = params, optax.apply_updates(params, updates)
+        velocity = jax.tree.unflatten(
+            jax.tree.structure(params), jax.tree.leaves(state)
+        )
+        for name, kind in itertools.product(params, ("kernel", "bias")):
+            assert np.abs(velocity[name][kind]).min() > 0
+            same = before[name][kind].tobytes() == params[name][kind].tobytes()
+            assert same == (step >= 4 and name == "conv1")
+
+
+def test_one_compilation_serves_all_numbers():
+    @jax.jit
+    def weight(rates, momentum, decay):
+        compiled.append(1)
+        one = {"fc": {"kernel": jnp.ones(())}}
+        choices = {"momentum": momentum, "weight_decay": decay}
+        return moved(one, one, rates, **choices)[0]["fc"]["kernel"]
+
+    compiled = []
+    first = weight(
+        LearningRates(*np.float32([0.1] * 4)), np.float32(0.9), np.float32(0.0)
+    )
+    second = weight(
+        LearningRates(*np.float32([0.2] * 4)), np.float32(0.5), np.float32(0.5)
+    )
+    third = weight(
+        LearningRates(*np.float32([0.0] * 4)), np.float32(0.5), np.float32(0.5)
+    )
+    assert float(first) == pytest.approx(-0.1)
+    assert float(second) == pytest.approx(-0.3)
+    assert float(third) == 0.0
+    assert len(compiled) == 1
