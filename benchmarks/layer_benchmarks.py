@@ -166,7 +166,7 @@ def compare_convolution(
         y = library_baselines.convolve(
             x, kernel, stride=stride, padding=padding, towers=towers
         )
-        return y + bias
+        return y + bias.reshape(1, 1, 1, -1)
 
     implementations = {
         function.__name__: with_gradients(function, params, x)

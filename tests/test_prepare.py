@@ -113,40 +113,39 @@ def config(images, tmp_path, monkeypatch):
     config.claim = {
         "section": "6", "text": "t", "metric": "top1_error", "paper": 0.2, "dataset": "x",
     }  # fmt: skip
-    return resolve(config, {})
+    return config
 
 
-def rows(folder, config):
-    lines = (
-        (folder / config.trials[0].folder / "metrics.jsonl").read_text().splitlines()
-    )
-    found = [json.loads(line) for line in lines]
-    return learned(found)
+def run(config, folder):
+    return runner.run(resolve(config, {}), folder)
+
+
+def rows(folder):
+    (metrics,) = folder.rglob("metrics.jsonl")
+    return learned([json.loads(line) for line in metrics.read_text().splitlines()])
 
 
 def test_main_on_a_raw_set_gives_the_rows_of_the_originals(
     config, images, tmp_path, capsys
 ):
-    runner.run(config, tmp_path / "originals")
+    run(config, tmp_path / "originals")
     assert "the originals of folder=images" in capsys.readouterr().err
     prepare(images, tmp_path / f"prepared/images-{SIZE}", encoding="raw")
-    runner.run(config, tmp_path / "prepared_run")
+    run(config, tmp_path / "prepared_run")
     assert "the prepared set" in capsys.readouterr().err
-    assert rows(tmp_path / "prepared_run", config) == rows(
-        tmp_path / "originals", config
-    )
+    assert rows(tmp_path / "prepared_run") == rows(tmp_path / "originals")
     held = json.loads((tmp_path / "prepared_run/experiment.json").read_text())
     assert held["data"][0]["prepared"]["encoding"] == "raw"
     with pytest.raises(UserError, match="made with other data"):
-        runner.run(config, tmp_path / "originals")
+        run(config, tmp_path / "originals")
     config.data.prepared_dir = "none"
-    runner.run(config, tmp_path / "originals")
+    run(config, tmp_path / "originals")
 
 
 def test_main_on_a_jpeg_set_reports_encoding_and_bad_files(config, images, tmp_path):
     prepare(write_bad_files(images), tmp_path / "mine", skip_bad=True)
     config.data.prepared_dir = "mine"
-    shown = runner.run(config, tmp_path / "run")
+    shown = run(config, tmp_path / "run")
     assert "4 bad files left out" in shown
     report = (tmp_path / "run/report.md").read_text()
     assert "JPEG of quality 95" in report
@@ -167,5 +166,5 @@ def test_main_refuses_a_set_of_other_images(config, images, tmp_path):
     prepare(images, tmp_path / f"prepared/images-{SIZE}")
     (images / "train/dark/p 01.jpg").unlink()
     with pytest.raises(UserError, match="does not match folder=images"):
-        runner.run(config, tmp_path / "run")
+        run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -55,7 +55,6 @@ def test_a_value_out_of_range_is_refused_with_the_range(name, value, allowed):
     [
         ("model.name", "alexnett", "alexnet, four_layer", "alexnet"),
         ("model.normalization", "batch", "local_response, none", ""),
-        ("model.activation", "relo", "relu, tanh", "relu"),
     ],
 )
 def test_a_wrong_choice_is_refused_with_the_choices_and_the_nearest(

@@ -127,8 +127,8 @@ def test_without_its_checkpoints_there_is_a_message(run, tmp_path):
 @pytest.mark.parametrize(
     ("arms", "changes", "words"),
     [
-        ({"five": {"training.ensemble": 2}}, {}, "that nothing trains"),
-        (ARMS, {"seeds": 3}, "no multiple of it. Take 4"),
+        ({"five": {"training.ensemble": 2}}, {}, "no other arm trains"),
+        (ARMS, {"seeds": 3}, "Use 4"),
         (ARMS, {"training__checkpoint_every_epochs": 0.0}, "keeps none"),
         ({"one": {}, "none": {"training.ensemble": 0}}, {}, "ensemble"),
     ],

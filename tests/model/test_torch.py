@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from ml_collections import ConfigDict
 
 from alexnet_jax.config import base
 from alexnet_jax.config.resolve import resolve
@@ -66,7 +67,7 @@ def test_logits_and_gradients_are_pytorchs(recipe, size):
     model = resolve(config, {}).settings.model.as_configdict().to_dict() | {
         "width": 0.25
     }
-    network = build(model, image_size=size, num_classes=10)
+    network = build(ConfigDict(model), image_size=size, num_classes=10)
     shapes = jax.eval_shape(network.initialize, jax.random.key(0))
     assert tuple(shapes) == NAMES
 

@@ -281,7 +281,7 @@ def test_where_no_launcher_is_known_flags_say_it(initialized):
         ({"num_processes": 2, "process_id": 0}, "belong together"),
         (
             {"coordinator": "h:1", "num_processes": 2, "process_id": 2},
-            "it is 0 to 1",
+            "must be 0 to 1",
         ),
         (
             {

@@ -529,7 +529,7 @@ def test_a_population_of_several_processes_is_refused(tmp_path, monkeypatch):
     config.population = True
     plan = resolve(config, {})
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(UserError, match=r"config\.population is for small networks"):
+    with pytest.raises(UserError, match=r"config\.population trains small networks"):
         runner.run(plan, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -133,7 +133,7 @@ def test_training_batches_of_a_prepared_set_are_those_of_the_originals(
             lighting_std=0.1,
             lighting_shrink=False,
             lighting_off_epoch=0.0,
-            components=data.statistics.components("deviation"),
+            components=data.statistics.components("standard_deviation"),
         )
         found = pipeline.train_batches(
             data.train,
