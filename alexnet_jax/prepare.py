@@ -1,4 +1,4 @@
-"""Prepares a data set for training: rescales its images once and computes their mean.
+"""Prepares a dataset for training: rescales its images once and computes their mean.
 
 python -m alexnet_jax.prepare --config=configs/NAME.py[:DATASET] [--output=DIR]
                               [--encoding=jpeg|raw] [--skip_bad]

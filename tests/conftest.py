@@ -12,9 +12,7 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["MPLBACKEND"] = "agg"
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = (
-    "3"  # as alexnet_jax.data sets it; JAX sets another
-)
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # as alexnet_jax.datasets it; JAX sets another
 # An array that is broadcast to more dimensions by accident is an error.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 

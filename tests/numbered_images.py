@@ -1,4 +1,4 @@
-"""A data set of numbered images, and its batches, for the tests of the input pipeline."""
+"""A dataset of numbered images, and its batches, for the tests of the input pipeline."""
 
 import dataclasses
 

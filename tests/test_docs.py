@@ -83,6 +83,8 @@ def test_commands_name_what_exists(page):
     for module in re.findall(r"python -m ([\w.]+)", text):
         if module != "venv":
             assert importlib.util.find_spec(module) is not None, module
+    for path in re.findall(r"\b(?:tests|alexnet_jax|benchmarks)/[\w/]+\.py\b", text):
+        assert (ROOT / path).is_file(), path
     for field in re.findall(r"--config\.([a-z]+\.[a-z0-9_]+)", text):
         assert field in FIELDS, field
 

@@ -1,4 +1,4 @@
-"""Names of data sets, as the command line and configurations write them."""
+"""Names of datasets, as the command line and configurations write them."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ KINDS = ("tfds", "folder")
 
 
 def check_dataset(given: str) -> str:
-    """Returns a data set's name unchanged.
+    """Returns a dataset's name unchanged.
 
     Raises:
       UserError: if the name is empty or of no known form.
@@ -30,7 +30,7 @@ def check_dataset(given: str) -> str:
 
 
 def short_name(dataset: str) -> str:
-    """Returns a data set's name without its version: "cifar10" of "tfds=cifar10:3.0.2".
+    """Returns a dataset's name without its version: "cifar10" of "tfds=cifar10:3.0.2".
 
     A folder's name is "folder=PATH", whatever the folder holds.
     """
@@ -40,7 +40,7 @@ def short_name(dataset: str) -> str:
 
 
 def path_part(dataset: str) -> str:
-    """Returns a data set's name as a part of a path: "cifar10-3.0.2" of "cifar10:3.0.2"."""
+    """Returns a dataset's name as a part of a path: "cifar10-3.0.2" of "cifar10:3.0.2"."""
     kind, equals, name = dataset.partition("=")
     if kind == "folder":
         return Path(name).absolute().name

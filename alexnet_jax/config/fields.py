@@ -148,7 +148,7 @@ _FIELDS: dict[str, Field] = {
     "data.tfds_dir": Field("", "data folder of TFDS; empty: the default of TFDS"),
     "data.prepared_dir": Field(
         "",
-        "prepared data set; empty: prepared/<dataset>-<size>; none: the original images",
+        "prepared dataset; empty: prepared/<dataset>-<size>; none: the original images",
     ),
     "data.rescale": Field(
         BY_RECIPE,

@@ -86,7 +86,7 @@ DEFAULT_RECIPE_ONLY = ("data.crop_sharing",)
 
 
 def base(dataset: str = "digits", network: str = "alexnet") -> LayeredConfig:
-    """Returns the complete, locked configuration of a network on a data set.
+    """Returns the complete, locked configuration of a network on a dataset.
 
     Args:
       dataset: "digits", a TFDS name by itself or as "tfds=NAME", or "folder=PATH".
@@ -121,7 +121,7 @@ def base(dataset: str = "digits", network: str = "alexnet") -> LayeredConfig:
 
 
 def small_data(config: ConfigDict) -> ConfigDict:
-    """Returns `config` with AlexNet cut down to its data set, if that is in `SMALL_DATA`.
+    """Returns `config` with AlexNet cut down to its dataset, if that is in `SMALL_DATA`.
 
     Any other configuration is returned unchanged: AlexNet at full size.
     """

@@ -11,7 +11,7 @@ from alexnet_jax.data.types import Source, Split, hash_of, hold_out
 def open_digits() -> Source:
     """Opens the 1,797 digits, 8 x 8 pixels in 17 gray levels: 1,438 + 359.
 
-    Every fifth example is held out, because the data set has no split of its own.
+    Every fifth example is held out, because the dataset has no split of its own.
     """
     # TensorFlow and scikit-learn take seconds to import.
     import tensorflow as tf

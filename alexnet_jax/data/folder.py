@@ -3,7 +3,7 @@
 Everything a folder holds is either used or named in a message. Images that cannot be
 read stay in the list, so that reading them names them; a layout that is ambiguous as a
 whole is refused. Links to files and folders are followed, wherever they lead: a folder
-of links is the usual way to train on a part of a large data set.
+of links is the usual way to train on a part of a large dataset.
 """
 
 import collections
@@ -28,7 +28,7 @@ class _ImageFile:
     """An image file.
 
     Attributes:
-      path: Its path relative to the data set's folder, with /.
+      path: Its path relative to the dataset's folder, with /.
       size: Its size in bytes; -1 if it has none, as a broken link.
       class_name: The name of its class.
     """

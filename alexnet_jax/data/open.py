@@ -1,4 +1,4 @@
-"""Opens a data set by its name: handwritten digits, a folder of images or a TFDS set."""
+"""Opens a dataset by its name: handwritten digits, a folder of images or a TFDS set."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def open_source(dataset: str, *, tfds_dir: str) -> Source:
       tfds_dir: The data_dir of TFDS; if empty, the default of TFDS.
 
     Raises:
-      UserError: If the data set is not there, cannot be downloaded, or holds no labeled
+      UserError: If the dataset is not there, cannot be downloaded, or holds no labeled
         images.
     """
     kind, equals, name = dataset.partition("=")

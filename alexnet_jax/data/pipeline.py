@@ -1,7 +1,7 @@
-"""From a data set to the batches of training and evaluation (sections 2 and 4.1).
+"""From a dataset to the batches of training and evaluation (sections 2 and 4.1).
 
 Images are uint8 all the way; a lighting offset is drawn beside each training image. A
-data set that fits is decoded and rescaled once and kept in memory, as the paper prepared
+dataset that fits is decoded and rescaled once and kept in memory, as the paper prepared
 its data once; others are read again in every epoch. Both give the same batches, except
 for original JPEGs that have to shrink: see `images.restored_crop`.
 """
@@ -72,7 +72,7 @@ def load_data(source: Source, *, rescale: str, rescale_size: int) -> Data:
     """Reads what fits into memory and computes the training set's statistics.
 
     Args:
-      source: The data set.
+      source: The dataset.
       rescale: "shorter_side" or "warp", see `images.rescale`.
       rescale_size: The side of the rescaled images, in pixels.
 

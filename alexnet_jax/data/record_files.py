@@ -17,7 +17,7 @@ from alexnet_jax.errors import UserError
 # is often 1,024 files, and ImageNet has more.
 OPEN_READERS = 64
 
-RESTORE = "Restore the file, or delete the data set's folder and build it again."
+RESTORE = "Restore the file, or delete the dataset's folder and build it again."
 
 
 def open_records(paths: Sequence[str], kind: str, lengths: Sequence[int]) -> "Records":
@@ -29,7 +29,7 @@ def open_records(paths: Sequence[str], kind: str, lengths: Sequence[int]) -> "Re
     Args:
       paths: The files, in order.
       kind: "tfrecord" or "array_record".
-      lengths: The number of records of each file, according to the data set's own
+      lengths: The number of records of each file, according to the dataset's own
         description.
 
     Raises:
@@ -44,7 +44,7 @@ def open_records(paths: Sequence[str], kind: str, lengths: Sequence[int]) -> "Re
         if found != expected:
             raise UserError(
                 f"{path} holds {found} records instead of {expected}: it is truncated, or "
-                f"belongs to another data set. {RESTORE}"
+                f"belongs to another dataset. {RESTORE}"
             )
     return files
 
@@ -137,13 +137,13 @@ class ArrayRecords:
 
     def __init__(self, paths: Sequence[str]) -> None:
         try:
-            # Only data sets in this format need the package.
+            # Only datasets in this format need the package.
             from array_record.python import array_record_module
         except ImportError as error:
             raise UserError(
-                f"{paths[0] if paths else 'The data set'} is an ArrayRecord file, and the "
+                f"{paths[0] if paths else 'The dataset'} is an ArrayRecord file, and the "
                 "package that reads it is missing: pip install array_record (Linux only). "
-                "Or build the data set as TFRecord: tfds build NAME --file_format=tfrecord"
+                "Or build the dataset as TFRecord: tfds build NAME --file_format=tfrecord"
             ) from error
         self.paths = list(paths)
 

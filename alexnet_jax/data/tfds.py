@@ -1,4 +1,4 @@
-"""Opens the image-classification data sets of TensorFlow Datasets (TFDS)."""
+"""Opens the image-classification datasets of TensorFlow Datasets (TFDS)."""
 
 import os
 import re
@@ -19,7 +19,7 @@ ARCHIVES = {"ILSVRC2012_img_train.tar": "138 GB", "ILSVRC2012_img_val.tar": "6.3
 
 
 def open_tfds(name: str, *, tfds_dir: str) -> Source:
-    """Opens an image-classification data set of TFDS, downloaded first if need be.
+    """Opens an image-classification dataset of TFDS, downloaded first if need be.
 
     Errors are measured on the split "validation" if there is one (ImageNet's test labels
     are secret), else on "test", else on every tenth training example.
@@ -29,7 +29,7 @@ def open_tfds(name: str, *, tfds_dir: str) -> Source:
       tfds_dir: The data_dir of TFDS; if empty, the default of TFDS.
 
     Raises:
-      UserError: If there is no such data set, it cannot be downloaded, it is not for
+      UserError: If there is no such dataset, it cannot be downloaded, it is not for
         image classification, or its files differ from what was written.
     """
     import tensorflow_datasets as tfds  # seconds; other sources do without
@@ -43,13 +43,13 @@ def open_tfds(name: str, *, tfds_dir: str) -> Source:
     kind = info.file_format.value
     if kind not in FORMATS:
         raise UserError(
-            f"The TFDS data set '{name}' is stored as {kind}; only "
+            f"The TFDS dataset '{name}' is stored as {kind}; only "
             f"{' and '.join(FORMATS)} can be read. Build it again: tfds build {name} "
             "--file_format=tfrecord --overwrite"
         )
     if "train" not in info.splits:
         raise UserError(
-            f"The TFDS data set '{name}' has no split 'train', only "
+            f"The TFDS dataset '{name}' has no split 'train', only "
             f"{sorted(info.splits)}."
         )
     held = next((s for s in ("validation", "test") if s in info.splits), None)
@@ -127,7 +127,7 @@ def _builder(tfds, name: str, data_dir: str | None):
         known = ["digits", *tfds.list_builders(with_community_datasets=False)]
         asked = re.split("[/:]", name)[0]
         raise UserError(
-            f"Unknown dataset '{name}': neither digits nor a TFDS data set."
+            f"Unknown dataset '{name}': neither digits nor a TFDS dataset."
             f"{_available(name, data_dir) or nearest(asked, known)} "
             "A folder of images is named folder=PATH."
         ) from error
@@ -139,7 +139,7 @@ def _builder(tfds, name: str, data_dir: str | None):
 
 
 def _available(name: str, data_dir: str | None) -> str:
-    """A sentence with the versions of a data set in the folder, or ""."""
+    """A sentence with the versions of a dataset in the folder, or ""."""
     import tensorflow_datasets as tfds  # seconds; other sources do without
 
     asked = re.split("[/:]", name)[0]
@@ -157,7 +157,7 @@ def _is_prepared(builder) -> bool:
 
 
 def _feature_keys(tfds, name: str, info) -> tuple[str, str]:
-    """The names of the image and the label among a data set's features."""
+    """The names of the image and the label among a dataset's features."""
     features = info.features
     keys = info.supervised_keys or ("image", "label")
     if (
@@ -168,7 +168,7 @@ def _feature_keys(tfds, name: str, info) -> tuple[str, str]:
     ):
         return keys
     raise UserError(
-        f"The TFDS data set '{name}' is not for image classification: its features are "
+        f"The TFDS dataset '{name}' is not for image classification: its features are "
         f"{', '.join(features)}."
     )
 
@@ -177,7 +177,7 @@ def _feature_keys(tfds, name: str, info) -> tuple[str, str]:
 
 
 def _download(builder, name: str, data_dir: str | None) -> None:
-    """Downloads and builds the data set, as the user requested by naming it."""
+    """Downloads and builds the dataset, as the user requested by naming it."""
     import tensorflow_datasets as tfds  # seconds; other sources do without
 
     folder = Path(os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR))
@@ -202,7 +202,7 @@ def _download(builder, name: str, data_dir: str | None) -> None:
             else "Download it on a machine with a network:"
         )
         raise UserError(
-            f"The TFDS data set '{name}' is not in {folder} and could not be downloaded: "
+            f"The TFDS dataset '{name}' is not in {folder} and could not be downloaded: "
             f"{reason}"
             f"{_available(name, data_dir)}\n{how}  {command}\n{_way_on(folder)}"
         ) from error
@@ -225,7 +225,7 @@ def _check_archives(name: str, folder: Path, command: str) -> None:
     if missing:
         files = " and ".join(f"{file} ({ARCHIVES[file]})" for file in missing)
         raise UserError(
-            f"The TFDS data set '{name}' is not in {folder}, and the archives it is built "
+            f"The TFDS dataset '{name}' is not in {folder}, and the archives it is built "
             f"from are missing: {files}.\nDownload them by hand from image-net.org, as "
             "the training and validation images of ILSVRC 2012, after signing in and "
             f"agreeing to its terms. Put them, unopened, into {manual}\n"
@@ -234,7 +234,7 @@ def _check_archives(name: str, folder: Path, command: str) -> None:
 
 
 def _check_reachable(builder, downloads: Path) -> None:
-    """Raises OSError if no host of the data set's files has an address.
+    """Raises OSError if no host of the dataset's files has an address.
 
     TFDS would retry for minutes. Behind a proxy, the proxy resolves names; and if files
     were put there by hand or downloaded before, TFDS may need no network.

@@ -1,4 +1,4 @@
-"""What a data set is to the input pipeline: labeled images at random access."""
+"""What a dataset is to the input pipeline: labeled images at random access."""
 
 import dataclasses
 import hashlib
@@ -7,7 +7,7 @@ from typing import Any
 
 from alexnet_jax.data.statistics import Statistics
 
-# A data set without a validation or test split holds out every tenth example.
+# A dataset without a validation or test split holds out every tenth example.
 HOLD_OUT_EVERY = 10
 
 
@@ -44,7 +44,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set.
+    """A dataset.
 
     Attributes:
       name: Its name in reports.

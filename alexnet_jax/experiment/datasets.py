@@ -21,7 +21,7 @@ class Datasets:
         """Opens the data of every arm and tuned value.
 
         Raises:
-          UserError: if a data set is missing, unreadable, or prepared in another way.
+          UserError: if a dataset is missing, unreadable, or prepared in another way.
         """
         self._open_source = functools.cache(open_source)
         self._prepared: dict[tuple[str, str, str, int], pipeline.Data] = {}

@@ -66,7 +66,7 @@ class Checkpoints:
                 self.manager.close()
             with contextlib.suppress(OSError):
                 self.folder.rmdir()  # if it is empty
-        else:  # the error under way says more than a second one would
+        else:  # the error being raised says more than a second one would
             with contextlib.suppress(Exception):
                 self.manager.close()
 

@@ -1,4 +1,4 @@
-"""A trial under way: what it has of its own, and where it stands."""
+"""A running trial: what it has of its own, and where it stands."""
 
 import contextlib
 import dataclasses
@@ -53,7 +53,7 @@ def open_trial(
 
 
 class RunningTrial:
-    """A trial under way, without its state: that is part of its group's (`group.py`).
+    """A running trial, without its state: that is part of its group's (`group.py`).
 
     Args:
       settings: the trial's settings.

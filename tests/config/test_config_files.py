@@ -27,7 +27,7 @@ class Question(NamedTuple):
         None: a recipe each.
       dataset: the data of the paper's number. Networks 145, 147 and 148 of the code of 2012
         were tested on the validation set of 2012, 145-2010 and 145-half on the test set of
-        2010. Where the paper names none, its main data set, that of 2012.
+        2010. Where the paper names none, its main dataset, that of 2012.
       numbers: the metric and the paper's number of each claim, the main claim first;
         "higher" where the paper gives a direction only, None where it claims nothing.
     """

@@ -1,4 +1,4 @@
-"""Names of data sets: their forms, their short names, and their part of a path."""
+"""Names of datasets: their forms, their short names, and their part of a path."""
 
 import pytest
 

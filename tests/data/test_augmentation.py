@@ -205,7 +205,9 @@ def test_lighting_has_the_covariance_of_its_scale(in_memory, scale):
 def test_colors_of_imagenet_shift_as_far_as_in_2012(gain_expected):
     """Standard deviations of R, G and B, in gray levels."""
     gain, expected = gain_expected
-    exact = 0.1 * gain * np.linalg.norm(IMAGENET.components("standard_deviation"), axis=1)
+    exact = (
+        0.1 * gain * np.linalg.norm(IMAGENET.components("standard_deviation"), axis=1)
+    )
     np.testing.assert_allclose(exact, expected, atol=0.005)
 
 

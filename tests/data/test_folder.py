@@ -283,7 +283,7 @@ def test_a_regular_folder_prints_nothing(tmp_path, capsys):
 
 
 def test_links_are_followed_wherever_they_lead(tmp_path):
-    """A part of a large data set, chosen by links to files, folders and classes."""
+    """A part of a large dataset, chosen by links to files, folders and classes."""
     written = write_images(tmp_path / "large", ["1.png", "d/2.png", "emu/3.png"])
     root = tmp_path / "part"
     write_images(root, ["train/cat/0.png", "val/cat/0.png"])

@@ -1,4 +1,4 @@
-"""The name of a data set chooses what opens it."""
+"""The name of a dataset chooses what opens it."""
 
 from reading import write_images
 

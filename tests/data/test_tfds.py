@@ -1,4 +1,4 @@
-"""A TFDS data set gives the examples that were written to it."""
+"""A TFDS dataset gives the examples that were written to it."""
 
 import io
 import socket
@@ -17,7 +17,7 @@ from alexnet_jax.errors import UserError
 
 
 class Images(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A regular TFDS data set; `SPLITS` is the number of examples of each split."""
+    """A regular TFDS dataset; `SPLITS` is the number of examples of each split."""
 
     VERSION = tfds.core.Version("1.2.0")
     SPLITS: ClassVar[dict[str, int]] = {"train": 12, "test": 4}
@@ -70,7 +70,7 @@ class Texts(Images):
 
 
 class WithoutCode(Images, skip_registration=True):
-    """A data set on disk whose class TFDS does not know."""
+    """A dataset on disk whose class TFDS does not know."""
 
 
 def image(number):
@@ -79,7 +79,7 @@ def image(number):
 
 
 def write(builder, folder, num_shards=1):
-    """Writes a data set as `tfds build` does; returns the folder of its files."""
+    """Writes a dataset as `tfds build` does; returns the folder of its files."""
     builder = builder(data_dir=folder)
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(num_shards=num_shards)

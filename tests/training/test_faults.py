@@ -108,7 +108,7 @@ class Spawned:
 
 
 class Server:
-    """forking.py, under way."""
+    """A running forking.py."""
 
     def __init__(self):
         # One thread for OpenBLAS: it would have others before the fork.
@@ -195,7 +195,7 @@ class Runs:
         )
 
     def unfinished(self):
-        """Saves that are under way, or were cut short."""
+        """Saves that are running, or were cut short."""
         return list(self.checkpoints.glob("*.orbax-checkpoint-tmp*"))
 
     def held(self, step):

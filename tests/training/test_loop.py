@@ -357,7 +357,7 @@ def test_a_step_that_is_not_finite_is_the_last_and_its_images_are_named(
     assert last["examples"] == examples.tolist()
     assert last["example_epochs"] == [0] * BATCH
     assert learned(rows[:-1]) == learned(row for row in run[2] if row["step"] < step)
-    # No more steps than those under way are begun, and none of them is kept.
+    # No more steps than those in flight are begun, and none of them is kept.
     assert calls == list(range(1, len(calls) + 1))
     assert step <= len(calls) <= step + 2
     with Checkpoints(tmp_path, fields_of(config), devices) as checkpoints:
@@ -419,7 +419,9 @@ def test_a_window_of_the_profiler_leaves_its_files(
     assert learned(rows) == learned(run[2])
     traces = [file for file in (tmp_path / "profile").rglob("*") if file.is_file()]
     assert any(file.name.endswith(".xplane.pb") for file in traces)
-    jax.profiler.start_trace(str(tmp_path / "other"))  # refused if one is under way
+    jax.profiler.start_trace(
+        str(tmp_path / "other")
+    )  # refused while another is running
     jax.profiler.stop_trace()
 
 

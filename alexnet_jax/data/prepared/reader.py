@@ -245,7 +245,7 @@ def choose(
     """Returns the prepared set of `source` if there is one, else `source`; says which.
 
     Args:
-      source: The data set.
+      source: The dataset.
       folder: Where a prepared set would be; None requests the original images.
       required: Whether the folder must hold one, because the user named it.
       rescale: How the images must be rescaled.

@@ -37,7 +37,7 @@ class Job:
     """What is to be prepared, how, and into which folder.
 
     Attributes:
-      source: The data set.
+      source: The dataset.
       folder: The folder of the prepared set.
       rescale: How images are rescaled, see `images.rescale`.
       size: The side of the rescaled images, in pixels.
