@@ -125,6 +125,7 @@ def rows(folder):
     return learned([json.loads(line) for line in metrics.read_text().splitlines()])
 
 
+@pytest.mark.slow
 def test_main_on_a_raw_set_gives_the_rows_of_the_originals(
     config, images, tmp_path, capsys
 ):
@@ -142,6 +143,7 @@ def test_main_on_a_raw_set_gives_the_rows_of_the_originals(
     run(config, tmp_path / "originals")
 
 
+@pytest.mark.slow
 def test_main_on_a_jpeg_set_reports_encoding_and_bad_files(config, images, tmp_path):
     prepare(write_bad_files(images), tmp_path / "mine", skip_bad=True)
     config.data.prepared_dir = "mine"

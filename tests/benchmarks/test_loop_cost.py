@@ -40,6 +40,7 @@ def small(monkeypatch):
     return settings
 
 
+@pytest.mark.slow
 def test_a_run_is_timed_and_saved(small, monkeypatch, capsys):
     written = []
     write = metrics.Record.write

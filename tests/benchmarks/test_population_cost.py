@@ -26,6 +26,7 @@ def test_all_its_trials_can_be_one_population(network, name, side):
     assert of_one.training.batch_size == 32
 
 
+@pytest.mark.slow
 def test_both_forms_train_the_same_trials(monkeypatch):
     """Once to compile, then in turns; the ratio is that within a turn."""
 

@@ -29,6 +29,7 @@ def run_command(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_layers_are_timed_into_a_table_and_a_file(tmp_path):
     output = tmp_path / "layers.json"
     arguments = ("--what=layers", "--batch_size=1", "--repeats=1")

@@ -13,6 +13,8 @@ from alexnet_jax.config.resolve import resolve
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import analysis, runner
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

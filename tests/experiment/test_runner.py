@@ -13,8 +13,7 @@ from alexnet_jax.experiment import run_folder, runner
 from alexnet_jax.report.run_reader import read_outcomes
 
 
-@pytest.fixture
-def question():
+def small_question():
     """Two arms, two learning rates, one seed: a quarter of an epoch each, seconds."""
     config = base(network="four_layer").copy_and_resolve_references()
     config.experiment = "tiny"
@@ -41,14 +40,26 @@ def question():
 
 
 @pytest.fixture
+def question():
+    return small_question()
+
+
+@pytest.fixture
 def plan(question):
     return resolve(question, {})
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    runner.run(resolve(small_question(), {}), folder)
+    return folder
+
+
 @pytest.fixture
-def folder(plan, tmp_path):
-    runner.run(plan, tmp_path / "run")
-    return tmp_path / "run"
+def folder(finished, tmp_path):
+    """A finished run, which the test may change."""
+    return shutil.copytree(finished, tmp_path / "run")
 
 
 def rows(folder, trial):
@@ -256,6 +267,7 @@ def test_too_small_an_image_is_refused_before_anything_is_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_arms_that_differ_in_their_crops_share_one_training(question, tmp_path):
     """Each has the evaluations that it would have had alone, bit-identical."""
     crops = {
@@ -295,6 +307,7 @@ def test_arms_that_differ_in_their_crops_share_one_training(question, tmp_path):
     assert summary["comparisons"][0]["n"] == 2
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_running_is_not_started_again(plan, devices, tmp_path):
     """Two would write to one metrics.jsonl."""
     runner.run(plan, tmp_path / "run")

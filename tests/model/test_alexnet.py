@@ -204,7 +204,7 @@ def test_six_convolutions_have_61_555_304_parameters():
     assert sum(counted(network, (*NAMES[:5], "conv6", *NAMES[5:]))) == 61_555_304
 
 
-@pytest.mark.parametrize("left_out", [1, 2, 3, 4, 6, 7])
+@pytest.mark.parametrize("left_out", [1, 4, 6])
 def test_any_layer_between_the_first_and_the_last_can_be_left_out(left_out):
     channels = tuple(0 if i == left_out else count for i, count in enumerate(WIDE))
     network = small(recipe="source2012", channels=channels)
@@ -316,6 +316,7 @@ def test_weights_start_with_the_std_of_their_layer(recipe, stds):
         assert abs(kernel.mean()) < 4 * std / math.sqrt(kernel.size), name
 
 
+@pytest.mark.slow
 def test_torchvision_starts_uniform_to_one_over_the_root_of_the_inputs():
     params = small(recipe="torchvision").initialize(jax.random.key(0))
     for name in NAMES:
@@ -565,6 +566,7 @@ def test_dropout_follows_both_hidden_dense_layers(params, images, form):
     )  # Each layer has its own mask.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_loss_begins_near_ln_1000(recipe):
     """No class is preferred: the loss is between 6.85 and 7.05 for random labels."""

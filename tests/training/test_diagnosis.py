@@ -324,6 +324,7 @@ def test_the_warning_says_the_step_the_loss_and_the_learning_rate():
 # --- At full size -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "changes", "fires"),
     [

@@ -118,7 +118,13 @@ def one_device():
     return Devices(devices=jax.devices()[:1])
 
 
-@pytest.mark.parametrize("how", ["one", "pmap", "shard_map"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "one",
+        *(pytest.param(how, marks=pytest.mark.slow) for how in ("pmap", "shard_map")),
+    ],
+)
 def test_a_population_learns_what_its_trials_learn_alone(data, tmp_path, how):
     """On one device, and with the batch shared out among four by either way."""
     devices = Devices(devices=jax.devices()[:1])
@@ -138,6 +144,7 @@ def test_a_population_learns_what_its_trials_learn_alone(data, tmp_path, how):
     assert len(losses) == 3  # three trials, and not one three times
 
 
+@pytest.mark.slow
 def test_a_population_in_parts_is_the_same_too(data, tmp_path):
     devices = Devices("shard_map", jax.devices()[:2])
     everything = configs(training__gradient_accumulation=2)
@@ -146,6 +153,7 @@ def test_a_population_in_parts_is_the_same_too(data, tmp_path):
     assert_same(together, apart)
 
 
+@pytest.mark.slow
 def test_alexnet_itself_learns_the_same_in_a_population(one_device, tmp_path):
     """Towers, both normalizations, overlapping pools, dropout; on two views besides."""
     source = open_source("digits", tfds_dir="")
@@ -182,6 +190,7 @@ def test_the_data_of_a_population_are_those_of_its_trials_to_the_bit(data):
                 np.testing.assert_array_equal(whole[name][:, place], values)
 
 
+@pytest.mark.slow
 def test_each_trial_has_the_rates_of_its_own_plateau(data, one_device, tmp_path):
     """One falls where it sees no better error, and the other at its own step."""
     everything = configs(
@@ -200,6 +209,7 @@ def test_each_trial_has_the_rates_of_its_own_plateau(data, one_device, tmp_path)
     assert falls[0] != falls[1]
 
 
+@pytest.mark.slow
 def test_a_trial_that_diverges_ends_and_the_others_go_on(data, one_device, tmp_path):
     everything = configs(training__checkpoint_every_epochs=2.9 * STEP)
     everything[1].optimizer.learning_rate = 1e12
@@ -223,6 +233,7 @@ def test_a_trial_that_diverges_ends_and_the_others_go_on(data, one_device, tmp_p
     assert last.get("examples") == apart[1][1][-1].get("examples")
 
 
+@pytest.mark.slow
 def test_first_weights_that_overflow_end_one_trial_before_its_first_step(
     data, one_device, tmp_path, monkeypatch
 ):
@@ -239,7 +250,8 @@ def test_first_weights_that_overflow_end_one_trial_before_its_first_step(
     assert other[-1]["step"] == 10
 
 
-@pytest.mark.parametrize("call", [1, 4, 7])
+@pytest.mark.slow
+@pytest.mark.parametrize("call", [1, 4])
 def test_a_population_that_is_stopped_goes_on_together_or_alone(
     data, one_device, tmp_path, monkeypatch, call
 ):
@@ -287,6 +299,7 @@ def test_a_population_that_is_stopped_goes_on_together_or_alone(
     assert_same(again, whole, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_kill_between_two_saves_of_one_step_keeps_each_where_it_was(
     data, one_device, tmp_path, monkeypatch
 ):
@@ -354,6 +367,7 @@ def test_asked_for_a_save_all_are_saved_and_go_on(
         assert int(held.name) in (4, 5)
 
 
+@pytest.mark.slow
 def test_a_damaged_trial_goes_on_from_the_checkpoint_before(
     data, one_device, tmp_path, capsys
 ):
@@ -453,6 +467,7 @@ def test_a_population_is_no_larger_than_its_most():
         assert [len(group) for group in groups] == expected
 
 
+@pytest.mark.slow
 def test_an_experiment_answers_the_same_with_a_population(
     one_device, tmp_path, monkeypatch, capsys
 ):
@@ -485,6 +500,7 @@ def test_an_experiment_answers_the_same_with_a_population(
     assert "5 of 6 trials are already done" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_trial_that_has_diverged_when_all_are_stopped_has_ended(
     one_device, tmp_path, monkeypatch, capsys
 ):

@@ -39,6 +39,7 @@ def stacked_step(network, seed_index, microbatches=1):
     return stack_train_step(gradient_step, steps.make_update(RULE), seed_index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["pmap", "shard_map"])
 def test_the_state_of_a_single_trial_is_updated_in_place(network, how):
     """The compiled step copies no more than the plain one, and needs no more memory."""
@@ -70,9 +71,10 @@ def test_the_state_of_a_single_trial_is_updated_in_place(network, how):
     assert of_stacked.temp_size_in_bytes <= 1.01 * of_plain.temp_size_in_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "count", "microbatches"),
-    [("pmap", 1, 1), ("pmap", 1, 2), ("pmap", 2, 1), ("shard_map", 2, 2)],
+    [("pmap", 1, 1), ("pmap", 2, 1), ("shard_map", 2, 2)],
 )
 def test_a_single_trials_steps_are_bit_identical_to_the_plain_ones(
     network, how, count, microbatches

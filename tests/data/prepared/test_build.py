@@ -371,7 +371,7 @@ def test_too_small_a_disk_is_refused_before_the_first_byte(
     assert not (tmp_path / "set").exists()
 
 
-@pytest.mark.parametrize("at", [1, 2, 5, 12, 40, 43, 45])
+@pytest.mark.parametrize("at", [1, 12, 45])
 def test_a_disk_that_fills_up_leaves_nothing_that_looks_complete(
     images, tmp_path, monkeypatch, at
 ):
