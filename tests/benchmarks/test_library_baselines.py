@@ -20,6 +20,7 @@ def plain_jax():
         yield
 
 
+@pytest.mark.slow
 def test_plain_jax_gives_our_logits_and_gradient():
     """With dropout, at a small size."""
     towers = 2

@@ -204,6 +204,7 @@ def test_six_convolutions_have_61_555_304_parameters():
     assert sum(counted(network, (*NAMES[:5], "conv6", *NAMES[5:]))) == 61_555_304
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left_out", [1, 4, 6])
 def test_any_layer_between_the_first_and_the_last_can_be_left_out(left_out):
     channels = tuple(0 if i == left_out else count for i, count in enumerate(WIDE))
@@ -585,6 +586,7 @@ def test_the_loss_begins_near_ln_1000(recipe):
     assert 6.85 < loss < 7.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_outputs_are_what_each_layer_passes_on(recipe, images):
     network = small(recipe=recipe)

@@ -280,8 +280,8 @@ SHARE = 13  # examples a device: no other size of the net below
     scope="module",
     params=[
         ("pmap", "by the library"),
-        ("pmap", "in a loop"),
-        ("shard_map", "by the library"),
+        pytest.param(("pmap", "in a loop"), marks=pytest.mark.slow),
+        pytest.param(("shard_map", "by the library"), marks=pytest.mark.slow),
         ("shard_map", "in a loop"),
     ],
     ids="-".join,

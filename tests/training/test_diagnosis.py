@@ -142,6 +142,7 @@ def test_a_large_batch_is_judged_by_its_first_images(devices):
 # --- What is said -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_inputs_of_deviation_one_under_the_papers_first_weights_are_the_cause(devices):
     """The commonest fault: divided by 74 gray levels, and weights of 0.01."""
     config = recipe("paper", data__channel_scale=(74.0, 73.0, 76.0))
@@ -158,6 +159,7 @@ def test_inputs_of_deviation_one_under_the_papers_first_weights_are_the_cause(de
         assert part in row["warning"]
 
 
+@pytest.mark.slow
 def test_source2012_starts_well_on_the_same_images(devices):
     row = diagnosed(recipe("source2012"), devices, photographs(SIZE))
     assert list(row["layers"]) == LAYERS
@@ -166,6 +168,7 @@ def test_source2012_starts_well_on_the_same_images(devices):
     assert row["warning"] is None
 
 
+@pytest.mark.slow
 def test_a_layer_whose_units_are_dead_is_named(devices):
     """At a bias that no input reaches; what follows is dead because of it."""
     config = four_layer(biases=(0.0, -1e9, 0.0, 0.0))
@@ -176,6 +179,7 @@ def test_a_layer_whose_units_are_dead_is_named(devices):
         assert part in row["warning"]
 
 
+@pytest.mark.slow
 def test_first_weights_that_are_too_small_are_named(devices):
     config = four_layer(weight_stds=(0.01, 0.001, 0.001, 0.001))
     row = diagnosed(config, devices, photographs(16))

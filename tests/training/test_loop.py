@@ -4,6 +4,9 @@ import dataclasses
 import math
 import os
 import signal
+import threading
+import time
+import types
 
 import jax
 import numpy as np
@@ -25,14 +28,17 @@ from alexnet_jax.data import sampling
 from alexnet_jax.data.open import open_source
 from alexnet_jax.data.pipeline import evaluation_batches, load_data
 from alexnet_jax.errors import Stopped
-from alexnet_jax.training import preprocess
+from alexnet_jax.training import loop, preprocess
 from alexnet_jax.training import step as steps
 from alexnet_jax.training.batches import augmented_batches
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.checkpoint_files import fields_of
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.evaluation import Evaluator
+from alexnet_jax.training.group import TrialGroup
 from alexnet_jax.training.optimizer import Hyperparameters, OptimizerSpec
+from alexnet_jax.training.prefetch import Prefetcher
+from alexnet_jax.training.profile import ProfilerWindow
 from alexnet_jax.training.schedule import LearningRates, Schedule
 from alexnet_jax.training.stacking import stack, stack_batches
 from alexnet_jax.training.trainer import Trainer
@@ -169,6 +175,43 @@ def test_every_step_gets_its_learning_rates_and_the_trials_numbers(
     assert given == [pytest.approx([*one, 0.9, 0.25, 7]) for one in of_all]
     for row in measured(rows):
         assert row["learning_rate"] == pytest.approx(rates[max(0, row["step"] - 1)])
+
+
+def test_a_batch_that_arrives_while_the_devices_work_costs_no_waiting(tmp_path):
+    """Only waiting with idle devices counts as waiting for input."""
+    devices_are_idle, counted = threading.Event(), []
+
+    def batches():
+        devices_are_idle.wait(timeout=10)
+        yield {"image": jax.numpy.zeros(1)}
+
+    class OneStep(TrialGroup):
+        """Devices that need another fifth of a second for the step before."""
+
+        active = (None,)
+        step, state, mean = 1, None, None
+        trainer = types.SimpleNamespace(train_step=lambda *_: (None, None))
+
+        def __init__(self):
+            pass
+
+        def drain(self):
+            devices_are_idle.set()
+            time.sleep(0.2)
+
+        def begin_step(self, waited):
+            counted.append(waited)
+
+        def hyperparameters(self):
+            return None
+
+        def end_step(self, counts, batch):
+            pass
+
+    profiler = ProfilerWindow((), tmp_path)
+    with Prefetcher(batches(), dict) as ahead, profiler:
+        loop.take_step(OneStep(), ahead, profiler)
+    assert counted == [0.0]
 
 
 def test_trials_that_differ_in_traced_numbers_share_a_compilation(data, devices):
@@ -499,6 +542,7 @@ def test_a_trial_stopped_at_a_plateau_goes_on_with_it(
 # --- Warnings ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_start_that_will_not_move_is_diagnosed_before_training(
     data, devices, tmp_path, capsys
 ):

@@ -330,6 +330,7 @@ def test_a_kill_between_two_saves_of_one_step_keeps_each_where_it_was(
     assert_same(again, whole, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_one_trial_wants_is_saved_of_all(data, one_device, tmp_path):
     """So that after a kill they are at one step, and go on together."""
     everything = configs(training__checkpoint_every_epochs=1000.0)
@@ -550,6 +551,7 @@ def test_a_population_of_several_processes_is_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_memory_short_for_all_is_said_with_the_way_out(
     data, one_device, tmp_path, monkeypatch
 ):

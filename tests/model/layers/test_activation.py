@@ -30,7 +30,9 @@ def test_an_unknown_activation_is_refused_with_the_known_ones():
     assert "Did you mean 'relu'?" in message
 
 
-@pytest.mark.parametrize("name", ["alexnet", "four_layer"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("alexnet", marks=pytest.mark.slow), "four_layer"]
+)
 def test_a_new_activation_is_one_row_of_the_table(name):
     """The configuration accepts it, and both networks use it."""
     added = mock.patch.dict(layers.ACTIVATIONS, cubed=lambda x: x**3)
