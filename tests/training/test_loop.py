@@ -189,7 +189,7 @@ def test_a_batch_that_arrives_while_the_devices_work_costs_no_waiting(tmp_path):
         """Devices that need another fifth of a second for the step before."""
 
         active = (None,)
-        step, state, mean = 1, None, None
+        step, state, mean = 2, None, None
         trainer = types.SimpleNamespace(train_step=lambda *_: (None, None))
 
         def __init__(self):
