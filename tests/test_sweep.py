@@ -209,7 +209,7 @@ def test_a_sweep_survives_a_crash_a_stop_and_a_kill(tmp_path):
     assert "tanh seed0: failed twice" in log
     assert "1 of 2 trials failed twice" in log
     assert "ReLU seed0: finished" in log
-    assert "1 trials have not run to their end" in out
+    assert "1 trial is not finished" in out
     assert "1 of 2 trials have warnings" in log
     whole = (first / "metrics.jsonl").read_text()
     for before in (crashed, stopped, killed):

@@ -1,4 +1,4 @@
-"""A trial that is stopped, killed or damaged goes on to the same last bit."""
+"""Stopped, killed and damaged trials resume bit-identically."""
 
 import dataclasses
 import itertools
@@ -87,7 +87,7 @@ def undisturbed(data, devices, tmp_path_factory):
         (signal.SIGTERM, "eval_step", 7),
     ],
 )
-def test_a_stopped_trial_goes_on_to_the_same_bit(
+def test_a_stopped_trial_resumes_bit_identically(
     data,
     devices,
     undisturbed,
@@ -97,7 +97,7 @@ def test_a_stopped_trial_goes_on_to_the_same_bit(
     stopped_in,
     call,
 ):
-    """A signal in any step, or in the midst of an evaluation."""
+    """The signal arrives during a training step or an evaluation."""
     config, calls = config_of(), []
     trainer = Trainer.of(config, data, devices)
 
@@ -105,7 +105,7 @@ def test_a_stopped_trial_goes_on_to_the_same_bit(
         calls.append(1)
         if len(calls) == call:
             os.kill(os.getpid(), number)
-            time.sleep(0.2)  # for the thread that hears it
+            time.sleep(0.2)  # for the thread that receives signals
         return getattr(trainer, stopped_in)(*arguments)
 
     changed = dataclasses.replace(trainer, **{stopped_in: signalled})
@@ -124,8 +124,8 @@ def test_a_stopped_trial_goes_on_to_the_same_bit(
 
 
 @pytest.mark.slow
-def test_all_that_is_drawn_goes_on_to_the_same_bit(devices, tmp_path, monkeypatch):
-    """AlexNet with crops, reflections, lighting and dropout, its steps in two parts."""
+def test_all_random_draws_resume_bit_identically(devices, tmp_path, monkeypatch):
+    """AlexNet with crops, flips, lighting and dropout, in two microbatches."""
     config = small_data(base())
     config.model.width = 0.0625
     config.data.random_flip = True
@@ -154,7 +154,7 @@ def test_all_that_is_drawn_goes_on_to_the_same_bit(devices, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("step", [1, 4, 5, 10])
-def test_rows_behind_the_checkpoint_are_cut_off(
+def test_rows_after_the_checkpoint_are_truncated(
     data,
     devices,
     undisturbed,
@@ -162,7 +162,7 @@ def test_rows_behind_the_checkpoint_are_cut_off(
     monkeypatch,
     step,
 ):
-    """As after SIGKILL: whatever was written since the last save is done again."""
+    """As after SIGKILL: everything since the last save is recomputed."""
     config = config_of()
 
     class Killed(Exception):
@@ -183,7 +183,7 @@ def test_rows_behind_the_checkpoint_are_cut_off(
         with pytest.raises(Killed):
             run(config, data, devices, tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"kind": "train", "step": 1')  # in the midst of a line
+        file.write('{"kind": "train", "step": 1')  # an incomplete line
     assert run(config, data, devices, tmp_path)[0] == "finished"
     state, _ = last(config, data, devices, tmp_path)
     assert (checksum(state), rows(tmp_path)) == undisturbed
@@ -218,7 +218,7 @@ def finished(data, devices, tmp_path_factory):
     return folder
 
 
-# Orbax leaves coroutines and futures behind where a read fails; Python tells of them.
+# When a read fails, Orbax leaks coroutines and futures, and Python warns of them.
 left_by_orbax = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )
@@ -226,10 +226,10 @@ left_by_orbax = pytest.mark.filterwarnings(
 
 @left_by_orbax
 @pytest.mark.parametrize("damage", [truncate, flip, delete])
-def test_no_damaged_file_of_a_checkpoint_gives_wrong_weights_in_silence(
+def test_a_damaged_checkpoint_file_never_silently_gives_wrong_weights(
     data, devices, finished, undisturbed, tmp_path, damage
 ):
-    """Of each file by itself: the one before it is used, or nothing was lost."""
+    """For each file, either nothing is lost or the previous checkpoint is used."""
     initial, used = like(config_of(), data, devices), set()
     relative = [file.relative_to(finished) for file in files_of(newest(finished))]
     for number, name in enumerate(relative):
@@ -249,7 +249,7 @@ def test_no_damaged_file_of_a_checkpoint_gives_wrong_weights_in_silence(
 
 
 @left_by_orbax
-def test_an_empty_checkpoint_is_named_and_the_one_before_it_used(
+def test_an_empty_checkpoint_is_reported_and_the_previous_one_used(
     data, devices, finished, undisturbed, tmp_path, capsys
 ):
     folder = shutil.copytree(finished, tmp_path / "copy")
@@ -263,7 +263,7 @@ def test_an_empty_checkpoint_is_named_and_the_one_before_it_used(
 
 
 @left_by_orbax
-def test_where_all_are_damaged_the_trial_is_not_silently_begun_again(
+def test_a_trial_with_only_damaged_checkpoints_does_not_silently_restart(
     data, devices, finished, tmp_path
 ):
     folder = shutil.copytree(finished, tmp_path / "copy")
@@ -273,12 +273,19 @@ def test_where_all_are_damaged_the_trial_is_not_silently_begun_again(
         run(config_of(), data, devices, folder)
 
 
-# --- Which stay -------------------------------------------------------------------
+# --- Retention --------------------------------------------------------------------
 
-# Errors by the step evaluated; checkpoints are due at 3, 6, 9 and 10 besides.
+# Errors by evaluated step; checkpoints are also due at steps 3, 6, 9 and 10.
 TURNING = {0: 0.9, 2: 0.8, 4: 0.5, 6: 0.5, 8: 0.7, 10: 0.6}
 FALLING = {0: 0.9, 2: 0.8, 4: 0.7, 6: 0.6, 8: 0.5, 10: 0.4}
-RISING = {0: 0.1, 2: 0.5, 4: 0.6, 6: 0.7, 8: 0.8, 10: 0.9}  # first weights are no best
+RISING = {
+    0: 0.1,
+    2: 0.5,
+    4: 0.6,
+    6: 0.7,
+    8: 0.8,
+    10: 0.9,
+}  # best: 2, not 0
 
 
 def with_errors(monkeypatch, errors):
@@ -296,7 +303,7 @@ def steps_kept(folder):
 
 
 def stopped(trainer, stopped_in, call):
-    """The trainer, sent SIGTERM in that call of a step."""
+    """A trainer that receives SIGTERM in the given call of a step."""
     calls = []
 
     def signalled(*arguments):
@@ -311,7 +318,7 @@ def stopped(trainer, stopped_in, call):
 @pytest.mark.parametrize(
     ("errors", "best", "kept", "call"),
     [
-        (TURNING, 4, [4, 9, 10], None),  # of equals, the earlier
+        (TURNING, 4, [4, 9, 10], None),  # the earlier of equal errors
         (TURNING, 4, [4, 9, 10], 4),
         (TURNING, 4, [4, 9, 10], 7),
         (FALLING, 10, [9, 10], 5),
@@ -319,10 +326,10 @@ def stopped(trainer, stopped_in, call):
         (RISING, 2, [2, 9, 10], 2),
     ],
 )
-def test_the_one_of_the_lowest_error_stays_besides_the_last_two(
+def test_the_best_and_the_last_two_checkpoints_are_kept(
     data, devices, tmp_path, monkeypatch, errors, best, kept, call
 ):
-    """Also where the trial is stopped in a step, and goes on."""
+    """Also when the trial is stopped in a step and resumed."""
     with_errors(monkeypatch, errors)
     config = config_of(training__evaluate_every_epochs=1.9 * STEP)
     if call is not None:
@@ -339,14 +346,14 @@ def test_the_one_of_the_lowest_error_stays_besides_the_last_two(
     assert read_weights(str(tmp_path))[1].name == str(best)
 
 
-def test_an_evaluation_that_was_stopped_at_the_end_can_still_be_the_best(
+def test_an_interrupted_final_evaluation_can_still_be_the_best(
     data, devices, tmp_path, monkeypatch
 ):
     with_errors(monkeypatch, FALLING)
     config = config_of(training__evaluate_every_epochs=1.9 * STEP)
     trainer = Trainer.of(config, data, devices)
     with monkeypatch.context() as patch:
-        changed = stopped(trainer, "eval_step", 17)  # three an evaluation: in the last
+        changed = stopped(trainer, "eval_step", 17)  # of 18: in the last
         patch.setattr(Trainer, "of", lambda *_, **__: changed)
         with pytest.raises(Stopped, match="saved at step 10"):
             run(config, data, devices, tmp_path)
@@ -354,7 +361,7 @@ def test_an_evaluation_that_was_stopped_at_the_end_can_still_be_the_best(
     assert read_weights(str(tmp_path))[1].name == "10"
 
 
-# --- What is refused --------------------------------------------------------------
+# --- Refused checkpoints ----------------------------------------------------------
 
 
 def restored(config, data, devices, folder):
@@ -380,7 +387,7 @@ def test_checkpoints_of_another_configuration_are_refused(
     assert steps_kept(folder) == steps_kept(finished)
 
 
-def test_how_a_trial_is_run_may_change_when_it_goes_on(data, finished, tmp_path):
+def test_execution_settings_may_change_on_resume(data, finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "copy")
     other = config_of(
         data__prepared_dir="none",
@@ -413,7 +420,7 @@ def test_checkpoints_of_another_format_are_refused(
 
 
 def in_format_1(folder, state_like):
-    """Rewrites the newest checkpoint as the first version of this program wrote it.
+    """Rewrites the newest checkpoint in format 1, that of the first version.
 
     It had other names for some fields, the item `momentum`, and flags for the phase.
     """
@@ -448,10 +455,10 @@ def in_format_1(folder, state_like):
 
 
 @pytest.mark.parametrize("call", [4, 6])
-def test_a_checkpoint_of_format_1_goes_on_to_the_same_bit(
+def test_a_format_1_checkpoint_resumes_bit_identically(
     data, devices, undisturbed, tmp_path, monkeypatch, call
 ):
-    """Saved before a row, and between two."""
+    """Saved before a row that is due, and between two rows."""
     trainer = Trainer.of(config_of(), data, devices)
     with monkeypatch.context() as patch:
         changed = stopped(trainer, "train_step", call)
@@ -466,10 +473,10 @@ def test_a_checkpoint_of_format_1_goes_on_to_the_same_bit(
 
 
 @pytest.mark.parametrize("momentum", [0.9, 0.5])
-def test_a_field_that_a_checkpoint_lacks_has_its_default(
+def test_a_field_missing_from_a_checkpoint_takes_its_default(
     data, devices, finished, tmp_path, momentum
 ):
-    """So that a new field locks nobody out, and one that is set is noticed."""
+    """A new field locks out no old checkpoint, unless it is set to another value."""
     folder, config = shutil.copytree(finished, tmp_path / "copy"), config_of()
     fields = fields_of(config)
     fields["optimizer.momentum"] = momentum
@@ -488,7 +495,7 @@ def test_a_field_that_a_checkpoint_lacks_has_its_default(
                 checkpoints.restore(state)
 
 
-# --- Weights of another trial -----------------------------------------------------
+# --- Initial weights from another trial -------------------------------------------
 
 
 def begun(config, data, devices):
@@ -499,10 +506,13 @@ def begun(config, data, devices):
 @pytest.mark.parametrize(
     ("given", "classes"), [("", 10), ("checkpoints", 12), ("checkpoints/9", 12)]
 )
-def test_a_trial_starts_from_anothers_weights_but_for_the_last_layer(
+def test_init_from_copies_all_weights_except_the_last_layers(
     data, devices, tmp_path, monkeypatch, given, classes
 ):
-    """Of a trial its best, 4; at rest, at step 0; also for another number of classes."""
+    """Uses the trial's best checkpoint, 4; step and momentum start at zero.
+
+    The number of classes may differ.
+    """
     with_errors(monkeypatch, TURNING)
     source = config_of(training__evaluate_every_epochs=1.9 * STEP)
     run(source, data, devices, tmp_path)
@@ -525,10 +535,10 @@ def test_a_trial_starts_from_anothers_weights_but_for_the_last_layer(
     assert state.params["fc4"]["bias"].shape == (classes,)
 
 
-def test_a_trial_from_anothers_weights_trains_and_goes_on(
+def test_a_trial_with_init_from_trains_and_resumes(
     data, devices, finished, tmp_path, monkeypatch
 ):
-    """It is not begun again from there when it was stopped."""
+    """Resuming does not load the other trial's weights again."""
     config = config_of(training__init_from=str(finished))
     whole = tmp_path / "whole"
     assert run(config, data, devices, whole)[0] == "finished"
@@ -570,17 +580,17 @@ def test_damaged_weights_are_refused(data, devices, finished, tmp_path, damage, 
 
 
 @pytest.mark.parametrize("made", [[], ["checkpoints"]])
-def test_weights_that_are_not_there_are_refused(data, devices, tmp_path, made):
+def test_missing_weights_are_refused(data, devices, tmp_path, made):
     for name in made:
         (tmp_path / name).mkdir()
     with pytest.raises(UserError, match="No checkpoint can be read at"):
         begun(tiny(training__init_from=str(tmp_path)), data, devices)
 
 
-# --- Trying -----------------------------------------------------------------------
+# --- Test saves -------------------------------------------------------------------
 
 
-def test_a_checkpoint_is_tried_and_leaves_nothing(data, devices, tmp_path):
+def test_a_test_save_leaves_nothing_behind(data, devices, tmp_path):
     state = like(config_of(), data, devices)
     (tmp_path / "kept").touch()
     try_out(state, tmp_path, devices)
@@ -588,7 +598,7 @@ def test_a_checkpoint_is_tried_and_leaves_nothing(data, devices, tmp_path):
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
 
-def test_a_folder_that_takes_no_checkpoint_is_refused_before_training(
+def test_a_folder_that_cannot_hold_checkpoints_is_refused_before_training(
     data, devices, tmp_path
 ):
     (tmp_path / "trial").touch()
@@ -597,7 +607,7 @@ def test_a_folder_that_takes_no_checkpoint_is_refused_before_training(
     assert (tmp_path / "trial").is_file()
 
 
-def test_a_checkpoint_that_is_read_back_otherwise_is_refused(
+def test_a_checkpoint_that_reads_back_differently_is_refused(
     data, devices, tmp_path, monkeypatch
 ):
     numbers = itertools.count()

@@ -1,4 +1,4 @@
-"""The same step on any number of devices, each with its own share of the work."""
+"""Training gives the same results on any number of devices."""
 
 import dataclasses
 import re
@@ -21,7 +21,7 @@ from alexnet_jax.training.preprocess import InputForm
 from alexnet_jax.training.schedule import LearningRates
 
 BATCH = 16
-SIDE, SIZE = 20, 16  # of a whole image, and of a crop
+SIDE, SIZE = 20, 16  # side of an image, and of a crop
 FORM = InputForm(
     crop_size=SIZE,
     mean="image",
@@ -40,7 +40,7 @@ NUMBERS = Hyperparameters(
 
 
 def some_devices(count):
-    """The first `count` of this process's eight."""
+    """The first `count` of this process's eight devices."""
     return Devices(devices=jax.devices()[:count])
 
 
@@ -51,7 +51,7 @@ def devices():
 
 @pytest.fixture(scope="module")
 def network():
-    """With dropout, whose masks must not know the devices."""
+    """A network with dropout, whose masks must not depend on the devices."""
     model = base(network="four_layer").model.to_dict() | {
         "width": 0.25,
         "dropout_rate": 0.5,
@@ -80,7 +80,7 @@ def mean_image(size=SIDE):
 
 
 def trained(network, devices, train_step, place_batch, num_steps=3):
-    """State after a few steps, and the counts of each, on the host."""
+    """State after a few steps and the counts of each step, on the host."""
     state = devices.place_state(steps.initial_state(network, 0, RULE))
     mean = devices.place_state(mean_image())
     counts = []
@@ -106,12 +106,12 @@ def test_tests_have_eight_devices(devices):
     assert len(devices.devices) == 8
 
 
-# --- Numbers ----------------------------------------------------------------------
+# --- Equal results ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [1, 4])
 def test_any_number_of_devices_gives_the_same_training(network, on_eight, count):
-    """Up to rounding: masks, sums and updates know examples, not devices."""
+    """Up to rounding: masks, sums and updates do not depend on the devices."""
     fewer = some_devices(count)
     assert len(fewer.devices) == count
     train_step = fewer.spread_train(steps.make_train_step(network, FORM, RULE))
@@ -128,7 +128,7 @@ SPREADS = ("pmap", "shard_map")
 
 
 def small_alexnet():
-    """Of two towers, with dropout, on images of 40 x 40."""
+    """A two-tower AlexNet with dropout, for 40 x 40 images."""
     model = base().model.to_dict() | {"width": 1 / 24}
     return build(ConfigDict(model), image_size=40, num_classes=10)
 
@@ -140,7 +140,7 @@ def alexnet_step(accumulation=1):
 
 @pytest.fixture(scope="module")
 def spread_alexnet():
-    """how -> Devices and the step of a small AlexNet on all eight, compiled once."""
+    """By `how`: Devices and a small AlexNet's step on all eight, compiled once."""
     all_eight = {how: Devices(how) for how in SPREADS}
     return {
         how: (some, some.spread_train(alexnet_step()))
@@ -149,7 +149,7 @@ def spread_alexnet():
 
 
 def after_three_steps(spread_alexnet, hows):
-    """State and counts, where each step is spread as `hows` says of it."""
+    """State and counts after three steps, each distributed as `hows` says."""
     state, counts = steps.initial_state(small_alexnet(), 0, RULE), []
     state = spread_alexnet[hows[0]][0].place_state(state)
     for epoch, how in enumerate(hows):
@@ -179,19 +179,17 @@ def alexnet_by_pmap(spread_alexnet):
     ],
     ids="-".join,
 )
-def test_pmap_and_shard_map_train_to_the_same_bit(
+def test_pmap_and_shard_map_train_bit_identically(
     spread_alexnet, alexnet_by_pmap, hows
 ):
-    """AlexNet's params, velocity and counts; a state of the one goes on in the other."""
+    """AlexNet's params, velocity and counts; either one can continue the other's state."""
     state, counts = after_three_steps(spread_alexnet, hows)
     assert int(state.step) == 3
     assert_same_bits((state, counts), alexnet_by_pmap)
 
 
-def test_shard_map_refuses_a_step_that_forgets_to_average_its_gradients(
-    network, monkeypatch
-):
-    """check_vma, on by default: nothing is compiled, far less trained."""
+def test_shard_map_refuses_a_step_without_a_gradient_all_reduce(network, monkeypatch):
+    """check_vma, on by default, raises while the step is traced."""
     some = Devices("shard_map")
     state = jax.eval_shape(lambda: steps.initial_state(network, 0, RULE))
 
@@ -223,7 +221,7 @@ def test_evaluation_sums_over_all_devices(network, devices):
     params = steps.initial_state(network, 0, RULE).params
     batch = make_batch(size=SIDE)
     batch = {name: batch[name] for name in ("image", "label", "example")}
-    batch["weight"] = (np.arange(BATCH) < BATCH - 3).astype(np.float32)  # filled up
+    batch["weight"] = (np.arange(BATCH) < BATCH - 3).astype(np.float32)  # padded
     counted = []
     for some in (devices, some_devices(1)):
         eval_step = some.spread_eval(steps.make_eval_step(network, FORM))
@@ -236,13 +234,13 @@ def test_evaluation_sums_over_all_devices(network, devices):
     assert counted[0][0] == BATCH - 3
 
 
-# --- A batch in parts -------------------------------------------------------------
+# --- Gradient accumulation --------------------------------------------------------
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", SPREADS)
-def test_a_batch_in_parts_makes_the_update_of_the_whole(network, how):
-    """With dropout, over three steps: to 2e-6 of each leaf's largest (measured: 3e-7)."""
+def test_gradient_accumulation_gives_the_update_of_the_whole_batch(network, how):
+    """Three steps with dropout, to 2e-6 of each leaf's maximum (measured: 3e-7)."""
     some, found = Devices(how), {}
     for parts in (1, 4):
         step = steps.make_train_step(network, FORM, RULE, parts)
@@ -273,7 +271,7 @@ def test_a_batch_in_parts_makes_the_update_of_the_whole(network, how):
 
 # --- The compiled step ------------------------------------------------------------
 
-SHARE = 13  # examples a device: no other size of the net below
+SHARE = 13  # examples per device; no other size in the network below is 13
 
 
 @pytest.fixture(
@@ -287,17 +285,17 @@ SHARE = 13  # examples a device: no other size of the net below
     ids="-".join,
 )
 def compiled(request):
-    """The text of a small two-tower AlexNet's step on eight devices, and its state.
+    """A small two-tower AlexNet's compiled step on eight devices, and its state.
 
-    The kernels' gradients as at this width, and as at width 1 on CPUs.
+    Kernel gradients are computed as at this width, or as at width 1 on CPUs.
     """
     how, kernels = request.param
     looped = kernels == "in a loop"
     least = 0 if looped else convolution_cpu.MIN_LOOP_MULTIPLICATIONS
     with mock.patch.object(convolution_cpu, "MIN_LOOP_MULTIPLICATIONS", least):
         text, state = compile_step(how)
-    # Forwards 8, of which 3 layers in two towers; backwards 7 for the images, and 8 for
-    # the kernels.
+    # Forward 8, since 3 layers have two towers; backward 7 for the inputs and 8 for the
+    # kernels.
     assert text.count(" convolution(") == (15 if looped else 23)
     return text, state
 
@@ -333,20 +331,20 @@ def instructions(text):
     return found
 
 
-def test_every_convolution_works_on_its_devices_share_of_the_batch(compiled):
+def test_each_convolution_sees_only_its_devices_share_of_the_batch(compiled):
     """XLA may gather the whole batch on each device for a grouped convolution."""
     found = instructions(compiled[0])
     convolutions = [one for one in found.values() if one[1] == "convolution"]
     assert len(convolutions) >= 15
     for outputs, _, operands in convolutions:
         arrays = outputs + [sizes for name in operands for sizes in found[name][0]]
-        # The share is the batch of input and output, or is summed over.
+        # The share is the batch size of input and output, or is summed over.
         assert sum(SHARE in sizes for sizes in arrays) >= 2
-    # Nor does anything else see the whole batch.
+    # No other instruction has the whole batch either.
     assert not any(8 * SHARE in sizes for one in found.values() for sizes in one[0])
 
 
-def test_no_device_gathers_what_others_hold(compiled):
+def test_no_device_gathers_other_devices_data(compiled):
     operations = {operation for _, operation, _ in instructions(compiled[0]).values()}
     assert "all-reduce" in operations
     moving = ("all-gather", "all-to-all", "collective-permute")
@@ -359,23 +357,22 @@ def assert_reduced_once(text, state):
         for outputs, operation, _ in instructions(text).values()
         if operation == "all-reduce"
     ]
-    # One exchange of every gradient and the loss, each once, and one of the other
-    # counts, which are integers.
+    # One all-reduce of all gradients and the loss, and one of the integer counts.
     gradients = [leaf.shape for leaf in jax.tree.leaves(state.params)]
     assert sorted(map(sorted, reduced)) == sorted(
         map(sorted, ([*gradients, ()], [(), (), ()]))
     )
 
 
-def test_gradients_are_summed_over_the_devices_in_one_exchange(compiled):
+def test_gradients_are_summed_in_one_all_reduce(compiled):
     assert_reduced_once(*compiled)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", SPREADS)
 @pytest.mark.parametrize("accumulation", [4])
-def test_of_a_batch_in_parts_only_the_sum_is_exchanged(how, accumulation):
-    """Behind the loop over the parts, not in it."""
+def test_gradient_accumulation_all_reduces_only_the_sum(how, accumulation):
+    """The all-reduce follows the loop over the microbatches."""
     text, state = compile_step(how, accumulation)
     assert_reduced_once(text, state)
     assert f'"known_trip_count":{{"n":"{accumulation}"}}' in text
@@ -386,18 +383,18 @@ def test_of_a_batch_in_parts_only_the_sum_is_exchanged(how, accumulation):
 
 
 def test_no_pooling_gradient_is_scattered(compiled):
-    """XLA refuses select-and-scatter on GPUs whose results must be deterministic."""
+    """XLA rejects select-and-scatter on GPUs when results must be deterministic."""
     assert "select-and-scatter" not in compiled[0]
 
 
-# --- Placing ----------------------------------------------------------------------
+# --- Placing batches --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("batch_size", "advice"),
     [(12, "take 8 or 16"), (127, "take 120 or 128"), (5, "take 8"), (1, "take 8")],
 )
-def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_sizes(
+def test_an_indivisible_batch_is_refused_with_the_nearest_sizes(
     devices, batch_size, advice
 ):
     with pytest.raises(UserError) as caught:
@@ -409,7 +406,7 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_sizes(
 
 
 @pytest.mark.parametrize("batch_size", [8, 16, 128])
-def test_a_batch_that_divides_is_accepted(devices, batch_size):
+def test_a_divisible_batch_is_accepted(devices, batch_size):
     devices.check_batch_size(batch_size)
 
 
@@ -421,7 +418,7 @@ def test_a_batch_that_divides_is_accepted(devices, batch_size):
         (48, 4, "8 devices x 4 microbatches: take 32 or 64"),
     ],
 )
-def test_a_batch_whose_parts_do_not_divide_is_refused_too(
+def test_an_indivisible_microbatch_is_refused(
     devices, batch_size, accumulation, advice
 ):
     devices.check_batch_size(batch_size)
@@ -433,7 +430,7 @@ def test_a_batch_whose_parts_do_not_divide_is_refused_too(
     )
 
 
-def test_every_batch_size_divides_among_one_device():
+def test_one_device_accepts_any_batch_size():
     some_devices(1).check_batch_size(127)
 
 
@@ -455,10 +452,8 @@ def test_a_placed_batch_keeps_its_order(devices):
     ]
 
 
-def test_a_step_takes_its_state_over_and_leaves_the_original_alone(
-    network, devices, train_step
-):
-    """Donated: the old weights' memory holds the new ones."""
+def test_a_step_donates_its_state_but_not_the_original(network, devices, train_step):
+    """The new weights reuse the placed state's memory."""
     original = steps.initial_state(network, 0, RULE)
     state = devices.place_state(original)
     batch, mean = devices.place_batch(make_batch()), devices.place_state(mean_image())
@@ -471,7 +466,7 @@ def test_a_step_takes_its_state_over_and_leaves_the_original_alone(
 
 
 @pytest.mark.parametrize("how", SPREADS)
-def test_the_shapes_of_a_batch_are_those_of_the_placed_one(how):
+def test_batch_shapes_are_those_of_the_placed_batch(how):
     some, batch = Devices(how), make_batch()
     shapes = some.batch_shapes(batch)
     for name, values in some.place_batch(batch).items():

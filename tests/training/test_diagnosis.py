@@ -1,4 +1,4 @@
-"""Whether a start that will not move is seen, its cause named, and a good one let be."""
+"""Starts that cannot learn are detected and their cause named; good starts pass."""
 
 import math
 
@@ -18,7 +18,7 @@ LAYERS = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
 
 
 def photographs(side, seed=0):
-    """Noise with the spectrum of photographs, 1/f, and their colours' common part."""
+    """Noise like photographs: a 1/f spectrum and correlated color channels."""
     draws = np.random.default_rng(seed)
     frequency = np.hypot(*np.meshgrid(*[np.fft.fftfreq(side)] * 2))
     frequency[0, 0] = 1 / side
@@ -71,7 +71,7 @@ def devices():
 
 
 def diagnosed(config, devices, images, seed=0):
-    """The row of the diagnosis of the initial weights."""
+    """The diagnosis row of the initial weights."""
     size = config.data.crop_size
     network = build(config.model, image_size=size, num_classes=10)
     form = InputForm.of(config.data)
@@ -84,11 +84,11 @@ def diagnosed(config, devices, images, seed=0):
     return diagnosis.row(measured, config)
 
 
-# --- What is measured -------------------------------------------------------------
+# --- Measurements -----------------------------------------------------------------
 
 
-def test_deviations_and_spreads_are_numpys_of_the_outputs(devices):
-    """Of all of a layer's outputs; and between images, averaged over the units."""
+def test_stds_and_spreads_match_numpy(devices):
+    """The std is over all outputs; the spread, between images, is averaged over units."""
     config = four_layer(dropout_rate=0.5)
     images = photographs(16)
     row = diagnosed(config, devices, images)
@@ -118,18 +118,18 @@ def test_deviations_and_spreads_are_numpys_of_the_outputs(devices):
     assert row["images"] == COUNT
 
 
-def test_a_channel_is_dead_where_it_gives_all_images_the_same_at_each_place():
-    """Places may differ from one another; a dense unit has one place."""
+def test_a_channel_that_is_constant_across_images_is_dead():
+    """Positions may differ from one another; a dense unit has one position."""
     y = np.zeros((3, 2, 2, 4), np.float32)
-    y[:, 0, 0, 1] = 7  # the same of every image
-    y[1, 1, 0, 2] = 1e-6  # differs at one place
+    y[:, 0, 0, 1] = 7  # the same for every image
+    y[1, 1, 0, 2] = 1e-6  # differs at one position
     y[..., 3] = np.arange(3).reshape(3, 1, 1)
     assert float(diagnosis._dead(jax.numpy.asarray(y))) == 0.5
     dense = np.array([[1, 2, 0, 4], [1, 3, 0, 4]], np.float32)
     assert float(diagnosis._dead(jax.numpy.asarray(dense))) == 0.75
 
 
-def test_a_large_batch_is_judged_by_its_first_images(devices):
+def test_only_the_first_images_of_a_large_batch_are_measured(devices):
     config = four_layer()
     images = np.concatenate([photographs(16, seed) for seed in range(9)])
     of_all = diagnosed(config, devices, images)
@@ -139,12 +139,12 @@ def test_a_large_batch_is_judged_by_its_first_images(devices):
     assert of_all != diagnosed(config, devices, images[8:])
 
 
-# --- What is said -----------------------------------------------------------------
+# --- Messages ---------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_inputs_of_deviation_one_under_the_papers_first_weights_are_the_cause(devices):
-    """The commonest fault: divided by 74 gray levels, and weights of 0.01."""
+def test_the_warning_blames_inputs_of_unit_std(devices):
+    """The most common fault: inputs divided by 74 gray levels, and weights of std 0.01."""
     config = recipe("paper", data__channel_scale=(74.0, 73.0, 76.0))
     row = diagnosed(config, devices, photographs(SIZE))
     assert 0.5 < row["input_std"] < 1.5
@@ -169,8 +169,8 @@ def test_source2012_starts_well_on_the_same_images(devices):
 
 
 @pytest.mark.slow
-def test_a_layer_whose_units_are_dead_is_named(devices):
-    """At a bias that no input reaches; what follows is dead because of it."""
+def test_a_layer_with_dead_units_is_named(devices):
+    """Its bias is out of reach of any input; later layers are dead as a consequence."""
     config = four_layer(biases=(0.0, -1e9, 0.0, 0.0))
     row = diagnosed(config, devices, photographs(16))
     assert [layer["dead"] for layer in row["layers"].values()] == [0, 1, 1, 1]
@@ -180,7 +180,7 @@ def test_a_layer_whose_units_are_dead_is_named(devices):
 
 
 @pytest.mark.slow
-def test_first_weights_that_are_too_small_are_named(devices):
+def test_too_small_initial_weights_are_named(devices):
     config = four_layer(weight_stds=(0.01, 0.001, 0.001, 0.001))
     row = diagnosed(config, devices, photographs(16))
     assert 0 < row["logit_spread"] < 0.00001
@@ -205,44 +205,44 @@ def warning(name="source2012", **numbers):
     return diagnosis.row(measured(**numbers), recipe(name))["warning"]
 
 
-def test_a_row_says_what_was_measured_before_the_first_step():
+def test_a_row_holds_the_measurements_before_the_first_step():
     row = diagnosis.row(measured(), recipe("source2012"))
     facts = {"kind": "diagnosis", "step": 0, "epoch": 0.0, "warning": row["warning"]}
     assert row == measured() | facts
 
 
 @pytest.mark.parametrize("spread", [0.0003, 0.1])
-def test_logits_that_differ_enough_are_not_warned_of(spread):
-    """Whatever else is odd."""
+def test_sufficient_logit_spread_gives_no_warning(spread):
+    """Even if other measurements are unusual."""
     assert warning(spread=spread, input_std=0.1, conv3=1.0) is None
     assert warning(spread=0.00029) is not None
 
 
-def test_the_bound_is_the_configurations():
+def test_the_threshold_comes_from_the_configuration():
     config = recipe("source2012", training__warn_below_spread=0.0)
     assert diagnosis.row(measured(), config)["warning"] is None
     config = recipe("source2012", training__warn_below_spread=0.5)
     assert "0.5" in diagnosis.row(measured(spread=0.4), config)["warning"]
 
 
-def test_one_image_alone_says_nothing():
+def test_a_single_image_gives_no_warning():
     assert warning(images=1, spread=0.0) is None
     assert warning(images=2, spread=0.0) is not None
 
 
-def test_a_spread_that_is_not_a_number_is_warned_of():
+def test_a_nan_spread_gives_a_warning():
     assert "nan" in warning(spread=math.nan)
 
 
-def test_numbers_that_json_has_not_are_null():
-    """An overflow of the initial weights: training will tell."""
+def test_non_finite_numbers_become_null():
+    """No warning: if the initial weights overflow, training will show it."""
     row = diagnosis.row(measured(spread=math.inf), recipe("source2012"))
     assert row["warning"] is None
     assert row["logit_spread"] is row["layers"]["fc6"]["spread"] is None
     assert row["layers"]["fc6"]["std"] == 1
 
 
-def test_the_inputs_deviation_is_blamed_before_dead_units_and_those_before_weights():
+def test_the_input_std_is_blamed_before_dead_units_and_these_before_weights():
     assert "the input has a standard deviation of 1," in warning(
         input_std=1.0, conv4=0.9
     )
@@ -250,8 +250,8 @@ def test_the_inputs_deviation_is_blamed_before_dead_units_and_those_before_weigh
     assert "the initial weights" in warning(conv4=0.5)
 
 
-def test_first_weights_scaled_to_their_inputs_are_not_blamed_for_the_inputs():
-    """Nor are fields named that have no effect on them."""
+def test_the_inputs_are_not_blamed_if_weights_scale_with_fan_in():
+    """Fields without effect on such weights are not named either."""
     small = warning("torchvision", input_std=1.0)
     dead = warning("torchvision", input_std=1.0, fc6=0.8)
     assert "the initial weights are too small (config.model.initialization)" in small
@@ -262,13 +262,13 @@ def test_first_weights_scaled_to_their_inputs_are_not_blamed_for_the_inputs():
         assert "channel_scale" not in text
 
 
-# --- The loss of the first steps --------------------------------------------------
+# --- Loss of the first steps ------------------------------------------------------
 
 UNMOVED = math.log(10)
 
 
 def warned(losses, *, every=100, after=300, num_classes=10):
-    """Numbers of the steps whose rows are warned of."""
+    """Steps whose rows carry a warning."""
     config = recipe("source2012", training__warn_after_steps=after)
     monitor = diagnosis.StartMonitor(config, num_classes=num_classes)
     found = []
@@ -283,7 +283,7 @@ def warned(losses, *, every=100, after=300, num_classes=10):
     return found
 
 
-def test_a_loss_that_has_not_fallen_is_warned_of_once():
+def test_a_loss_that_does_not_fall_gives_one_warning():
     assert warned([UNMOVED] * 6) == [300]
     assert warned([UNMOVED] * 6, every=160) == [320]
     assert warned([UNMOVED] * 6, after=1) == [100]
@@ -291,31 +291,31 @@ def test_a_loss_that_has_not_fallen_is_warned_of_once():
     assert warned([9.0] * 6) == [300]
 
 
-def test_a_loss_that_has_fallen_is_not_warned_of_even_if_it_rises_again():
+def test_a_loss_that_falls_and_rises_again_gives_no_warning():
     assert warned([UNMOVED, 0.9 * UNMOVED, UNMOVED, UNMOVED]) == []
     assert warned([UNMOVED, UNMOVED, 0.9 * UNMOVED, UNMOVED]) == []
 
 
-def test_a_warning_given_is_not_repeated_after_the_loss_has_fallen_and_risen():
+def test_a_warning_is_not_repeated_after_the_loss_falls_and_rises():
     assert warned([UNMOVED] * 3 + [0.1, UNMOVED, UNMOVED]) == [300]
 
 
-def test_counting_the_classes_is_not_learning():
-    """Slightly below ln(classes) a network gets by their frequencies alone."""
+def test_learning_only_class_frequencies_gives_a_warning():
+    """Class frequencies alone bring the loss slightly below ln(classes)."""
     assert warned([0.995 * UNMOVED] * 4) == [300]
     assert warned([0.985 * UNMOVED] * 4) == []
     assert warned([0.985 * UNMOVED] * 4, num_classes=9) == [300]
 
 
-def test_one_class_has_nothing_to_learn():
+def test_a_single_class_gives_no_warning():
     assert warned([0.0] * 6, num_classes=1) == []
 
 
-def test_a_diverged_row_is_not_warned_of():
+def test_a_diverged_row_gives_no_warning():
     assert warned([UNMOVED, UNMOVED, None]) == []
 
 
-def test_the_warning_says_the_step_the_loss_and_the_learning_rate():
+def test_the_warning_gives_step_loss_and_learning_rate():
     config = recipe("source2012", training__warn_after_steps=300)
     monitor = diagnosis.StartMonitor(config, num_classes=1000)
     row = {"step": 320, "loss": 6.90775, "learning_rate": 0.01}
@@ -338,8 +338,8 @@ def test_the_warning_says_the_step_the_loss_and_the_learning_rate():
         ("paper", {"channel_scale": (74.0, 73.0, 76.0)}, True),
     ],
 )
-def test_the_bound_lies_between_the_recipes_and_the_fault(name, changes, fires):
-    """On 224 x 224 pixels, of width 1, for 1000 classes: 0.0003."""
+def test_the_threshold_separates_the_recipes_from_the_fault(name, changes, fires):
+    """At 224 x 224 pixels, width 1 and 1000 classes the threshold is 0.0003."""
     config = base()
     config.recipe = name
     for field, value in changes.items():

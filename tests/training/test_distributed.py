@@ -1,4 +1,4 @@
-"""Two real processes of four devices each: one run, on one host."""
+"""Two real processes of four devices each train one run on one host."""
 
 import json
 import os
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "tests" / "one_of_several.py"
 STEPS = 36
 
-# A slow rate: at a fast one the training itself multiplies rounding.
+# A low learning rate: at a high one, training amplifies rounding differences.
 CONFIG = f"""
 from alexnet_jax.config import base
 
@@ -59,7 +59,7 @@ def free_port():
 
 
 def by_slurm(number):
-    """What srun sets for a task, as far as JAX reads it."""
+    """The variables that srun sets for a task and JAX reads."""
     return [], {
         "SLURM_JOB_ID": str(free_port_of_slurm),
         "SLURM_STEP_NODELIST": "localhost",
@@ -70,7 +70,7 @@ def by_slurm(number):
     }
 
 
-free_port_of_slurm = os.getpid() % 4096  # of which JAX makes a port
+free_port_of_slurm = os.getpid() % 4096  # JAX derives a port from it
 
 
 def by_flags(port):
@@ -101,7 +101,7 @@ def start_two(config, folder, launched):
 
 
 def ended(started):
-    """(status, standard output, standard error) of each."""
+    """(exit status, stdout, stderr) of each process."""
     told = [one.communicate(timeout=240) for one in started]
     return [(one.returncode, *both) for one, both in zip(started, told, strict=True)]
 
@@ -117,7 +117,7 @@ def rows(folder):
 
 @pytest.fixture(scope="module")
 def undisturbed(config, tmp_path_factory):
-    """Standard outputs and folder of two distributed, started as by Slurm."""
+    """Outputs, errors and folder of an uninterrupted run of two, started as by Slurm."""
     folder = tmp_path_factory.mktemp("two") / "run"
     found = ended(start_two(config, folder, by_slurm))
     assert [status for status, *_ in found] == [0, 0], found
@@ -125,14 +125,14 @@ def undisturbed(config, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_both_have_the_same_parameters_at_every_checkpoint(undisturbed):
+def test_both_processes_have_equal_parameters_at_every_checkpoint(undisturbed):
     (one, other), _, _ = undisturbed
     assert len(saved(one)) == 4
     assert saved(one) == saved(other)
 
 
 @pytest.mark.slow
-def test_each_reads_its_own_half_of_every_batch(undisturbed):
+def test_each_process_reads_its_own_half_of_every_batch(undisturbed):
     (one, other), _, _ = undisturbed
     read = [re.findall("read (.*)", text) for text in (one, other)]
     pairs = list(zip(*read, strict=True))
@@ -144,7 +144,7 @@ def test_each_reads_its_own_half_of_every_batch(undisturbed):
 
 
 @pytest.mark.slow
-def test_only_the_first_writes_and_speaks(undisturbed):
+def test_only_the_primary_process_writes_and_prints(undisturbed):
     (one, other), (_, error), folder = undisturbed
     assert "Verdict" in one
     assert "Verdict" not in other
@@ -155,8 +155,8 @@ def test_only_the_first_writes_and_speaks(undisturbed):
 
 
 @pytest.mark.slow
-def test_they_are_equal_to_one_process_of_eight(undisturbed, config, tmp_path):
-    """To rounding, of sums in another order; and to the last count."""
+def test_two_processes_match_one_with_eight_devices(undisturbed, config, tmp_path):
+    """Parameters up to rounding, since sums are reordered; error counts exactly."""
     folder = tmp_path / "run"
     ((status, _, error),) = ended([start(config, folder, devices=8)])
     assert status == 0, error
@@ -184,18 +184,18 @@ def wait_for(folder, step, started):
 
 
 @pytest.mark.slow
-def test_where_one_is_killed_the_other_ends_and_the_pair_goes_on(
+def test_after_one_process_is_killed_the_other_exits_and_both_resume(
     undisturbed, config, tmp_path
 ):
-    """And where one is asked to stop, both save at the same step."""
+    """If one is asked to stop, both save at the same step."""
     folder = tmp_path / "run"
     started = start_two(config, folder, by_flags(free_port()))
     wait_for(folder, 9, started)
     started[1].kill()
     (first, _, error), (second, _, _) = ended(started)
     assert second == -signal.SIGKILL
-    # JAX ends a process that waits for one that is gone; by its own word, if an error
-    # came first. On CPUs Gloo may be the first to see it.
+    # JAX aborts a process that waits for a lost one; if an error comes first, the
+    # program reports it. On CPUs Gloo may notice the loss first.
     assert first in (2, -signal.SIGABRT)
     print(error.splitlines()[-1])
     words = ("another task died", "has lost another one", "gloo")
@@ -243,14 +243,14 @@ def initialized(monkeypatch):
     ("environment", "launcher"),
     [
         ({}, None),
-        ({"SLURM_NTASKS": "8"}, None),  # the batch script itself, outside of srun
+        ({"SLURM_NTASKS": "8"}, None),  # the batch script itself, outside srun
         ({"SLURM_NTASKS": "1", "SLURM_STEP_NODELIST": "n1"}, None),
         ({"SLURM_NTASKS": "8", "SLURM_STEP_NODELIST": "n[1-2]"}, "Slurm"),
         ({"OMPI_COMM_WORLD_SIZE": "1"}, None),
         ({"OMPI_COMM_WORLD_SIZE": "4"}, "Open MPI"),
     ],
 )
-def test_a_launcher_is_known_by_its_variables(
+def test_a_launcher_is_detected_by_its_variables(
     initialized, monkeypatch, environment, launcher
 ):
     assert distributed.launched_by(environment) == launcher
@@ -262,12 +262,12 @@ def test_a_launcher_is_known_by_its_variables(
     assert len(initialized) == (launcher is not None)
 
 
-def test_kubernetes_and_tpu_slices_are_asked_by_the_flag(initialized):
+def test_the_flag_alone_lets_jax_detect_the_cluster(initialized):
     distributed.join(**NONE | {"distributed": True})
     assert initialized == [(None, None, None)]
 
 
-def test_where_no_launcher_is_known_flags_say_it(initialized):
+def test_flags_replace_a_launcher(initialized):
     three = {"coordinator": "host:1234", "num_processes": 2, "process_id": 1}
     distributed.join(**NONE | three)
     assert initialized == [("host:1234", 2, 1)]
@@ -294,14 +294,14 @@ def test_where_no_launcher_is_known_flags_say_it(initialized):
         ),
     ],
 )
-def test_flags_that_do_not_fit_are_refused(initialized, given, said):
+def test_inconsistent_flags_are_refused(initialized, given, said):
     with pytest.raises(UserError, match=said):
         distributed.join(**NONE | given)
     assert initialized == []
 
 
-def test_a_process_that_cannot_join_says_why_and_the_way_out(monkeypatch):
-    """Here: JAX's own refusal, since this process has used its devices already."""
+def test_a_failed_join_message_names_the_cause_and_a_remedy(monkeypatch):
+    """JAX refuses because this process has already used its devices."""
     monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
     Devices()
     with pytest.raises(
@@ -310,7 +310,7 @@ def test_a_process_that_cannot_join_says_why_and_the_way_out(monkeypatch):
         distributed.join(**NONE | {"distributed": True})
 
 
-def test_pmap_is_refused_in_several_processes(monkeypatch):
+def test_pmap_is_refused_with_several_processes(monkeypatch):
     monkeypatch.setattr(distributed.jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match="take shard_map"):
         Devices("pmap")

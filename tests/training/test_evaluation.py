@@ -1,4 +1,4 @@
-"""An evaluation's counts know nothing of batches and devices."""
+"""Evaluation counts do not depend on batch size or devices."""
 
 import dataclasses
 import functools
@@ -18,12 +18,12 @@ from alexnet_jax.training.evaluation import Evaluator
 from alexnet_jax.training.stacking import stack
 from alexnet_jax.training.trainer import Trainer
 
-ALL = 1797  # 3 x 599: 1, 7, 8, 128 and 2,000 leave a rest
+ALL = 1797  # 3 x 599: not divisible by 7, 8, 128 or 2,000
 
 
 @pytest.fixture(scope="module")
 def all_digits(data):
-    """Every digit held out, and none twice."""
+    """Data whose validation split holds every digit once."""
     both = data.train, data.validation
     images = np.concatenate([one.images for one in both])
     labels = np.concatenate([one.labels for one in both])
@@ -46,7 +46,7 @@ def some_devices(how, count):
 
 
 def by_hand(views, data):
-    """Errors of all images at once, on one device; mean loss."""
+    """Error counts and mean loss of all images at once, on one device."""
     config, devices = config_of(views), some_devices("pmap", 1)
     trainer = Trainer.of(config, data, devices)
     params, images = params_of(trainer), jnp.asarray(data.validation.images)
@@ -79,10 +79,10 @@ SPREADS = [("pmap", 1), ("pmap", 8), ("shard_map", 3)]
     ("views", "batch_size"), [("center", 1), ("center", 2000), ("ten", 128)]
 )
 @pytest.mark.parametrize(("how", "count"), SPREADS)
-def test_batches_and_devices_do_not_show_in_the_counts(
+def test_counts_do_not_depend_on_batch_size_or_devices(
     all_digits, expected, views, batch_size, how, count
 ):
-    """1,797 examples, a last batch filled up: the same integers, the loss to rounding."""
+    """1,797 examples, a padded last batch: equal error counts, loss up to rounding."""
     (top1, top5), loss = expected[views]
     assert 100 < top5 < top1 < 1700
     config, devices = config_of(views), some_devices(how, count)
@@ -114,7 +114,7 @@ def test_batches_and_devices_do_not_show_in_the_counts(
 
 
 def held_out(data):
-    """The validation split: float images, labels."""
+    """Float images and labels of the validation split."""
     batches = list(evaluation_batches(data.validation, batch_size=128))
     real = np.concatenate([batch["weight"] for batch in batches]) > 0
     images = np.concatenate([batch["image"] for batch in batches])[real]
@@ -137,7 +137,7 @@ def mean_loss(logits, labels):
 
 
 def test_an_evaluation_counts_each_example_once(data, devices):
-    """359 do not divide among 8 devices: the last batch is filled up."""
+    """359 examples do not divide among 8 devices: the last batch is padded."""
     config = tiny()
     trainer = Trainer.of(config, data, devices)
     params = trainer.network.initialize(jax.random.key(5))
@@ -166,7 +166,7 @@ def test_an_evaluation_counts_each_example_once(data, devices):
     assert row["split"] == "test"
 
 
-def test_an_evaluation_that_lost_an_example_is_an_error(data, devices, monkeypatch):
+def test_an_evaluation_that_loses_an_example_raises(data, devices, monkeypatch):
     config = tiny()
     trainer = Trainer.of(config, data, devices)
     params = devices.place_state(stack([trainer.network.initialize(jax.random.key(5))]))

@@ -1,4 +1,4 @@
-"""What goes wrong on the devices, in words."""
+"""Device failures are reported in clear messages."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ FULL = jax.errors.JaxRuntimeError(
 
 
 class Needed(StepMemory):
-    """A step memory that is told what steps need."""
+    """A step memory with given memory needs."""
 
     def step_bytes(self, microbatches):
         return self.train_step_of(microbatches)
@@ -42,7 +42,7 @@ def small_memory(monkeypatch):
     monkeypatch.setattr(failures, "device_bytes", lambda _: 3 * 10**8)
 
 
-def test_the_fewest_parts_that_fit_are_proposed(devices, small_memory):
+def test_the_fewest_microbatches_that_fit_are_proposed(devices, small_memory):
     error = said(devices)
     assert isinstance(error, UserError)
     assert "a step of 128 images, 16 per device in 1 microbatch, needs 1.00 GB" in str(
@@ -52,7 +52,7 @@ def test_the_fewest_parts_that_fit_are_proposed(devices, small_memory):
     assert "--config.training.gradient_accumulation=4 needs 0.25 GB" in str(error)
 
 
-def test_parts_divide_the_share_and_are_finer_than_now(devices, small_memory):
+def test_proposed_microbatches_divide_the_share_and_are_smaller(devices, small_memory):
     tried = []
 
     def needed(parts):
@@ -64,25 +64,23 @@ def test_parts_divide_the_share_and_are_finer_than_now(devices, small_memory):
     assert "No config.training.gradient_accumulation helps" in text
 
 
-def test_where_the_device_does_not_tell_its_memory_the_next_parts_are_proposed(
-    data, devices
-):
+def test_with_unknown_device_memory_the_next_accumulation_is_proposed(data, devices):
     text = str(said(devices))
     assert "--config.training.gradient_accumulation=2 needs 0.50 GB" in text
 
 
-def test_a_population_is_told_that_its_trials_may_be_trained_apart(devices):
+def test_a_population_is_advised_to_train_its_trials_separately(devices):
     assert "3 trials at once: without --config.population" in str(
         said(devices, num_trials=3)
     )
 
 
-def test_other_errors_of_one_process_stay_as_they_are(devices):
+def test_other_errors_of_one_process_are_unchanged(devices):
     other = jax.errors.JaxRuntimeError("INTERNAL: something else")
     assert said(devices, error=other) is other
 
 
-def test_in_several_processes_another_error_is_that_one_is_lost(
+def test_with_several_processes_a_communication_error_means_a_lost_one(
     data, devices, monkeypatch
 ):
     monkeypatch.setattr(devices, "num_hosts", 2, raising=False)
@@ -92,21 +90,19 @@ def test_in_several_processes_another_error_is_that_one_is_lost(
     assert "same command" in text
 
 
-def test_in_several_processes_an_error_of_its_own_stays_as_it_is(
-    data, devices, monkeypatch
-):
+def test_with_several_processes_a_local_error_is_unchanged(data, devices, monkeypatch):
     monkeypatch.setattr(devices, "num_hosts", 2, raising=False)
     other = jax.errors.JaxRuntimeError("INTERNAL: a kernel that cannot be compiled")
     assert said(devices, error=other) is other
 
 
 @pytest.mark.parametrize("part", ["train_step", "eval_step"])
-def test_a_step_without_memory_is_refused_with_what_the_compiler_says(
+def test_an_out_of_memory_message_gives_the_compilers_figures(
     data, devices, tmp_path, monkeypatch, part
 ):
-    """The figures are of programs that were compiled: parts need less.
+    """The figures are those of compiled programs: microbatches need less.
 
-    An evaluation stands before the first step, and before its batch.
+    The first evaluation comes before the first step and before its batch.
     """
     config = tiny(training__batch_size=32)
     trainer = Trainer.of(config, data, devices)

@@ -1,6 +1,6 @@
-"""The command killed, stopped, out of room, robbed: it goes on to the same last bit.
+"""The command resumes bit-identically after kills, signals, full disks and damage.
 
-These are processes of their own, trained on one virtual device if nothing else is said.
+It runs in separate processes, on one virtual device unless stated otherwise.
 """
 
 import contextlib
@@ -58,7 +58,7 @@ ONLY_WHEN_ASKED = "--config.training.checkpoint_every_epochs=0"
 
 
 class Forked:
-    """A process of the command, forked: see forking.py."""
+    """A process of the command, forked by forking.py."""
 
     def __init__(self, server, output, arguments, devices, cache):
         self.server, self.output = server, output
@@ -81,7 +81,7 @@ class Forked:
 
 
 class Spawned:
-    """A process of the command, just as a user starts it."""
+    """A process of the command, started as a user starts it."""
 
     def __init__(self, output, arguments, devices, cache):
         self.output = output
@@ -111,7 +111,7 @@ class Server:
     """A running forking.py."""
 
     def __init__(self):
-        # One thread for OpenBLAS: it would have others before the fork.
+        # One OpenBLAS thread: it would start others before the fork.
         self.process = subprocess.Popen(
             [sys.executable, Path(__file__).parents[1] / "forking.py"],
             cwd=ROOT,
@@ -141,7 +141,7 @@ def server():
 
 
 class Runs:
-    """Starts the command, always into the same run folder."""
+    """Starts the command, always with the same run folder."""
 
     def __init__(self, server, place):
         self.server = server
@@ -164,13 +164,13 @@ class Runs:
         return process
 
     def finish(self, *more, **how):
-        """The command runs to its end; what it has said."""
+        """Runs the command to its end and returns its stderr."""
         process = self.start(*more, **how)
         assert ended(process) == 0, process.said
         assert "Traceback" not in process.said
         return process.said
 
-    # What the run folder holds.
+    # Contents of the run folder.
 
     @property
     def content(self):
@@ -178,7 +178,7 @@ class Runs:
         return file.read_bytes() if file.exists() else b""
 
     def rows(self):
-        """Whole ones, so far."""
+        """The complete rows so far."""
         *lines, _ = self.content.split(b"\n")
         return [json.loads(line) for line in lines]
 
@@ -187,7 +187,7 @@ class Runs:
         return self.trial / "checkpoints"
 
     def steps(self):
-        """Of the checkpoints that are complete."""
+        """Steps of the complete checkpoints."""
         if not self.checkpoints.is_dir():
             return []
         return sorted(
@@ -195,16 +195,16 @@ class Runs:
         )
 
     def unfinished(self):
-        """Saves that are running, or were cut short."""
+        """Saves that are in progress or were cut short."""
         return list(self.checkpoints.glob("*.orbax-checkpoint-tmp*"))
 
     def held(self, step):
-        """What a checkpoint says of itself."""
+        """A checkpoint's own metadata."""
         file = self.checkpoints / str(step) / "position" / "metadata"
         return json.loads(file.read_text())
 
     def learned(self):
-        """All that a trial leaves, but for speed and memory, which no two share."""
+        """All that a trial leaves, except speed and memory, which vary between runs."""
         assert json.loads((self.trial / "trial.json").read_text())["step"] == STEPS
         params, folder = read_weights(str(self.checkpoints / str(STEPS)))
         assert folder.name == str(STEPS)
@@ -216,7 +216,7 @@ class Runs:
 def runs(server, tmp_path):
     runs = Runs(server, tmp_path)
     yield runs
-    for process in runs.started:  # of a test that has failed
+    for process in runs.started:  # left by a failed test
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
             ended(process)
@@ -224,17 +224,17 @@ def runs(server, tmp_path):
 
 @pytest.fixture(scope="module")
 def undisturbed(server, tmp_path_factory):
-    """What the command learns that a user starts, when it is let alone."""
+    """Results of an uninterrupted run, started as a user starts it."""
     runs = Runs(server, tmp_path_factory.mktemp("undisturbed"))
     runs.finish(spawned=True)
     return runs.learned()
 
 
-PATIENCE = 240  # seconds until a process that does not do what it should is given up
+PATIENCE = 240  # seconds until a process that makes no progress is given up
 
 
 def until(condition, process=None, *, pause=0.002):
-    """Waits for it, and returns it; fails when the process ends before."""
+    """Waits until the condition holds and returns it; fails if the process ends first."""
     give_up = time.monotonic() + PATIENCE
     while not (found := condition()):
         if process is not None:
@@ -245,22 +245,22 @@ def until(condition, process=None, *, pause=0.002):
 
 
 def hear(process, words):
-    """Waits until the process has said so."""
+    """Waits until the process has printed the words."""
     until(lambda: words in process.said, process)
 
 
 def ended(process):
-    """Its exit status; -9 where it was killed."""
+    """Waits for the exit status; -9 if killed."""
     until(lambda: process.poll() is not None, pause=0.02)
     return process.poll()
 
 
 def trained(runs, process, steps):
-    """Waits for rows of `steps` more steps than the last checkpoint has."""
+    """Waits for rows up to `steps` more steps than the last checkpoint has."""
     before, start = runs.content, max(runs.steps(), default=0)
 
     def there():
-        # Rows behind the checkpoint are still there until the process cuts them off.
+        # Rows after the checkpoint remain until the process truncates them.
         rows = runs.rows() if runs.content != before else []
         return rows and rows[-1]["step"] >= start + steps
 
@@ -269,7 +269,7 @@ def trained(runs, process, steps):
 
 @contextlib.contextmanager
 def halted(process):
-    """While it is entered, the process stands still."""
+    """Suspends the process inside the context."""
     os.kill(process.pid, signal.SIGSTOP)
     state = Path("/proc") / str(process.pid) / "stat"
     until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T")
@@ -280,7 +280,7 @@ def halted(process):
 
 
 def stop(process, number=signal.SIGTERM):
-    """Signals; the step at which the trial was saved."""
+    """Sends the signal and returns the step at which the trial was saved."""
     os.kill(process.pid, number)
     return stopped(process, number)
 
@@ -296,10 +296,9 @@ def stopped(process, number=signal.SIGTERM):
 # --- Kills ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_trial_killed_ten_times_goes_on_to_the_same_bit(runs, undisturbed, seed):
-    """At random moments; every second kill is aimed into a save."""
-    chance = random.Random(seed)
+def test_a_trial_killed_ten_times_resumes_bit_identically(runs, undisturbed):
+    """At random moments; every second kill is timed to hit a save."""
+    chance = random.Random(0)
     in_a_save, kept, resumed_from = 0, b"", [0]
     for kill in range(10):
         process = runs.start()
@@ -311,7 +310,7 @@ def test_a_trial_killed_ten_times_goes_on_to_the_same_bit(runs, undisturbed, see
             time.sleep(chance.uniform(0, 0.05))
         os.kill(process.pid, signal.SIGKILL)
         assert ended(process) == -signal.SIGKILL
-        # Speeds, too, are those that were measured before: nothing of it was done again.
+        # Recorded speeds are unchanged too: no saved step was run again.
         assert runs.content.startswith(kept)
         in_a_save += bool(runs.unfinished())
         resumed_from.append(max(runs.steps(), default=0))
@@ -332,13 +331,13 @@ def test_a_trial_killed_ten_times_goes_on_to_the_same_bit(runs, undisturbed, see
 # --- Signals ----------------------------------------------------------------------
 
 
-def test_the_command_saves_when_asked_and_stops_when_told(runs, undisturbed):
+def test_the_command_saves_on_sigusr1_and_stops_on_sigterm(runs, undisturbed):
     process = runs.start(ONLY_WHEN_ASKED, spawned=True)
     trained(runs, process, 10)
     assert runs.steps() == []
     os.kill(process.pid, signal.SIGUSR1)
     (step,) = until(runs.steps, process)
-    assert f"Saving at step {step}, as asked." in process.said
+    assert f"Saving at step {step}, as requested." in process.said
     trained(runs, process, 10)
     assert runs.steps() == [step]
     last = stop(process)
@@ -358,8 +357,8 @@ def test_stopped_in_training(runs, undisturbed, number):
     last = stopped(process, number)
     assert "Traceback" not in process.said
     print("stopped", last - step, "steps later")
-    # The row of the step in hand is not written yet; it is finished, and perhaps one more,
-    # if whether to leave had just been asked.
+    # The current step, whose row is not written yet, is finished, and perhaps one more
+    # if the check for a stop had just passed.
     assert step <= last <= step + 2
     assert runs.steps() == [last]
     runs.finish()
@@ -367,7 +366,7 @@ def test_stopped_in_training(runs, undisturbed, number):
 
 
 def test_stopped_in_an_evaluation(runs, undisturbed):
-    """Which is done again: the step's train row is there, its eval row is not."""
+    """The evaluation is repeated: the step's train row exists, its eval row does not."""
     process = runs.start(ONLY_WHEN_ASKED)
     trained(runs, process, 1)
     step = 0
@@ -387,7 +386,7 @@ def test_stopped_in_an_evaluation(runs, undisturbed):
 
 
 def compiling(runs, place):
-    """A process that compiles its first step, which takes a while."""
+    """A process that is compiling its first step, which takes a while."""
     process = runs.start(cache=place / "nothing_compiled")
     until(lambda: runs.rows() and runs.rows()[-1]["kind"] == "diagnosis", process)
     return process
@@ -397,13 +396,13 @@ def test_stopped_while_it_compiles(runs, undisturbed, tmp_path):
     process = compiling(runs, tmp_path)
     os.kill(process.pid, signal.SIGTERM)
     hear(process, "SIGTERM: finishing the step")
-    assert runs.rows()[-1]["kind"] == "diagnosis"  # heard before that had ended
+    assert runs.rows()[-1]["kind"] == "diagnosis"  # signaled during compilation
     assert stopped(process) == 1
     runs.finish()
     assert runs.learned() == undisturbed
 
 
-def test_interrupted_twice_it_leaves_at_once(runs, undisturbed, tmp_path):
+def test_a_second_interrupt_exits_at_once(runs, undisturbed, tmp_path):
     process = compiling(runs, tmp_path)
     os.kill(process.pid, signal.SIGINT)
     hear(process, "SIGINT: finishing the step")
@@ -419,10 +418,12 @@ def test_interrupted_twice_it_leaves_at_once(runs, undisturbed, tmp_path):
 # --- Other devices ----------------------------------------------------------------
 
 
-def test_it_goes_on_with_fewer_devices(runs, undisturbed, server, tmp_path_factory):
-    """Sums over other shares of a batch are rounded otherwise: not the same bits.
+def test_a_trial_resumes_with_fewer_devices(
+    runs, undisturbed, server, tmp_path_factory
+):
+    """Not bit-identically: sums over other shares of a batch round differently.
 
-    At this learning rate training hardly multiplies the difference.
+    At this learning rate training hardly amplifies the difference.
     """
     alone = Runs(server, tmp_path_factory.mktemp("eight"))
     alone.finish(devices=8)
@@ -451,7 +452,7 @@ def mount(*arguments):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 8 MB, and a way to give it more room."""
+    """A file system of 8 MB that can be enlarged by remounting."""
     place = tmp_path / "small_disk"
     place.mkdir()
     done = mount("-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place))
@@ -462,7 +463,7 @@ def small_disk(tmp_path):
 
 
 def fill(place, *, but):
-    """Leaves `but` bytes of a file system."""
+    """Fills a file system except for `but` bytes."""
     with (place / "filler").open("wb", buffering=0) as file:
         with contextlib.suppress(OSError):
             while True:
@@ -471,19 +472,19 @@ def fill(place, *, but):
 
 
 @pytest.mark.parametrize("what", ["checkpoint", "record"])
-def test_a_full_disk_ends_it_and_room_lets_it_go_on(
+def test_a_full_disk_ends_the_run_and_free_space_lets_it_resume(
     runs, undisturbed, small_disk, what
 ):
     runs.folder = small_disk / "run"
     runs.trial = runs.folder / "faults" / "seed0"
     process = runs.start()
     until(runs.steps, process)
-    if what == "record":  # no save comes before a row
+    if what == "record":  # no save precedes the next row
         stop(process)
         process = runs.start(ONLY_WHEN_ASKED)
         trained(runs, process, 3)
     with halted(process):
-        # Room for a page of rows, but not for the files of a checkpoint.
+        # Room for a page of rows, but not for a checkpoint's files.
         fill(small_disk, but=8192 if what == "checkpoint" else 0)
     assert ended(process) == 2, process.said
     assert "Traceback" not in process.said
@@ -494,9 +495,9 @@ def test_a_full_disk_ends_it_and_room_lets_it_go_on(
     newest = runs.steps()[-1]
     if what == "checkpoint":
         assert f"checkpoint of step {newest} is still there" in said
-    read_weights(str(runs.checkpoints / str(newest)))  # whole
+    read_weights(str(runs.checkpoints / str(newest)))  # intact
 
-    process = runs.start()  # no room still
+    process = runs.start()  # the disk is still full
     assert ended(process) == 2, process.said
     assert "Traceback" not in process.said
     assert "No space left on device" in process.said
@@ -549,12 +550,12 @@ def empty(folder):
 
 
 def largest(folder):
-    """The weights or the momentum."""
+    """The largest file, of the weights or the momentum."""
     files = [file for file in folder.rglob("*") if file.is_file()]
     return max(files, key=lambda file: file.stat().st_size)
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(runs, undisturbed):
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(runs, undisturbed):
     process = runs.start()
     for damage in (truncate, flip, empty):
         trained(runs, process, 16)

@@ -1,4 +1,4 @@
-"""One trial: its schedule, its rows, its end, each example counted once."""
+"""Training one trial: schedule, rows, end, and each example counted once."""
 
 import dataclasses
 import math
@@ -46,23 +46,23 @@ from alexnet_jax.training.trainer import Trainer
 
 @pytest.fixture(autouse=True)
 def _no_progress(monkeypatch):
-    """A busy machine takes longer than the ten seconds after which there is a line."""
+    """Disables the progress line that appears after ten seconds on a busy machine."""
     monkeypatch.setattr(progress, "PLAIN_SECONDS", math.inf)
 
 
 def trained(config, data, devices, folder, seed=0):
-    """How a trial ended, its last row, and the rows it wrote."""
+    """A trial's status, last row, all its rows, and the images that progress counted."""
     trial, advanced = train_one(config, data, devices, folder, seed)
     return trial.status, trial.last_row, rows_of(folder), advanced
 
 
 def measured(rows):
-    """Those of means: all but the diagnosis."""
+    """The rows of means: all but the diagnosis."""
     return [row for row in rows if row["kind"] != "diagnosis"]
 
 
 def held_out(data):
-    """The validation split: float images, labels."""
+    """Float images and labels of the validation split."""
     batches = list(evaluation_batches(data.validation, batch_size=128))
     real = np.concatenate([batch["weight"] for batch in batches]) > 0
     images = np.concatenate([batch["image"] for batch in batches])[real]
@@ -105,7 +105,7 @@ def test_a_trial_writes_a_row_for_each_period_and_evaluation(run):
     assert advanced == 10 * BATCH
 
 
-def test_every_row_says_what_how_far_and_how_well(run):
+def test_every_row_has_the_expected_fields_and_ranges(run):
     keys = {
         *("kind", "step", "epoch", "loss", "top1_error", "top5_error"),
         *("learning_rate", "images_per_second"),
@@ -122,7 +122,7 @@ def test_every_row_says_what_how_far_and_how_well(run):
             assert row["gradient_norm"] > 0
             assert 0 <= row["input_wait"] <= 1
             assert 10**8 < row["peak_host_bytes"] < 10**11
-            assert row["peak_device_bytes"] is None  # CPUs do not tell
+            assert row["peak_device_bytes"] is None  # not available on CPUs
         assert row["epoch"] == pytest.approx(row["step"] * STEP)
         assert 0 <= row["top5_error"] <= row["top1_error"] <= 1
         assert 0 < row["loss"] < 10
@@ -136,7 +136,7 @@ def test_a_trial_run_again_gives_the_same_numbers(run, data, devices, tmp_path):
     assert learned(again) == learned(run[2])
 
 
-def test_another_seed_gives_other_first_weights_and_other_batches(
+def test_another_seed_gives_other_initial_weights_and_batches(
     run, data, devices, tmp_path
 ):
     other = trained(tiny(), data, devices, tmp_path, seed=1)[2]
@@ -145,7 +145,7 @@ def test_another_seed_gives_other_first_weights_and_other_batches(
         assert one[name] != another[name]
 
 
-def test_every_step_gets_its_learning_rates_and_the_trials_numbers(
+def test_every_step_gets_its_learning_rates_and_hyperparameters(
     data, devices, tmp_path, monkeypatch
 ):
     config = tiny(
@@ -166,7 +166,7 @@ def test_every_step_gets_its_learning_rates_and_the_trials_numbers(
     changed = dataclasses.replace(trainer, train_step=recording)
     monkeypatch.setattr(Trainer, "of", lambda *_, **__: changed)
     rows = trained(config, data, devices, tmp_path, seed=7)[2]
-    # Step 7 is the first to start behind the drop, step 9 behind conv1's stop.
+    # Step 7 is the first after the drop, step 9 the first after conv1 stops.
     rates = [0.001] * 6 + [0.0001] * 4
     of_all = [
         LearningRates(rate, 0.002, *((rate, 0.002) if step <= 8 else (0.0, 0.0)))
@@ -177,7 +177,7 @@ def test_every_step_gets_its_learning_rates_and_the_trials_numbers(
         assert row["learning_rate"] == pytest.approx(rates[max(0, row["step"] - 1)])
 
 
-def test_a_batch_that_arrives_while_the_devices_work_costs_no_waiting(tmp_path):
+def test_a_batch_that_arrives_while_the_devices_work_adds_no_input_wait(tmp_path):
     """Only waiting with idle devices counts as waiting for input."""
     devices_are_idle, counted = threading.Event(), []
 
@@ -186,7 +186,7 @@ def test_a_batch_that_arrives_while_the_devices_work_costs_no_waiting(tmp_path):
         yield {"image": jax.numpy.zeros(1)}
 
     class OneStep(TrialGroup):
-        """Devices that need another fifth of a second for the step before."""
+        """A group whose devices need another 0.2 seconds for the previous step."""
 
         active = (None,)
         step, state, mean = 2, None, None
@@ -214,7 +214,9 @@ def test_a_batch_that_arrives_while_the_devices_work_costs_no_waiting(tmp_path):
     assert counted == [0.0]
 
 
-def test_trials_that_differ_in_traced_numbers_share_a_compilation(data, devices):
+def test_trials_that_differ_in_traced_hyperparameters_share_a_compilation(
+    data, devices
+):
     one = Trainer.of(tiny(), data, devices)
     traced = {
         "optimizer__learning_rate": 0.5,
@@ -240,8 +242,8 @@ def test_trials_that_differ_in_traced_numbers_share_a_compilation(data, devices)
     assert len({id(other) for other in (one, *others)}) == 1 + len(compiled_in)
 
 
-def test_the_steps_are_compiled_for_the_trials_input_and_rule(data, devices):
-    """The form and the rule that the configuration says, and no defaults of their own."""
+def test_the_steps_use_the_trials_input_form_and_optimizer_spec(data, devices):
+    """Both come from the configuration, not from their own defaults."""
     config = tiny(
         data__crop_size=12,
         data__mean="channel",
@@ -273,8 +275,8 @@ def test_training_learns(data, devices, tmp_path):
     assert after["top1_error"] < 0.15
 
 
-def test_a_trial_evaluates_with_the_mean_of_its_form(data, devices, tmp_path):
-    """Before training, one number a channel in place of a mean image."""
+def test_a_trial_evaluates_with_its_own_mean(data, devices, tmp_path):
+    """Before training too, channel means replace the mean image."""
     config = tiny(data__mean="channel", training__num_epochs=0.9 * STEP)
     first = trained(config, data, devices, tmp_path)[2][0]
     trainer = Trainer.of(config, data, devices)
@@ -317,12 +319,12 @@ def test_training_batches_are_augmented_as_the_configuration_says(data):
 
     config.data.lighting_scale = "eigenvalue"
     other = batches_of(config, data)["lighting"][on]
-    lengths = np.sqrt(data.statistics.eigenvalues[0])  # digits have one: they are grey
+    lengths = np.sqrt(data.statistics.eigenvalues[0])  # one: digits are gray
     expected = shown["lighting"][on] * lengths / 255
     np.testing.assert_allclose(other, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_nothing_is_augmented_where_the_configuration_says_so(data):
+def test_by_default_these_batches_are_not_augmented(data):
     shown = batches_of(tiny(data__crop_size=12), data)
     assert (shown["offset"] == 2).all()
     assert not shown["mirrored"].any()
@@ -335,11 +337,11 @@ def test_nothing_is_augmented_where_the_configuration_says_so(data):
     [
         (10, 5, 10),
         (10, 10, 10),
-        (10, 10, 2),  # an evaluation sees the weights before a row sees the loss
-        (1, 1, 1),  # the only step spoils the weights: its own loss is finite
+        (10, 10, 2),  # the evaluation of the weights precedes the row with the loss
+        (1, 1, 1),  # the only step's own loss is finite, the new weights are not usable
     ],
 )
-def test_a_loss_that_is_not_finite_ends_a_trial_as_diverged(
+def test_a_non_finite_loss_ends_a_trial_as_diverged(
     data, devices, tmp_path, num_steps, record_every, evaluate_every
 ):
     config = tiny(
@@ -360,7 +362,7 @@ def test_a_loss_that_is_not_finite_ends_a_trial_as_diverged(
 
 
 def spoiled(trainer, step, name, number):
-    """The trainer, which says `number` is the count `name` of that step; its calls."""
+    """A trainer that reports `number` as count `name` of that step, and its calls."""
     calls = []
 
     def train_step(*given):
@@ -383,10 +385,10 @@ def spoiled(trainer, step, name, number):
 )
 # Checkpoints are due at 3, 6, 9 and 10, rows at 4, 8 and 10, evaluations at 5 and 10.
 @pytest.mark.parametrize("step", [1, 7, 10])
-def test_a_step_that_is_not_finite_is_the_last_and_its_images_are_named(
+def test_a_non_finite_step_is_the_last_and_its_examples_are_recorded(
     run, data, devices, tmp_path, monkeypatch, name, what, number, step
 ):
-    """Whenever it happens: what came before is as it was, and nothing after is kept."""
+    """At any step: earlier rows are unchanged, and nothing later is kept."""
     config = tiny(training__checkpoint_every_epochs=2.9 * STEP)
     changed, calls = spoiled(Trainer.of(config, data, devices), step, name, number)
     monkeypatch.setattr(Trainer, "of", lambda *_, **__: changed)
@@ -400,7 +402,7 @@ def test_a_step_that_is_not_finite_is_the_last_and_its_images_are_named(
     assert last["examples"] == examples.tolist()
     assert last["example_epochs"] == [0] * BATCH
     assert learned(rows[:-1]) == learned(row for row in run[2] if row["step"] < step)
-    # No more steps than those in flight are begun, and none of them is kept.
+    # Only the steps already in flight still run, and none of them is kept.
     assert calls == list(range(1, len(calls) + 1))
     assert step <= len(calls) <= step + 2
     with Checkpoints(tmp_path, fields_of(config), devices) as checkpoints:
@@ -417,7 +419,7 @@ def test_a_step_that_is_not_finite_is_the_last_and_its_images_are_named(
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
 
 
-def test_first_weights_that_overflow_end_a_trial_before_its_first_step(
+def test_overflowing_initial_weights_end_a_trial_before_its_first_step(
     data, devices, tmp_path, monkeypatch
 ):
     def overflowing(*args):
@@ -431,11 +433,11 @@ def test_first_weights_that_overflow_end_a_trial_before_its_first_step(
     assert advanced == 0
 
 
-# --- How a trial is run -----------------------------------------------------------
+# --- Execution settings -----------------------------------------------------------
 
 
-def test_a_trial_in_parts_is_the_same_to_rounding(run, data, tmp_path):
-    """On four devices with four images each, in two parts."""
+def test_gradient_accumulation_changes_a_trial_only_by_rounding(run, data, tmp_path):
+    """On four devices with four images each, in two microbatches."""
     four = Devices(devices=jax.devices()[:4])
     config = tiny(training__gradient_accumulation=2)
     rows = trained(config, data, four, tmp_path)[2]
@@ -452,10 +454,8 @@ def test_a_trial_in_parts_is_the_same_to_rounding(run, data, tmp_path):
 
 
 @pytest.mark.parametrize("last", [5, 50])
-def test_a_window_of_the_profiler_leaves_its_files(
-    run, data, devices, tmp_path, capsys, last
-):
-    """Also where the trial ends within it; the numbers are the same."""
+def test_the_profiler_window_writes_a_trace(run, data, devices, tmp_path, capsys, last):
+    """Also if the trial ends within the window; the results do not change."""
     config = tiny(training__profile=(3, last))
     status, _, rows, _ = trained(config, data, devices, tmp_path)
     assert status == "finished"
@@ -464,11 +464,11 @@ def test_a_window_of_the_profiler_leaves_its_files(
     assert any(file.name.endswith(".xplane.pb") for file in traces)
     jax.profiler.start_trace(
         str(tmp_path / "other")
-    )  # refused while another is running
+    )  # raises while another trace is running
     jax.profiler.stop_trace()
 
 
-# Falls at the evaluations that see no lower error than before.
+# The learning rate drops at each evaluation without a new lowest error.
 PLATEAU = {
     "optimizer__schedule": "plateau",
     "optimizer__plateau_epochs": 1.5 * STEP,
@@ -478,7 +478,7 @@ PLATEAU = {
     "training__log_every_epochs": 0.9 * STEP,
     "training__checkpoint_every_epochs": 2.9 * STEP,
 }
-# By the step evaluated: it falls until 4, and then stalls at 6, at 8 and at 10.
+# By evaluated step: the error falls until 4 and stalls at 6, 8 and 10.
 ERRORS = {0: 0.9, 2: 0.8, 4: 0.7, 6: 0.7, 8: 0.75, 10: 0.7}
 
 
@@ -493,12 +493,12 @@ def given_errors(monkeypatch):
     monkeypatch.setattr(Evaluator, "rows", replaced)
 
 
-def test_the_rate_falls_at_the_evaluation_that_sees_the_plateau(
+def test_the_learning_rate_drops_at_the_evaluation_that_finds_a_plateau(
     given_errors, data, devices, tmp_path
 ):
     rows = trained(tiny(**PLATEAU), data, devices, tmp_path)[2]
     falls = [row for row in rows if row["kind"] == "schedule"]
-    assert [row["step"] for row in falls] == [6, 8]  # two drops at most
+    assert [row["step"] for row in falls] == [6, 8]  # at most two drops
     assert [row["epoch"] for row in falls] == pytest.approx([6 * STEP, 8 * STEP])
     assert "not below 0.7 " in falls[0]["why"]
     assert "to 0.0001 (drop 1 of 2)" in falls[0]["why"]
@@ -511,10 +511,10 @@ def test_the_rate_falls_at_the_evaluation_that_sees_the_plateau(
 
 
 @pytest.mark.parametrize("call", [5, 8])
-def test_a_trial_stopped_at_a_plateau_goes_on_with_it(
+def test_a_trial_stopped_at_a_plateau_resumes_it(
     given_errors, data, devices, tmp_path, monkeypatch, call
 ):
-    """To the same rows, bit by bit; the plateau is in the checkpoint."""
+    """The checkpoint holds the plateau, so the rows are bit-identical."""
     config = tiny(**PLATEAU)
     whole = trained(config, data, devices, tmp_path / "whole")[2]
     trainer, calls = Trainer.of(config, data, devices), []
@@ -543,10 +543,10 @@ def test_a_trial_stopped_at_a_plateau_goes_on_with_it(
 
 
 @pytest.mark.slow
-def test_a_start_that_will_not_move_is_diagnosed_before_training(
+def test_a_start_that_cannot_learn_is_diagnosed_before_training(
     data, devices, tmp_path, capsys
 ):
-    """And again when the loss has not fallen, in the first row from then on."""
+    """The first row from `warn_after_steps` on warns again: the loss has not fallen."""
     config = tiny(
         model__weight_stds=(1e-4, 1e-3, 1e-3, 1e-4),
         optimizer__learning_rate=1e-9,
@@ -567,17 +567,15 @@ def test_a_start_that_will_not_move_is_diagnosed_before_training(
     ]
 
 
-def test_a_start_that_moves_is_diagnosed_and_nothing_said(
-    data, devices, tmp_path, capsys
-):
+def test_a_good_start_is_diagnosed_without_a_warning(data, devices, tmp_path, capsys):
     rows = trained(tiny(), data, devices, tmp_path)[2]
     assert rows[1]["warning"] is None
     assert [row for row in rows if row.get("warning")] == []
     assert capsys.readouterr().err == ""
 
 
-def test_the_diagnosis_is_of_the_first_batch(data, devices, tmp_path):
-    """Before the first step: with its augmentation, and with the first weights."""
+def test_the_diagnosis_uses_the_first_batch(data, devices, tmp_path):
+    """Before the first step, with the batch's augmentation and the initial weights."""
     config = tiny(data__random_flip=True)
     diagnosis = trained(config, data, devices, tmp_path)[2][1]
     trainer = Trainer.of(config, data, devices)
@@ -591,10 +589,8 @@ def test_the_diagnosis_is_of_the_first_batch(data, devices, tmp_path):
     assert diagnosis["logit_spread"] == pytest.approx(spread, rel=1e-4)
 
 
-def test_a_diagnosis_that_overflows_is_written_without_the_number(
-    data, devices, tmp_path
-):
-    """Outputs of 1e25 have no variance in float32; their loss is a number."""
+def test_overflowing_numbers_of_a_diagnosis_are_null(data, devices, tmp_path):
+    """The variance of outputs of 1e25 overflows float32; their loss is finite."""
     config = tiny(
         model__weight_stds=(0.01, 1e8, 1e8, 1e8), training__num_epochs=0.9 * STEP
     )
@@ -605,7 +601,7 @@ def test_a_diagnosis_that_overflows_is_written_without_the_number(
     assert rows[1]["layers"]["conv1"]["std"] > 0
 
 
-# --- In bfloat16 ------------------------------------------------------------------
+# --- bfloat16 ---------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -615,7 +611,7 @@ def larger_data():
 
 
 def small(network, dtype):
-    """Forty steps of a small net."""
+    """The configuration of a small network for forty steps."""
     if network == "four_layer":
         config = tiny()
     else:
@@ -630,7 +626,7 @@ def small(network, dtype):
 
 
 def last_state(config, data, devices, folder, seed):
-    """The rows of a trial, and what its last checkpoint holds."""
+    """A trial's rows, its initial state, and the state in its last checkpoint."""
     status, _, rows, _ = trained(config, data, devices, folder, seed)
     assert status == "finished"
     trainer = Trainer.of(config, data, devices)
@@ -647,7 +643,7 @@ def length(tree):
 
 
 def share_of_bfloat16(numbers):
-    """Of those that are not 0, how many bfloat16 has too: of others than its, few."""
+    """Share of the nonzero numbers that bfloat16 represents exactly; small for float32."""
     numbers = np.asarray(numbers, np.float32).ravel()
     numbers = numbers[numbers != 0]
     return (numbers == numbers.astype(jax.numpy.bfloat16).astype(np.float32)).mean()
@@ -655,13 +651,13 @@ def share_of_bfloat16(numbers):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("network", "seed"), [("four_layer", 0), ("alexnet", 1)])
-def test_a_trial_computed_in_bfloat16_lands_near_that_in_float32(
+def test_a_bfloat16_trial_ends_near_the_float32_trial(
     data, larger_data, devices, tmp_path, network, seed
 ):
-    """Seeds 0 to 4 ended 0.04 to 0.15 of the way apart that the params went.
+    """For seeds 0 to 4 they ended 0.04 to 0.15 of the params' total movement apart.
 
-    Rounding the params themselves would not show in that (0.06 to 0.19), but in their
-    bits. So would a loss or a norm that is summed in bfloat16.
+    Rounding the params themselves (0.06 to 0.19) would show only in their bits, as
+    would a loss or a norm summed in bfloat16.
     """
     used = data if network == "four_layer" else larger_data
     (rows, first, state), (other_rows, _, other) = (
@@ -684,7 +680,7 @@ def test_a_trial_computed_in_bfloat16_lands_near_that_in_float32(
 
     of_train = [row for row in other_rows if row["kind"] == "train"]
     expected = next(row for row in rows if row["kind"] == "train")
-    # The same first weights: what one step's rounding changes.
+    # From equal initial weights: the rounding of one step.
     assert of_train[0]["loss"] == pytest.approx(expected["loss"], rel=1e-3)
     norm = expected["gradient_norm"]
     assert of_train[0]["gradient_norm"] == pytest.approx(norm, rel=0.01)
@@ -693,8 +689,8 @@ def test_a_trial_computed_in_bfloat16_lands_near_that_in_float32(
 
 
 @pytest.mark.parametrize("how", ["pmap", "shard_map"])
-def test_what_is_summed_over_the_devices_is_float32_or_integer(data, how):
-    """With the network computed in bfloat16: its gradients are widened before."""
+def test_sums_over_devices_are_float32_or_integer(data, how):
+    """A bfloat16 network's gradients are converted to float32 before the sum."""
     config, some = small("four_layer", "bfloat16"), Devices(how)
     trainer = Trainer.of(config, data, some)
     state = steps.initial_state(trainer.network, 0, trainer.spec)

@@ -1,4 +1,4 @@
-"""What a trial records while it runs: rows and event files."""
+"""Rows and event files that a trial writes while it runs."""
 
 import importlib
 import json
@@ -39,7 +39,7 @@ def test_rows_can_be_read_while_the_trial_runs(tmp_path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_a_row_that_no_json_reader_could_read_is_refused_unwritten(tmp_path, value):
+def test_a_row_that_is_not_valid_json_is_refused_unwritten(tmp_path, value):
     with Record(tmp_path, tensorboard=False) as opened:
         opened.write(ROWS[0])
         with pytest.raises(ValueError, match="not JSON compliant"):
@@ -47,7 +47,7 @@ def test_a_row_that_no_json_reader_could_read_is_refused_unwritten(tmp_path, val
     assert len(lines(tmp_path)) == 1
 
 
-def test_a_trial_is_over_once_it_is_closed(tmp_path):
+def test_closing_a_trial_writes_its_final_status(tmp_path):
     with Record(tmp_path, tensorboard=False) as opened:
         opened.write(ROWS[0])
         assert not (tmp_path / "trial.json").exists()
@@ -60,7 +60,7 @@ def test_a_trial_is_over_once_it_is_closed(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2, len(ROWS)])
-def test_a_record_goes_on_behind_what_the_checkpoint_knew(tmp_path, kept):
+def test_a_record_resumes_after_the_checkpointed_rows(tmp_path, kept):
     with Record(tmp_path, tensorboard=False) as opened:
         sizes = [opened.size()]
         for row in ROWS:
@@ -75,7 +75,7 @@ def test_a_record_goes_on_behind_what_the_checkpoint_knew(tmp_path, kept):
     assert written == [*ROWS[:kept], ROWS[1]]
 
 
-def test_a_record_shorter_than_the_checkpoint_knew_is_refused(tmp_path):
+def test_a_record_shorter_than_at_the_checkpoint_is_refused(tmp_path):
     with (
         Record(tmp_path, tensorboard=False) as opened,
         pytest.raises(UserError, match="has 0 bytes, but 7 were written"),
@@ -100,7 +100,7 @@ def scalars(folder):
     return found
 
 
-def test_tensorboard_shows_the_numbers_of_the_rows(tmp_path):
+def test_tensorboard_shows_the_values_of_the_rows(tmp_path):
     with Record(tmp_path, tensorboard=True) as opened:
         for row in ROWS:
             opened.write(row)
@@ -125,13 +125,13 @@ def test_opening_a_record_again_removes_the_old_event_files(tmp_path):
     with Record(tmp_path, tensorboard=True) as opened:
         opened.write({"kind": "eval", "step": 0, "loss": 2.5})
     (events,) = tmp_path.glob("events.out.tfevents.*")
-    events.rename(tmp_path / "events.out.tfevents.1.host")  # of an earlier second
+    events.rename(tmp_path / "events.out.tfevents.1.host")  # an earlier second
     with Record(tmp_path, tensorboard=True) as opened:
         opened.write({"kind": "eval", "step": 0, "loss": 3.5})
     assert scalars(tmp_path) == [("eval/loss", 0, 3.5)]
 
 
-def test_without_tensorboardx_the_user_is_told_of_the_extra(tmp_path, monkeypatch):
+def test_a_missing_tensorboardx_message_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)  # importing it fails
     with pytest.raises(
         UserError, match=r"config\.training\.tensorboard .*tensorboard\]"
@@ -139,7 +139,7 @@ def test_without_tensorboardx_the_user_is_told_of_the_extra(tmp_path, monkeypatc
         Record(tmp_path, tensorboard=True)
 
 
-def test_a_record_that_cannot_be_opened_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_record_that_cannot_be_opened_keeps_existing_files(tmp_path, monkeypatch):
     with Record(tmp_path, tensorboard=False) as opened:
         opened.write(ROWS[0])
         opened.close_trial("finished")

@@ -1,4 +1,4 @@
-"""The update rule of section 5, by hand across a drop of the learning rate."""
+"""The update rule of section 5, checked by hand across a learning-rate drop."""
 
 import functools
 import importlib.util
@@ -24,7 +24,7 @@ from alexnet_jax.training.schedule import LearningRates
 RATES = (0.01, 0.01, 0.001, 0.001)
 VELOCITIES = (-0.0050050000, -0.0095094750, -0.0090590202, -0.0086536064)
 WEIGHTS = (0.9949950000, 0.9854855250, 0.9764265048, 0.9677728984)
-# The same with the rate outside the velocity, as optax.sgd and PyTorch have it.
+# The same with the learning rate outside the momentum, as in optax.sgd and PyTorch.
 OUTSIDE = (0.9949950000, 0.9854855250, 0.9841291795, 0.9824079765)
 
 HALF_OF_THE_TENTH_DIGIT = 5e-11
@@ -35,7 +35,7 @@ def everywhere(rate):
 
 
 def trace(rule_of, *, name="kernel", decay=0.0005):
-    """(update, weight) after each step from 1 with gradient 0.5, in float64."""
+    """(update, weight) of each step from weight 1 with gradient 0.5, in float64."""
     with jax.enable_x64(True):
         params = {"fc": {name: jnp.asarray(1.0, jnp.float64)}}
         gradients = {"fc": {name: jnp.asarray(0.5, jnp.float64)}}
@@ -62,16 +62,16 @@ def sgd(rate, decay):
     return optax.chain(optax.add_decayed_weights(decay), optax.sgd(rate, momentum=0.9))
 
 
-# --- The rule ---------------------------------------------------------------------
+# --- The update rule --------------------------------------------------------------
 
 
-def test_four_steps_across_a_drop_are_those_by_hand():
+def test_four_steps_across_a_drop_match_hand_computation():
     velocities, weights = zip(*trace(ours), strict=True)
     assert velocities == pytest.approx(VELOCITIES, abs=HALF_OF_THE_TENTH_DIGIT, rel=0)
     assert weights == pytest.approx(WEIGHTS, abs=HALF_OF_THE_TENTH_DIGIT, rel=0)
 
 
-def test_with_the_rate_outside_the_velocity_they_are_others_from_the_drop_on():
+def test_with_the_lr_outside_momentum_steps_differ_after_the_drop():
     weights = [weight for _, weight in trace(outside)]
     assert weights == pytest.approx(OUTSIDE, abs=HALF_OF_THE_TENTH_DIGIT, rel=0)
     assert weights == pytest.approx([weight for _, weight in trace(sgd)], rel=1e-14)
@@ -105,7 +105,7 @@ def moved(
     lr_inside_momentum=True,
     bias_decay=False,
 ):
-    """The updates of one step; `before`: a velocity in place of zero."""
+    """Updates and new state of one step; `before` replaces the zero velocity."""
     rule = make_optimizer(
         OptimizerSpec(lr_inside_momentum=lr_inside_momentum, bias_decay=bias_decay),
         Hyperparameters(rates, momentum, weight_decay, np.uint32(0)),
@@ -117,7 +117,7 @@ def moved(
     return rule.update(gradients, state, params)
 
 
-# Its optimizer itself; in a process of its own: beside TensorFlow it can crash.
+# PyTorch's own optimizer, in a separate process: beside TensorFlow it can crash.
 PYTORCH = """
 import json, sys
 
@@ -139,8 +139,8 @@ json.dump([leaf.tolist() for leaf in weights], sys.stdout)
 @pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"
 )
-def test_the_rate_outside_is_pytorchs():
-    """The same gradients over a drop, with decay of kernels and biases."""
+def test_the_lr_outside_momentum_matches_pytorch():
+    """The same gradients across a drop, with decay of kernels and biases."""
     first = layers(0)
     gradients = [layers(10 + step) for step in range(len(RATES))]
     params, velocity = first, jax.tree.map(jnp.zeros_like, first)
@@ -175,7 +175,7 @@ def test_the_rate_outside_is_pytorchs():
 
 
 @pytest.mark.parametrize("lr_inside_momentum", [True, False])
-def test_kernels_decay_and_biases_by_choice(lr_inside_momentum):
+def test_kernels_decay_and_biases_optionally(lr_inside_momentum):
     def last(name, decay, bias_decay):
         rule = functools.partial(
             ours, lr_inside_momentum=lr_inside_momentum, bias_decay=bias_decay
@@ -192,8 +192,8 @@ def test_kernels_decay_and_biases_by_choice(lr_inside_momentum):
 
 @pytest.mark.parametrize("lr_inside_momentum", [True, False])
 @pytest.mark.parametrize("bias_decay", [True, False])
-def test_every_leaf_of_a_network_moves_by_the_rule(lr_inside_momentum, bias_decay):
-    """Each at its own rate: kernels, biases, conv1's kernel, conv1's bias."""
+def test_every_leaf_follows_the_update_rule(lr_inside_momentum, bias_decay):
+    """Kernels, biases, conv1's kernel and conv1's bias each have their own rate."""
     params, gradients, before = layers(0), layers(1), layers(2)
     updates, after = moved(
         params,
@@ -227,8 +227,8 @@ def test_every_leaf_of_a_network_moves_by_the_rule(lr_inside_momentum, bias_deca
 
 
 @pytest.mark.parametrize("lr_inside_momentum", [True, False])
-def test_a_rate_of_zero_leaves_its_weights_bit_identical(lr_inside_momentum):
-    """Under full way, with decay; the others move on."""
+def test_a_learning_rate_of_zero_leaves_its_weights_bit_identical(lr_inside_momentum):
+    """Despite velocity and decay; the other weights move."""
     params, gradients, velocity = layers(3), layers(4), layers(5)
     names = [(*one,) for one in itertools.product(params, ("kernel", "bias"))]
     still = {
@@ -257,10 +257,8 @@ def test_a_rate_of_zero_leaves_its_weights_bit_identical(lr_inside_momentum):
 
 @pytest.mark.parametrize("lr_inside_momentum", [True, False])
 @pytest.mark.parametrize("bias_decay", [True, False])
-def test_a_frozen_layer_stays_bit_identical_update_after_update(
-    lr_inside_momentum, bias_decay
-):
-    """conv1 in full motion, then stopped: gradients, decay and velocity go on."""
+def test_a_frozen_layer_stays_bit_identical(lr_inside_momentum, bias_decay):
+    """conv1 moves, then freezes; its gradients, decay and velocity stay nonzero."""
     params, velocity = layers(6), layers(7)
     frozen = LearningRates(0.1, 0.2, 0.0, 0.0)
     for step in range(12):
@@ -282,7 +280,7 @@ def test_a_frozen_layer_stays_bit_identical_update_after_update(
             assert same == (step >= 4 and name == "conv1")
 
 
-def test_one_compilation_serves_all_numbers():
+def test_one_compilation_serves_all_hyperparameters():
     @jax.jit
     def weight(rates, momentum, decay):
         compiled.append(1)

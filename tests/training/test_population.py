@@ -1,4 +1,4 @@
-"""Trials trained together by one vmapped step: as each would have been alone."""
+"""Trials trained together by one vmapped step match trials trained alone."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.resume import resume
 from alexnet_jax.training.trainer import Trainer
 
-# Two of one seed and another: three numbers each.
+# Two trials share a seed; each has three hyperparameters.
 SEEDS = (0, 1, 0)
 NUMBERS = (
     {"learning_rate": 0.002, "momentum": 0.9, "weight_decay": 0.0},
@@ -49,7 +49,7 @@ NUMBERS = (
 
 
 def configs(**changes):
-    """Of each trial, one configuration but for numbers of its section optimizer."""
+    """One configuration per trial; only optimizer hyperparameters differ."""
     return [
         tiny(**changes, **{f"optimizer__{name}": value for name, value in one.items()})
         for one in NUMBERS
@@ -57,7 +57,7 @@ def configs(**changes):
 
 
 def together_in(configs, data, devices, folder, *, seeds=SEEDS, crops_beside=()):
-    """Trials in folders that are named by their numbers, and their context."""
+    """Trials in numbered folders, and their context."""
     folders = [folder / str(number) for number in range(len(configs))]
     return opened(
         configs, data, devices, folders, seeds=seeds, crops_beside=crops_beside
@@ -65,14 +65,14 @@ def together_in(configs, data, devices, folder, *, seeds=SEEDS, crops_beside=())
 
 
 def trained(configs, data, devices, folder, **how):
-    """All of them together: how each ended, and its rows."""
+    """Trains them together; the status and rows of each."""
     with together_in(configs, data, devices, folder, **how) as (trials, context):
         loop.train(trials, context)
     return [(one.status, rows(folder / str(n))) for n, one in enumerate(trials)]
 
 
 def alone(configs, data, devices, folder, *, seeds=SEEDS, crops_beside=()):
-    """One after the other."""
+    """Trains them one after the other; the status and rows of each."""
     return [
         trained(
             [config],
@@ -87,7 +87,7 @@ def alone(configs, data, devices, folder, *, seeds=SEEDS, crops_beside=()):
 
 
 def sent(number):
-    """A signal to this process, and time for the thread that hears it."""
+    """Sends a signal to this process and gives the receiving thread time."""
     os.kill(os.getpid(), number)
     time.sleep(0.3)
 
@@ -97,7 +97,7 @@ def rows(folder):
 
 
 def assert_same(together, apart, rel=1e-4):
-    """Counts and ids are equal, sums to rounding."""
+    """Asserts that counts and ids are equal, and sums up to rounding."""
     for (status, ours), (other_status, others) in zip(together, apart, strict=True):
         assert status == other_status
         assert [row["kind"] for row in ours] == [row["kind"] for row in others]
@@ -125,8 +125,8 @@ def one_device():
         *(pytest.param(how, marks=pytest.mark.slow) for how in ("pmap", "shard_map")),
     ],
 )
-def test_a_population_learns_what_its_trials_learn_alone(data, tmp_path, how):
-    """On one device, and with the batch shared out among four by either way."""
+def test_a_population_matches_its_trials_trained_alone(data, tmp_path, how):
+    """On one device, and with the batch split among four by pmap or shard_map."""
     devices = Devices(devices=jax.devices()[:1])
     if how != "one":
         devices = Devices(how, jax.devices()[:4])
@@ -141,11 +141,11 @@ def test_a_population_learns_what_its_trials_learn_alone(data, tmp_path, how):
     apart = alone(everything, data, devices, tmp_path / "alone")
     assert_same(together, apart)
     losses = {ours[-1]["loss"] for _, ours in together}
-    assert len(losses) == 3  # three trials, and not one three times
+    assert len(losses) == 3  # three different trials
 
 
 @pytest.mark.slow
-def test_a_population_in_parts_is_the_same_too(data, tmp_path):
+def test_a_population_with_gradient_accumulation_matches_too(data, tmp_path):
     devices = Devices("shard_map", jax.devices()[:2])
     everything = configs(training__gradient_accumulation=2)
     together = trained(everything, data, devices, tmp_path / "together")
@@ -154,8 +154,8 @@ def test_a_population_in_parts_is_the_same_too(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_alexnet_itself_learns_the_same_in_a_population(one_device, tmp_path):
-    """Towers, both normalizations, overlapping pools, dropout; on two views besides."""
+def test_alexnet_in_a_population_matches_alexnet_alone(one_device, tmp_path):
+    """Towers, both normalizations, overlapping pooling, dropout; ten and center crops."""
     source = open_source("digits", tfds_dir="")
     data = load_data(source, rescale="shorter_side", rescale_size=48)
     config = base("digits")
@@ -176,7 +176,7 @@ def test_alexnet_itself_learns_the_same_in_a_population(one_device, tmp_path):
     assert by_crops[0] != by_crops[1]
 
 
-def test_the_data_of_a_population_are_those_of_its_trials_to_the_bit(data):
+def test_a_populations_batches_are_bit_identical_to_its_trials(data):
     config = tiny(data__crop_size=12, data__random_crop=True, data__lighting_std=0.1)
     seeds, steps = (7, 2), range(3, 10)
     together = list(stacked_batches(config, data, seeds, steps))
@@ -191,8 +191,8 @@ def test_the_data_of_a_population_are_those_of_its_trials_to_the_bit(data):
 
 
 @pytest.mark.slow
-def test_each_trial_has_the_rates_of_its_own_plateau(data, one_device, tmp_path):
-    """One falls where it sees no better error, and the other at its own step."""
+def test_each_trial_follows_its_own_plateau(data, one_device, tmp_path):
+    """Learning rates drop at different steps."""
     everything = configs(
         optimizer__schedule="plateau",
         optimizer__plateau_epochs=0.5 * STEP,
@@ -210,7 +210,7 @@ def test_each_trial_has_the_rates_of_its_own_plateau(data, one_device, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_trial_that_diverges_ends_and_the_others_go_on(data, one_device, tmp_path):
+def test_a_diverging_trial_ends_and_the_others_continue(data, one_device, tmp_path):
     everything = configs(training__checkpoint_every_epochs=2.9 * STEP)
     everything[1].optimizer.learning_rate = 1e12
     with together_in(everything, data, one_device, tmp_path / "t") as (
@@ -229,12 +229,12 @@ def test_a_trial_that_diverges_ends_and_the_others_go_on(data, one_device, tmp_p
     last = rows(tmp_path / "t/1")[-1]
     assert last["diverged"] is True
     assert last["loss"] is None
-    # Of its own seed's batch, not of its neighbours'.
+    # From its own seed's batch, not another trial's.
     assert last.get("examples") == apart[1][1][-1].get("examples")
 
 
 @pytest.mark.slow
-def test_first_weights_that_overflow_end_one_trial_before_its_first_step(
+def test_overflowing_initial_weights_end_one_trial_before_its_first_step(
     data, one_device, tmp_path, monkeypatch
 ):
     def overflowing(network, seed, spec):
@@ -252,10 +252,10 @@ def test_first_weights_that_overflow_end_one_trial_before_its_first_step(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("call", [1, 4])
-def test_a_population_that_is_stopped_goes_on_together_or_alone(
+def test_a_stopped_population_resumes_together_or_alone(
     data, one_device, tmp_path, monkeypatch, call
 ):
-    """To the same rows as if it had not been stopped."""
+    """The rows are those of an uninterrupted run."""
     everything = configs()
     whole = trained(everything, data, one_device, tmp_path / "whole")
     of, calls = Trainer.of, []
@@ -277,8 +277,8 @@ def test_a_population_that_is_stopped_goes_on_together_or_alone(
             trained(everything, data, one_device, tmp_path / "cut")
     for number in range(3):
         held = [int(p.name) for p in (tmp_path / f"cut/{number}/checkpoints").iterdir()]
-        assert max(held) in (call, call + 1)  # its thread hears it within a step
-    # The first goes on by itself; so the other two stand elsewhere than it.
+        assert max(held) in (call, call + 1)  # the thread receives it within a step
+    # The first resumes alone, so the other two are at a different step.
     train_one(everything[0], data, one_device, tmp_path / "cut/0", SEEDS[0])
     steps_begun = []
     with monkeypatch.context() as patch:
@@ -294,23 +294,23 @@ def test_a_population_that_is_stopped_goes_on_together_or_alone(
 
         patch.setattr(Trainer, "of", counting)
         again = trained(everything, data, one_device, tmp_path / "cut")
-    assert 0 < len(steps_begun) <= 10 - call  # from the checkpoint on, and two at once
+    assert 0 < len(steps_begun) <= 10 - call  # only those after the checkpoint
     assert set(steps_begun) == {2}
     assert_same(again, whole, rel=1e-6)
 
 
 @pytest.mark.slow
-def test_a_kill_between_two_saves_of_one_step_keeps_each_where_it_was(
+def test_after_a_kill_between_two_saves_each_trial_keeps_its_phase(
     data, one_device, tmp_path, monkeypatch
 ):
-    """One saved before its evaluation, and the other, of the same step, behind it."""
+    """At the same step, one was saved before its evaluation and another after it."""
     everything = configs(training__checkpoint_every_epochs=4.9 * STEP)
     whole = trained(everything, data, one_device, tmp_path / "whole")
     cut = tmp_path / "cut"
     trained(everything, data, one_device, cut)
     for number in range(3):
-        shutil.rmtree(cut / f"{number}/checkpoints/10")  # back to 5, whose row is done
-    # The first as it was before that row and its evaluation, at the same step.
+        shutil.rmtree(cut / f"{number}/checkpoints/10")  # back to 5, row written
+    # Puts the first back to the same step before that row and its evaluation.
     place = cut / "0"
     with together_in(everything[:1], data, one_device, cut, seeds=SEEDS[:1]) as (
         (one,),
@@ -331,8 +331,8 @@ def test_a_kill_between_two_saves_of_one_step_keeps_each_where_it_was(
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_one_trial_wants_is_saved_of_all(data, one_device, tmp_path):
-    """So that after a kill they are at one step, and go on together."""
+def test_a_checkpoint_due_for_one_trial_is_saved_for_all(data, one_device, tmp_path):
+    """After a kill they are thus at one step and resume together."""
     everything = configs(training__checkpoint_every_epochs=1000.0)
     trained(everything, data, one_device, tmp_path)
     kept = [
@@ -343,7 +343,7 @@ def test_a_checkpoint_that_one_trial_wants_is_saved_of_all(data, one_device, tmp
     assert kept[0][-1] == 10
 
 
-def test_asked_for_a_save_all_are_saved_and_go_on(
+def test_a_save_request_saves_all_trials_and_training_continues(
     data, one_device, tmp_path, monkeypatch
 ):
     everything = configs(training__checkpoint_every_epochs=0.0)
@@ -369,7 +369,7 @@ def test_asked_for_a_save_all_are_saved_and_go_on(
 
 
 @pytest.mark.slow
-def test_a_damaged_trial_goes_on_from_the_checkpoint_before(
+def test_a_damaged_trial_resumes_from_the_previous_checkpoint(
     data, one_device, tmp_path, capsys
 ):
     everything = configs(training__checkpoint_every_epochs=4.9 * STEP)
@@ -381,11 +381,11 @@ def test_a_damaged_trial_goes_on_from_the_checkpoint_before(
     assert_same(again, whole, rel=1e-6)
 
 
-# --- Which trials are trained together ---------------------------------------------
+# --- Grouping of trials ------------------------------------------------------------
 
 
 def question(**changes):
-    """The config of three arms at two learning rates, two seeds each."""
+    """A configuration of three arms at two learning rates, two seeds each."""
     config = tiny(**changes)
     config.experiment = "tiny"
     config.arms = {
@@ -407,7 +407,7 @@ def question(**changes):
 
 
 def grouped(config, largest):
-    """Its trials in groups, with `population`."""
+    """The configuration's trials in groups, with `population` set."""
     config.population = True
     plan = resolve(config, {})
     return plan.groups(plan.trials, largest)
@@ -429,7 +429,7 @@ def test_on_a_cpu_populations_are_smaller(
     assert groups == sizes
 
 
-def test_trials_that_differ_in_seed_and_numbers_are_together():
+def test_trials_that_differ_in_seed_and_hyperparameters_share_a_group():
     groups = grouped(question(), 32)
     assert [{trial.arm for trial in group} for group in groups] == [
         {"decay", "none"},
@@ -452,7 +452,7 @@ def test_trials_that_differ_in_seed_and_numbers_are_together():
         ("model.biases", (1.0, 1.0, 1.0, 1.0)),
     ],
 )
-def test_trials_that_differ_in_what_is_compiled_or_read_are_apart(field, value):
+def test_trials_that_differ_in_compilation_or_data_are_separate(field, value):
     config = tiny()
     config.arms = {"one": {}, "other": {field: value}}
     config.claim = question().claim | {"compare": ("one", "other")}
@@ -460,7 +460,7 @@ def test_trials_that_differ_in_what_is_compiled_or_read_are_apart(field, value):
     assert [len(group) for group in groups] == [1, 1]
 
 
-def test_a_population_is_no_larger_than_its_most():
+def test_a_population_does_not_exceed_the_largest_size():
     config = question()
     config.seeds = 20
     for most, expected in ((32, [32, 32, 16, 32, 8]), (70, [70, 10, 40])):
@@ -469,10 +469,10 @@ def test_a_population_is_no_larger_than_its_most():
 
 
 @pytest.mark.slow
-def test_an_experiment_answers_the_same_with_a_population(
+def test_an_experiment_gives_the_same_summary_with_a_population(
     one_device, tmp_path, monkeypatch, capsys
 ):
-    """And goes on with it where it was begun without."""
+    """An experiment started without a population can be resumed with one."""
     monkeypatch.setattr(runner, "Devices", lambda *_: one_device)
     config = question()
     config.tuned = {}
@@ -502,10 +502,10 @@ def test_an_experiment_answers_the_same_with_a_population(
 
 
 @pytest.mark.slow
-def test_a_trial_that_has_diverged_when_all_are_stopped_has_ended(
+def test_a_trial_that_diverged_before_a_stop_has_ended(
     one_device, tmp_path, monkeypatch, capsys
 ):
-    """It has nothing to go on with; the others go on."""
+    """Only the other trials resume."""
     monkeypatch.setattr(runner, "Devices", lambda *_: one_device)
     config = question()
     config.population, config.seeds = True, 1
@@ -552,7 +552,7 @@ def test_a_population_of_several_processes_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_memory_short_for_all_is_said_with_the_way_out(
+def test_an_out_of_memory_message_names_a_remedy(
     data, one_device, tmp_path, monkeypatch
 ):
     everything, of = configs(), Trainer.of
@@ -573,11 +573,11 @@ def test_memory_short_for_all_is_said_with_the_way_out(
         trained(everything, data, one_device, tmp_path)
 
 
-# --- On a CPU, each convolution by itself -----------------------------------------
+# --- Convolutions on a CPU --------------------------------------------------------
 
 
-def test_vmapped_convolutions_stay_whole_ones_on_a_cpu():
-    """XLA's grouped convolution is several times as slow: see convolution_cpu.unroll_vmap."""
+def test_vmapped_convolutions_are_not_grouped_on_a_cpu():
+    """XLA's grouped convolution is several times slower; see convolution_cpu.py."""
 
     def loss(x, kernel):
         return (
@@ -590,7 +590,7 @@ def test_vmapped_convolutions_stay_whole_ones_on_a_cpu():
     )
     gradients = jax.jit(jax.vmap(jax.grad(loss, (0, 1))))
     text = gradients.lower(x, kernel).as_text()
-    # Forwards and for both gradients, of each of three.
+    # One forward and two gradient convolutions for each of three trials.
     assert text.count("stablehlo.convolution") == 9
     groups = {part.split(" ")[0] for part in text.split("feature_group_count = ")[1:]}
     assert groups == {"1"}

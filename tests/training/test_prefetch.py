@@ -1,4 +1,4 @@
-"""Batches that are read and placed ahead of their use."""
+"""Batches are read and placed ahead of their use."""
 
 import itertools
 import threading
@@ -38,10 +38,10 @@ def test_two_batches_are_ready_and_one_is_read_ahead_of_the_one_in_use(devices):
         batches_ahead.next()
         wait_until(lambda: len(taken) == 4)
         time.sleep(0.1)
-    assert taken == [0, 1, 2, 3]  # and no more by being left
+    assert taken == [0, 1, 2, 3]  # and no more on exit
 
 
-def test_batches_that_are_left_are_closed_wherever_they_are(devices):
+def test_an_iterator_left_early_is_closed_wherever_it_is(devices):
     closed = []
 
     def batches():
@@ -57,7 +57,7 @@ def test_batches_that_are_left_are_closed_wherever_they_are(devices):
     assert len(closed) == 4
 
 
-def test_what_goes_wrong_in_reading_is_raised_where_the_batch_is_wanted(devices):
+def test_a_read_error_is_raised_where_the_batch_is_requested(devices):
     def batches():
         yield {"example": np.zeros(8)}
         raise UserError("a picture cannot be read")
@@ -77,7 +77,7 @@ def test_waiting_for_a_batch_is_timed_unless_it_is_ready(devices, monkeypatch):
         for number in range(2):
             yield {"example": np.full(8, number)}
             go_on.wait()
-            time.sleep(0.5)  # until it is waited for
+            time.sleep(0.5)  # until next() waits for it
             clock[0] += 5.0
 
     with prefetched(devices, batches()) as ahead:

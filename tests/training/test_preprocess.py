@@ -1,4 +1,4 @@
-"""From uint8 images to the network's input: the mean, the scale, the order, the views."""
+"""From uint8 images to the network's input: mean, scale, channel order, crops."""
 
 import dataclasses
 
@@ -43,7 +43,7 @@ def mean_of(some):
 
 
 def cut(image, offset, mirrored, size=CROP):
-    """One pixel after the other."""
+    """Crops and flips pixel by pixel."""
     part = np.zeros((size, size, 3), image.dtype)
     for y in range(size):
         for x in range(size):
@@ -53,7 +53,7 @@ def cut(image, offset, mirrored, size=CROP):
 
 
 def make_batch(lighting=0.0, gain=1.0):
-    """Every image cropped at another place, every second one mirrored."""
+    """Every image cropped at another place, every second one flipped."""
     mirrored = np.arange(COUNT, dtype=np.int32) % 2
     images = [cut(*one) for one in zip(WHOLE, OFFSETS, mirrored, strict=True)]
     return {
@@ -79,7 +79,7 @@ def assert_close(x, expected):
 # --- The mean ---------------------------------------------------------------------
 
 
-def test_each_crop_has_the_mean_images_same_place_subtracted_mirrored_with_it():
+def test_the_mean_image_is_cropped_and_flipped_with_each_image():
     batch = make_batch()
     x = train_input(batch, form(mean="image"))
     for i, (image, offset) in enumerate(zip(WHOLE, OFFSETS, strict=True)):
@@ -87,7 +87,7 @@ def test_each_crop_has_the_mean_images_same_place_subtracted_mirrored_with_it():
 
 
 @pytest.mark.parametrize("size", [6, 5, 9])
-def test_the_central_part_is_subtracted_wherever_the_crop_lies(size):
+def test_the_center_of_the_mean_image_is_subtracted_from_any_crop(size):
     some = form(mean="center", crop_size=size)
     middle = {6: 1, 5: 2, 9: 0}[size]
     central = cut(MEAN_IMAGE, (middle, middle), mirrored=False, size=size)
@@ -103,13 +103,13 @@ def test_given_channel_means_are_subtracted():
     assert_close(x, batch["image"] - np.array([10, 20, 30.5]))
 
 
-def test_channel_means_that_are_not_given_are_the_training_sets():
+def test_channel_means_default_to_the_training_sets():
     batch = make_batch()
     x = train_input(batch, form(mean="channel"))
     assert_close(x, batch["image"] - CHANNEL_MEAN)
 
 
-def test_channel_means_of_zero_are_given_ones():
+def test_channel_means_of_zero_count_as_given():
     batch = make_batch()
     x = train_input(batch, form(mean="channel", channel_mean=(0.0, 0.0, 0.0)))
     np.testing.assert_array_equal(x, batch["image"])
@@ -120,8 +120,7 @@ def test_other_means_ignore_the_channel_means():
     np.testing.assert_array_equal(mean_of(given), mean_of(PLAIN))
 
 
-def test_a_view_has_the_same_means_subtracted_as_a_crop_of_its_place():
-    """A network is tested on what it was trained on."""
+def test_evaluation_crops_subtract_the_same_means_as_training_crops():
     batch = make_batch()
     for mean in ("image", "center", "channel"):
         some = form(mean=mean)
@@ -142,7 +141,7 @@ LIGHTING = np.linspace(-30, 40, COUNT * 3).reshape(COUNT, 3)
 GAIN = np.linspace(0.5, 1.5, COUNT)
 
 
-def test_the_colour_shift_is_added_and_then_multiplied_by_the_gain():
+def test_lighting_is_added_before_the_gain_is_applied():
     batch = make_batch(LIGHTING, GAIN)
     x = train_input(batch, form(mean="channel"))
     for i in range(COUNT):
@@ -159,8 +158,8 @@ def test_each_channel_is_divided_by_its_scale():
     assert_close(x, unscaled / np.array([58, 2, 0.5]))
 
 
-def test_bgr_reverses_the_channels_after_all_else():
-    """Mean, colour shift and scale are given for R, G, B all the same."""
+def test_bgr_reverses_the_channels_last():
+    """Mean, lighting and scale are always given in the order R, G, B."""
     batch = make_batch(LIGHTING, GAIN)
     for mean in ("image", "center", "channel"):
         some = form(mean=mean, channel_scale=(58.0, 2.0, 0.5))
@@ -170,7 +169,7 @@ def test_bgr_reverses_the_channels_after_all_else():
         )
 
 
-def test_views_are_scaled_and_reversed_too():
+def test_evaluation_crops_are_scaled_and_reversed_too():
     some = form(mean="channel", channel_scale=(58.0, 2.0, 0.5), channel_order="bgr")
     x = preprocess.crop_input(
         jnp.asarray(WHOLE),
@@ -182,8 +181,8 @@ def test_views_are_scaled_and_reversed_too():
     assert_close(x, np.stack(expected)[..., ::-1])
 
 
-def test_torchvisions_input_is_that_of_its_documentation():
-    """Intensities of 0..1, normalized by its constants."""
+def test_the_torchvision_input_matches_its_documentation():
+    """Intensities in 0..1, normalized by its constants."""
     some = dataclasses.replace(of_recipe("torchvision"), crop_size=CROP)
     batch = make_batch()
     normalized = batch["image"] / 255 - np.array([0.485, 0.456, 0.406])
@@ -191,7 +190,7 @@ def test_torchvisions_input_is_that_of_its_documentation():
     np.testing.assert_allclose(train_input(batch, some), expected, atol=1e-6)
 
 
-def test_the_recipes_forms():
+def test_the_recipes_input_forms():
     names = ("crop_size", "mean", "channel_order", "eval_crops")
     forms = {
         recipe: tuple(getattr(of_recipe(recipe), name) for name in names)
@@ -205,35 +204,35 @@ def test_the_recipes_forms():
     }
 
 
-# --- Views ------------------------------------------------------------------------
+# --- Evaluation crops -------------------------------------------------------------
 
 
 def places(side, **changes):
     return preprocess.crop_places(side, form(**changes)).tolist()
 
 
-def test_ten_views_are_corners_and_centre_in_the_2012_codes_order():
+def test_ten_crops_are_corners_and_center_in_the_2012_codes_order():
     corners = [(0, 0), (0, 32), (16, 16), (32, 0), (32, 32)]
     expected = [[y, x, mirrored] for mirrored in (0, 1) for y, x in corners]
     assert places(256, crop_size=224) == expected
 
 
-def test_ten_views_of_an_odd_difference_reach_the_edges():
+def test_ten_crops_with_an_odd_margin_reach_the_edges():
     corners = [(0, 0), (0, 29), (14, 14), (29, 0), (29, 29)]
     expected = [[y, x, mirrored] for mirrored in (0, 1) for y, x in corners]
     assert places(256, crop_size=227) == expected
 
 
-def test_ten_views_of_an_image_no_larger_than_the_crop_are_two():
+def test_ten_crops_of_an_image_of_crop_size_are_two():
     assert places(6) == [[0, 0, 0]] * 5 + [[0, 0, 1]] * 5
 
 
 @pytest.mark.parametrize(("size", "middle"), [(224, 16), (227, 14), (255, 0), (256, 0)])
-def test_one_view_is_the_centre_and_not_mirrored(size, middle):
+def test_the_single_crop_is_the_center_and_not_flipped(size, middle):
     assert places(256, crop_size=size, eval_crops="center") == [[middle, middle, 0]]
 
 
-def test_a_view_is_its_part_of_each_image():
+def test_a_crop_is_its_part_of_each_image():
     some = form(mean="channel", channel_mean=(0.0, 0.0, 0.0))
     for y, x, mirrored in places(SIDE):
         view = preprocess.crop_input(

@@ -1,4 +1,4 @@
-"""Steps, epochs and learning rates of a trial, and the plateaus at which these drop."""
+"""Steps, epochs and learning rates of a trial, and drops at plateaus."""
 
 import dataclasses
 import itertools
@@ -38,14 +38,14 @@ def schedule_of(num_examples, batch_size, num_epochs):
 
 
 def exact(number):
-    """The decimal that a float is written as."""
+    """The decimal number that a float is printed as."""
     return Fraction(str(number))
 
 
 @settings(deadline=None)
 @given(st.integers(1, 2000), st.integers(1, 300), decimals)
 @example(100, 10, 1.1)
-def test_a_trial_has_the_fewest_steps_that_show_its_epochs_images(
+def test_a_trial_has_the_fewest_steps_that_cover_its_epochs(
     num_examples, batch_size, num_epochs
 ):
     schedule = schedule_of(num_examples, batch_size, num_epochs)
@@ -55,7 +55,7 @@ def test_a_trial_has_the_fewest_steps_that_show_its_epochs_images(
 
 
 def test_the_papers_trial_has_900_821_steps():
-    """1,281,167 images, 90 times, in batches of 128: 10,009 steps an epoch."""
+    """1,281,167 images, 90 epochs, batches of 128: 10,009 steps per epoch."""
     config = base("imagenet2012")
     config.recipe = "paper"
     schedule = Schedule.of(resolve(config, {}).settings, 1_281_167)
@@ -94,8 +94,8 @@ def test_the_last_step_is_always_due():
     assert [step for step in range(1, 11) if schedule.is_due(step, 50.0)] == [10]
 
 
-def test_the_learning_rates_of_a_step_are_those_of_the_epoch_it_starts_at():
-    """Of recipe source2012: twice as high for biases, and never dropped."""
+def test_a_steps_learning_rates_are_those_of_the_epoch_it_starts_at():
+    """In recipe source2012, the biases' rate is twice as high and never drops."""
     config = base()
     config.training.batch_size = 50
     config.training.num_epochs = 4.0
@@ -104,7 +104,7 @@ def test_the_learning_rates_of_a_step_are_those_of_the_epoch_it_starts_at():
     config.optimizer.conv1_drop_epochs = (2.0,)
     config.optimizer.conv1_stop_epoch = 3.0
     rates = [schedule.learning_rates(step) for step in range(1, 9)]
-    # Steps start at 0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5 epochs.
+    # Steps start at epochs 0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5.
     expected = [0.01, 0.01, 0.001, 0.001, 0.001, 0.0001, 0.0001, 0.0001]
     assert [one.kernel for one in rates] == pytest.approx(expected)
     assert [one.bias for one in rates] == pytest.approx([0.02] * 8)
@@ -113,7 +113,7 @@ def test_the_learning_rates_of_a_step_are_those_of_the_epoch_it_starts_at():
     assert [one.conv1_bias for one in rates] == pytest.approx([0.02] * 6 + [0.0] * 2)
 
 
-# --- The learning rates' fall -----------------------------------------------------
+# --- Learning-rate schedules ------------------------------------------------------
 
 
 def optimizer_of(recipe, **changes):
@@ -145,8 +145,8 @@ def rates_of(recipe, epoch, **changes):
         (91.0, 1e-5, 0.0, 0.0),
     ],
 )
-def test_the_2012_codes_rates(epoch, kernel, conv1_kernel, conv1_bias):
-    """Its biases keep 0.02 to the end; conv1 slows down and stops before the rest."""
+def test_the_2012_codes_learning_rates(epoch, kernel, conv1_kernel, conv1_bias):
+    """Biases keep 0.02 to the end; conv1 drops once more and stops before the rest."""
     assert (kernel, 0.02, conv1_kernel, conv1_bias) == rates_of("source2012", epoch)
 
 
@@ -158,7 +158,7 @@ def test_the_2012_codes_rates(epoch, kernel, conv1_kernel, conv1_bias):
         ("torchvision", (30, 60), 1),
     ],
 )
-def test_the_other_recipes_rates_fall_together(recipe, drops, twice):
+def test_the_other_recipes_learning_rates_drop_together(recipe, drops, twice):
     for passed, (begin, end) in enumerate(itertools.pairwise((0, *drops, 90.001))):
         rate = 10.0 ** -(2 + passed)
         for epoch in (float(begin), end - 0.001):
@@ -166,18 +166,18 @@ def test_the_other_recipes_rates_fall_together(recipe, drops, twice):
             assert expected == rates_of(recipe, epoch)
 
 
-def test_biases_that_do_not_drop_keep_their_multiple_of_the_first_rate():
+def test_biases_without_drops_keep_their_multiple_of_the_initial_rate():
     changes = {"bias_lr_multiplier": 3.0, "bias_drops": False}
     assert rates_of("paper", 80.0, **changes) == (1e-5, 0.03, 1e-5, 0.03)
 
 
-def test_conv1_may_stop_without_slowing_down_before():
+def test_conv1_may_stop_without_an_earlier_drop():
     changes = {"conv1_stop_epoch": 0.5}
     assert rates_of("paper", 0.499, **changes) == (0.01, 0.01, 0.01, 0.01)
     assert rates_of("paper", 0.5, **changes) == (0.01, 0.01, 0.0, 0.0)
 
 
-def test_without_drops_the_learning_rates_stay():
+def test_without_drops_the_learning_rates_are_constant():
     choices = optimizer_of("paper", drop_epochs=())
     rates = {
         learning_rates_at(epoch, choices, num_epochs=90.0) for epoch in (0.0, 50.0, 1e6)
@@ -208,12 +208,12 @@ OTHERS = ("plateau", "constant", "cosine")
 
 
 def scheduled(schedule, **changes):
-    """Of the 2012 code, whose conv1 slows down and stops under its own steps."""
+    """Settings of the 2012 code, whose own steps slow down and stop conv1."""
     return optimizer_of("source2012", schedule=schedule, bias_drops=True, **changes)
 
 
 @pytest.mark.parametrize("epoch", [0.0, 25.0, 70.0, 91.0, 1e6])
-def test_a_constant_rate_is_the_first_all_along(epoch):
+def test_a_constant_learning_rate_keeps_its_initial_value(epoch):
     rates = learning_rates_at(epoch, scheduled("constant"), num_epochs=91.0)
     assert rates == (0.01, 0.02, 0.01, 0.02)
 
@@ -229,8 +229,8 @@ def test_a_constant_rate_is_the_first_all_along(epoch):
         (61.0, 0.0),
     ],
 )
-def test_a_cosine_falls_from_the_first_rate_to_zero(epoch, share):
-    """Half of it: 3/4 and 1/4 at a third and at two thirds of the way."""
+def test_cosine_decays_from_the_initial_rate_to_zero(epoch, share):
+    """A half cosine: 3/4 and 1/4 at one third and two thirds of the epochs."""
     rates = learning_rates_at(epoch, scheduled("cosine"), num_epochs=60.0)
     kernel, bias = 0.01 * share, 0.02 * share
     assert rates == pytest.approx((kernel, bias, kernel, bias), rel=1e-12, abs=0)
@@ -238,7 +238,7 @@ def test_a_cosine_falls_from_the_first_rate_to_zero(epoch, share):
 
 @settings(deadline=None, max_examples=20)
 @given(st.floats(0.01, 1e4))
-def test_a_cosine_never_rises(num_epochs):
+def test_cosine_never_rises(num_epochs):
     choices = PAPER | {"schedule": "cosine"}
     rates = [
         learning_rates_at(share * num_epochs, choices, num_epochs=num_epochs).kernel
@@ -250,7 +250,7 @@ def test_a_cosine_never_rises(num_epochs):
 
 @pytest.mark.parametrize("epoch", [0.0, 25.0, 70.0, 1e6])
 @pytest.mark.parametrize("drops", [0, 1, 2, 3])
-def test_at_a_plateau_the_rates_fall_by_the_drops_whatever_the_epoch(epoch, drops):
+def test_plateau_learning_rates_depend_on_drops_not_on_the_epoch(epoch, drops):
     choices = scheduled("plateau", drop_factor=0.5)
     kernel, bias = 0.01 / 2**drops, 0.02 / 2**drops
     rates = learning_rates_at(epoch, choices, num_epochs=91.0, drops=drops)
@@ -259,7 +259,7 @@ def test_at_a_plateau_the_rates_fall_by_the_drops_whatever_the_epoch(epoch, drop
 
 @pytest.mark.parametrize("schedule", ["steps", *OTHERS])
 @pytest.mark.parametrize("recipe", ["source2012", "torchvision"])
-def test_biases_that_do_not_drop_keep_it_under_every_schedule(schedule, recipe):
+def test_biases_without_drops_keep_their_rate_under_every_schedule(schedule, recipe):
     choices = optimizer_of(
         recipe, schedule=schedule, bias_drops=False, conv1_stop_epoch=0.0
     )
@@ -280,7 +280,7 @@ def test_rates_are_plain_floats(schedule):
 
 
 def followed(errors, plateau=None, **changes):
-    """The plateau after each evaluation, one an epoch, and what was said when."""
+    """The plateau after each evaluation, one per epoch, and its messages by epoch."""
     plateau = plateau or Plateau()
     choices = PAPER | {"schedule": "plateau"} | changes
     stands, said = [], {}
@@ -292,8 +292,8 @@ def followed(errors, plateau=None, **changes):
     return stands, said
 
 
-def test_the_rate_drops_where_the_error_stalls():
-    """Two epochs without a lower one; the clock starts anew at each drop."""
+def test_the_learning_rate_drops_when_the_error_stalls():
+    """Two epochs without a lower error; the count restarts at each drop."""
     errors = [0.5, 0.4, 0.4, 0.45, 0.41, 0.42, 0.4, 0.4, 0.4]
     stands, said = followed(errors, plateau_epochs=2.0)
     assert [stand.drops for stand in stands] == [0, 0, 0, 1, 1, 2, 2, 3, 3]
@@ -308,14 +308,14 @@ def test_the_rate_drops_where_the_error_stalls():
     }
 
 
-def test_a_lower_error_starts_the_clock_anew():
+def test_a_lower_error_restarts_the_count():
     errors = [0.5, 0.5, 0.5, 0.49, 0.5, 0.5, 0.48, 0.5, 0.5, 0.5]
     stands, said = followed(errors, plateau_epochs=3.0)
     assert list(said) == [10]
     assert stands[-2] == Plateau(best=0.48, best_epoch=7.0, since=7.0, drops=0)
 
 
-def test_what_is_said_are_the_numbers_of_the_choices():
+def test_messages_give_the_configured_numbers():
     changes = {"plateau_epochs": 1.5, "plateau_drops": 1, "drop_factor": 0.5}
     _, said = followed([0.41234] + [0.6] * 5, **changes)
     assert said == {
@@ -325,7 +325,7 @@ def test_what_is_said_are_the_numbers_of_the_choices():
 
 
 @pytest.mark.parametrize("nothing", [None, math.nan, math.inf])
-def test_no_error_is_no_lower_one(nothing):
+def test_a_missing_error_is_not_an_improvement(nothing):
     stands, said = followed([0.5, nothing, nothing, nothing], plateau_epochs=3.0)
     assert [stand.best for stand in stands] == [0.5] * 4
     assert list(said) == [4]
@@ -341,8 +341,8 @@ def test_no_error_is_no_lower_one(nothing):
     st.floats(0.5, 5),
     st.integers(1, 4),
 )
-def test_a_plateau_goes_on_from_its_json(errors, cut, epochs, most):
-    """Cut anywhere, with as many drops at most, at least so many epochs apart."""
+def test_a_plateau_resumes_from_its_json(errors, cut, epochs, most):
+    """Cut at any evaluation; drops are limited in number and spacing."""
     choices = {"plateau_epochs": epochs, "plateau_drops": most}
     stands, said = followed(errors, **choices)
     begun, told = followed(errors[:cut], **choices)

@@ -1,4 +1,4 @@
-"""Signals as requested actions: test_faults.py sends them to whole runs."""
+"""Signals as requested actions; test_faults.py sends them to whole runs."""
 
 import os
 import signal
@@ -7,8 +7,8 @@ import time
 from alexnet_jax.training.signals import Signals
 
 
-def test_one_request_received_twice_is_one():
-    """A launcher that signals a process and its group; a second SIGINT would leave."""
+def test_a_request_received_twice_counts_once():
+    """A launcher may signal a process and its group; a second SIGINT would exit."""
     with Signals() as signals:
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGTERM)

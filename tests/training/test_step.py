@@ -1,4 +1,4 @@
-"""One step: its counts, its dropout keys, the update it makes, the views it averages."""
+"""One step: counts, dropout keys, update, and averaging over evaluation crops."""
 
 import dataclasses
 import math
@@ -19,7 +19,7 @@ from alexnet_jax.training.preprocess import InputForm
 from alexnet_jax.training.schedule import LearningRates
 
 BATCH = 16
-SIDE, SIZE = 20, 16  # of a whole image, and of a crop
+SIDE, SIZE = 20, 16  # side of an image, and of a crop
 
 FORM = InputForm(
     crop_size=SIZE,
@@ -35,7 +35,7 @@ PYTORCH = OptimizerSpec(lr_inside_momentum=False, bias_decay=True)
 
 
 def make_network():
-    """A small net with dropout whose first weights tell images apart."""
+    """A small network with dropout whose initial weights distinguish images."""
     model = base(network="four_layer").model.to_dict() | {
         "width": 0.25,
         "dropout_rate": 0.5,
@@ -45,13 +45,13 @@ def make_network():
 
 
 def pixels(side):
-    """Images in a pattern that no library's random numbers can change."""
+    """Images in a fixed pattern, independent of any library's random numbers."""
     values = np.arange(BATCH * side * side * 3) * 7919 % 10007 % 256
     return values.reshape(BATCH, side, side, 3).astype(np.uint8)
 
 
 def make_batch(epoch=0):
-    """Each example cropped at a place of its own, every second one mirrored."""
+    """Each example cropped at its own place, every second one flipped."""
     return {
         "image": pixels(SIZE),
         "label": (np.arange(BATCH) * 3 % 10).astype(np.int32),
@@ -67,7 +67,7 @@ def make_batch(epoch=0):
 
 
 def make_evaluation_batch():
-    """Whole images, of which some only fill up."""
+    """Whole images, some of them padding."""
     return {
         "image": pixels(SIDE),
         "label": (np.arange(BATCH) * 3 % 10).astype(np.int32),
@@ -77,12 +77,12 @@ def make_evaluation_batch():
 
 
 GREY = np.full((SIDE, SIDE, 3), 127.5, np.float32)
-# No place, channel or reflection has the mean of another.
+# The mean differs between positions, channels and reflections.
 UNEVEN = np.linspace(60, 190, SIDE * SIDE * 3).reshape(SIDE, SIDE, 3).astype(np.float32)
 
 
 def rates_of(rate):
-    """Other ones for kernels, for biases and for conv1."""
+    """Different rates for kernels, biases and conv1."""
     return LearningRates(rate, 2 * rate, rate / 2, 3 * rate)
 
 
@@ -105,7 +105,7 @@ def count(logits, labels, weights):
 
 
 def slow_count(logits, labels, weights):
-    """One example after the other, in float64."""
+    """The counts, one example at a time, in float64."""
     examples, loss, top1, top5 = 0, 0.0, 0, 0
     for row, label, weight in zip(
         logits.astype(np.float64), labels, weights, strict=True
@@ -121,7 +121,7 @@ def slow_count(logits, labels, weights):
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5, 6, 10, 1000])
-def test_counts_are_those_of_a_slow_loop(classes):
+def test_counts_match_a_slow_loop(classes):
     draws = np.random.default_rng(classes)
     logits = 3 * draws.standard_normal((64, classes)).astype(np.float32)
     labels = draws.integers(0, classes, 64).astype(np.int32)
@@ -132,7 +132,7 @@ def test_counts_are_those_of_a_slow_loop(classes):
         assert counted[3] == 0
 
 
-def test_examples_of_weight_zero_do_not_count_whatever_they_hold():
+def test_examples_of_weight_zero_do_not_count():
     logits = np.zeros((3, 10), np.float32)
     logits[0] = np.nan
     logits[2] = np.inf
@@ -140,8 +140,8 @@ def test_examples_of_weight_zero_do_not_count_whatever_they_hold():
     assert count(logits, labels, weights) == pytest.approx((1, math.log(10), 1, 1))
 
 
-def test_of_equal_logits_the_lower_class_counts_as_the_larger():
-    """A network that says nothing is right on class 0 alone, and five in its top five."""
+def test_ties_favor_the_lower_class():
+    """Constant logits are right on class 0 only, and on five classes in the top five."""
     logits = np.zeros((10, 10), np.float32)
     labels, ones = np.arange(10, dtype=np.int32), np.ones(10, np.float32)
     assert count(logits, labels, ones)[2:] == (9, 5)
@@ -163,14 +163,14 @@ def key_data(seed, epochs, examples):
     return [tuple(row) for row in jax.random.key_data(keys).tolist()]
 
 
-def test_an_examples_dropout_key_depends_on_seed_epoch_and_example_alone():
+def test_dropout_keys_depend_only_on_seed_epoch_and_example():
     together = key_data(1, [0, 0, 1, 1], [4, 5, 4, 5])
     assert len(set(together)) == 4
     assert key_data(1, [1, 0], [4, 5]) == [together[2], together[1]]
     assert not set(key_data(2, [0, 0, 1, 1], [4, 5, 4, 5])) & set(together)
 
 
-def test_dropout_keys_of_epoch_and_example_are_not_exchangeable():
+def test_swapping_epoch_and_example_changes_the_dropout_key():
     assert key_data(0, [2], [7]) != key_data(0, [7], [2])
 
 
@@ -197,7 +197,7 @@ def train_step(network, devices):
 
 
 def trained(network, devices, train_step, rates, *, rule=PAPER, mean=GREY, **changes):
-    """State and counts after a step at each of the learning rates."""
+    """State and counts after one step at each of the learning rates."""
     state = devices.place_state(steps.initial_state(network, 0, rule))
     counts = []
     for epoch, rates_now in enumerate(rates):
@@ -221,7 +221,7 @@ def input_by_hand(batch, mean):
 
 
 def by_hand(network, rates, rule, mean, **changes):
-    """The same steps: the whole batch at once, the rule in numpy."""
+    """The same steps on the whole batch at once, with the update rule in numpy."""
     params = jax.tree.map(np.asarray, network.initialize(jax.random.key(0)))
     velocity = jax.tree.map(np.zeros_like, params)
 
@@ -251,8 +251,8 @@ def by_hand(network, rates, rule, mean, **changes):
 
 
 @pytest.mark.parametrize("rule", [PAPER, PYTORCH])
-def test_spread_steps_are_those_by_hand(network, devices, rule):
-    """Eight devices, a drop of the learning rates, dropout, decay, crops and gains."""
+def test_distributed_steps_match_hand_computation(network, devices, rule):
+    """Eight devices, a learning-rate drop, dropout, decay, crops and gains."""
     rates = [rates_of(rate) for rate in (0.01, 0.01, 0.001)]
     given = {"mean": UNEVEN, "gain": np.linspace(0.5, 1.5, BATCH, dtype=np.float32)}
     train_step = stepper(network, devices, rule)
@@ -270,14 +270,14 @@ def test_spread_steps_are_those_by_hand(network, devices, rule):
 
 
 def test_a_step_counts_its_batch_before_the_update(network, devices, train_step):
-    """Even a wild learning rate does not show in the counts of its own step."""
+    """Even an extreme learning rate does not affect the counts of its own step."""
     _, (calm,) = trained(network, devices, train_step, [rates_of(0.0)])
     _, (wild,) = trained(network, devices, train_step, [rates_of(1e3)])
     assert calm == wild
     assert int(calm.examples) == BATCH
 
 
-def test_another_seed_drops_other_units(network, devices, train_step):
+def test_another_seed_drops_different_units(network, devices, train_step):
     losses = []
     for seed in (3, 4):
         _, counts = train_step(
@@ -291,10 +291,10 @@ def test_another_seed_drops_other_units(network, devices, train_step):
 
 
 def test_a_seeded_step_is_pinned(network, devices, train_step):
-    """A change of any part of the step would silently change every run.
+    """A change to any part of the step would silently change every run.
 
-    The loss, and how far each layer's parameters move: the norm of its gradient, but
-    for the decay.
+    Pins the loss and how far each layer's parameters move: the gradient's norm, apart
+    from decay.
     """
     before = steps.initial_state(network, 0, PAPER).params
     ones = LearningRates(1.0, 1.0, 1.0, 1.0)
@@ -327,13 +327,13 @@ def evaluated(network, devices, form, params, batch, mean):
 
 
 def log_probabilities(network, params, images):
-    """In float64, without dropout."""
+    """Log-probabilities in float64, without dropout."""
     logits = network.apply(params, jnp.asarray(images, jnp.float32), None)
     logits = np.asarray(logits, np.float64)
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
-def test_an_evaluation_of_the_centre_counts_without_dropout(network, devices):
+def test_center_crop_evaluation_counts_without_dropout(network, devices):
     params, batch = network.initialize(jax.random.key(0)), make_evaluation_batch()
     counts = evaluated(network, devices, FORM, params, batch, UNEVEN)
     images = (batch["image"] - UNEVEN)[:, 2:18, 2:18]
@@ -344,8 +344,8 @@ def test_an_evaluation_of_the_centre_counts_without_dropout(network, devices):
 
 
 @pytest.mark.parametrize("count", [1, 8])
-def test_an_evaluation_of_ten_views_averages_their_probabilities(network, count):
-    """On whole images, four corners and the centre, each mirrored too."""
+def test_ten_crop_evaluation_averages_probabilities(network, count):
+    """Four corners and the center of whole images, each also flipped."""
     params, batch = network.initialize(jax.random.key(0)), make_evaluation_batch()
     some = on_the_first(count)
     counts = evaluated(network, some, TEN, params, batch, UNEVEN)
@@ -365,7 +365,7 @@ def test_an_evaluation_of_ten_views_averages_their_probabilities(network, count)
 
 
 def looked_up(*logits):
-    """A network that gives an image the logits whose number its first pixel holds."""
+    """A network that returns the logits indexed by the image's first pixel."""
 
     def apply(params, images, dropout_keys):
         return params["logits"][images[:, 0, 0, 0].astype(int)]
@@ -378,7 +378,7 @@ ONE_PIXEL = dataclasses.replace(TEN, crop_size=1)
 
 
 def told_apart(corner):
-    """Images of 3 x 3 pixels of which the upper left one holds `corner`."""
+    """3 x 3 images whose upper left pixel holds `corner`."""
     images = np.zeros((8, 3, 3, 3), np.uint8)
     images[:, 0, 0] = corner
     return {
@@ -389,10 +389,10 @@ def told_apart(corner):
 
 
 @pytest.mark.parametrize("count", [1, 8])
-def test_a_view_sure_of_itself_does_not_outvote_the_others(count):
-    """Two views of ten give class 1 e^20 to 1, the others class 0 e to 1.
+def test_confident_crops_do_not_outvote_the_others(count):
+    """Two of ten crops favor class 1 by e^20 to 1, the others class 0 by e to 1.
 
-    The mean probability of class 0 is 0.58, where the mean logit of class 1 is larger.
+    Class 0 has mean probability 0.58, although class 1 has the larger mean logit.
     """
     network, params = looked_up([1, 0], [0, 20])
     mean = np.zeros((3, 3, 3), np.float32)
@@ -405,13 +405,13 @@ def test_a_view_sure_of_itself_does_not_outvote_the_others(count):
 
 
 @pytest.mark.parametrize("views", ["ten", "center"])
-def test_a_loss_stays_finite_where_the_probability_underflows(views):
+def test_the_loss_stays_finite_when_the_probability_underflows(views):
     """exp(-300) is 0 in float32."""
     network, params = looked_up([0, 300], [0, 300 - math.log(2)])
     mean = np.zeros((3, 3, 3), np.float32)
     form = dataclasses.replace(ONE_PIXEL, eval_crops=views)
     counts = evaluated(network, on_the_first(8), form, params, told_apart(1), mean)
-    # Of ten views, two have twice the others' probability.
+    # Two of the ten crops have twice the probability of the others.
     expected = 300 - (math.log(1.2) if views == "ten" else 0)
     assert float(counts.loss) == pytest.approx(8 * expected, rel=1e-6)
     assert int(counts.top1_errors) == 8
