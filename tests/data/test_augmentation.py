@@ -1,4 +1,4 @@
-"""Shared crops, lighting, and the paper's own sizes."""
+"""Shared crops, lighting, and the sizes used in the paper."""
 
 import dataclasses
 
@@ -35,13 +35,13 @@ IMAGENET_COUNT = 1_281_167
 
 
 def crops(data, **changes):
-    """Maps the position to its offset and flip, from one large batch."""
+    """Position -> its offset and flip, from one large batch."""
     batches = train_batches(data, num_steps=1, batch_size=500, **changes)
     return dict(crops_by_position(batches))
 
 
 def test_all_crops_of_224_in_256_occur():
-    """33 x 33 offsets, mirrored or not, are about equally likely (chi-square)."""
+    """All 33 x 33 offsets, flipped or not, are equally likely (chi-square)."""
     augmentation = dataclasses.replace(AUGMENTATION, crop_size=224)
     positions = np.arange(100_000)
     drawn = augmentation.draw(
@@ -64,9 +64,9 @@ def test_all_crops_of_224_in_256_occur():
 @pytest.mark.parametrize("crop_sharing", [5, 50])
 @pytest.mark.parametrize("start_batch", [(0, 8), (3, 7), (1, 64)], ids=str)
 def test_neighbors_share_one_crop_and_flip(in_memory, crop_sharing, start_batch):
-    """Groups of positions, which continue beyond the end of an epoch of 43.
+    """Groups of positions continue past the end of an epoch of 43 examples.
 
-    A crop of one pixel has 200 possibilities: two groups seldom have the same.
+    A crop of one pixel has 200 possibilities, so two groups rarely agree.
     """
     start, batch_size = start_batch
     choices = {"crop_size": 1, "crop_sharing": crop_sharing}
@@ -93,7 +93,7 @@ def test_epochs_do_not_share_crops(in_memory):
     assert len({found[epoch * COUNT] for epoch in range(4)}) == 4
 
 
-def test_two_seeds_share_other_crops(in_memory):
+def test_two_seeds_draw_different_shared_crops(in_memory):
     one, other = (
         crops(in_memory, crop_size=1, crop_sharing=5, seed=seed) for seed in (3, 4)
     )
@@ -139,7 +139,7 @@ def test_lighting_shrink_sets_the_gain(in_memory, std):
 
 
 @pytest.mark.parametrize("choices", [{}, OFF], ids=["cropped", "nothing"])
-def test_without_lighting_nothing_is_shrunk(in_memory, choices):
+def test_without_lighting_the_gain_is_one(in_memory, choices):
     choices = choices | {"lighting_std": 0.0, "lighting_shrink": True}
     batches = train_batches(in_memory, **choices, lighting_off_epoch=1.0)
     assert (joined(batches, "gain") == 1).all()
@@ -153,7 +153,7 @@ def test_without_lighting_nothing_is_shrunk(in_memory, choices):
 )
 @pytest.mark.parametrize("lighting_shrink", [True, False])
 def test_lighting_ends_at_its_epoch(in_memory, epoch_position, lighting_shrink):
-    """At this position, in the middle of a batch or not; 0 means never."""
+    """At this position, possibly in the middle of a batch; 0 means never."""
     epoch, position = epoch_position
     choices = {"lighting_shrink": lighting_shrink}
     never = train_batches(in_memory, **choices)
@@ -181,7 +181,7 @@ def test_lighting_has_the_requested_standard_deviation(in_memory):
 
 @pytest.mark.parametrize("scale", ["standard_deviation", "eigenvalue"])
 def test_lighting_has_the_covariance_of_its_scale(in_memory, scale):
-    """Along each component of ImageNet separately: a standard error is 1.3%."""
+    """Along each ImageNet component separately; the standard error is 1.3%."""
     batches = train_batches(
         in_memory, batch_size=1000, components=IMAGENET.components(scale)
     )
@@ -211,7 +211,7 @@ def test_colors_of_imagenet_shift_as_far_as_in_2012(gain_expected):
     np.testing.assert_allclose(exact, expected, atol=0.005)
 
 
-def test_by_the_text_colors_of_imagenet_would_shift_by_a_thousand():
-    """For intensities in 0..255; 1/255 of that, in gray levels, for those in 0..1."""
+def test_the_papers_text_would_shift_imagenet_colors_by_a_thousand():
+    """For intensities in 0..255; for 0..1 it is 1/255 of that, in gray levels."""
     first = np.linalg.norm(IMAGENET.components("eigenvalue"), axis=0)[0]
     np.testing.assert_allclose(0.1 * first, 1483.04 / 255, rtol=1e-4)

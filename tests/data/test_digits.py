@@ -1,4 +1,4 @@
-"""The digits are those of scikit-learn: both splits, their labels and places."""
+"""The digits match scikit-learn's: both splits, labels and locations."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def digits():
     return handwritten.open_digits()
 
 
-def test_digits_are_1438_and_359(digits):
+def test_there_are_1438_training_and_359_validation_digits(digits):
     assert (digits.name, digits.train.name, digits.validation.name) == (
         "digits",
         "train",
@@ -35,7 +35,7 @@ def test_every_fifth_digit_is_held_out(digits):
         for i, (encoded, label) in zip(indices, records(split), strict=True):
             assert label == original.target[i]
             pixels = tf.io.decode_png(encoded, channels=1).numpy()[..., 0]
-            # 0..16 are scaled to 0..255.
+            # 0..16 is scaled to 0..255.
             assert np.abs(pixels / 255 - original.images[i] / 16).max() < 0.002
 
 
@@ -55,7 +55,7 @@ def test_the_fingerprint_of_digits_is_stable(digits):
     assert int(digits.fingerprint, 16) != 0
 
 
-def test_a_digit_is_found_again_by_where_it_is(digits):
+def test_where_identifies_the_digit(digits):
     original = load_digits()
     for split in (digits.train, digits.validation):
         for i in (0, 7, split.num_examples - 1):

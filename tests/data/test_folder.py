@@ -1,4 +1,4 @@
-"""A folder gives the images that were put there, and names what is unusual."""
+"""A folder yields the images stored in it and reports unusual files."""
 
 import errno
 import os
@@ -59,7 +59,7 @@ def test_the_fingerprint_of_a_folder_changes_with_its_files(tmp_path):
     assert folder.open_folder(tmp_path).fingerprint != before
 
 
-def test_a_missing_folder_is_named_with_the_layout_it_should_have(tmp_path):
+def test_a_missing_folder_message_gives_the_expected_layout(tmp_path):
     with pytest.raises(UserError, match=r"No such folder: .*nowhere.*train/CLASS"):
         open_source(f"folder={tmp_path / 'nowhere'}", tfds_dir="")
 
@@ -94,7 +94,7 @@ def test_val_without_train_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("extra", [[], ["val/cat"]])
-def test_nothing_to_measure_errors_on_is_refused(tmp_path, extra):
+def test_a_folder_without_evaluation_images_is_refused(tmp_path, extra):
     write_images(
         tmp_path, [f"{'train/' if extra else ''}cat/{i}.png" for i in range(9)]
     )
@@ -104,7 +104,7 @@ def test_nothing_to_measure_errors_on_is_refused(tmp_path, extra):
         folder.open_folder(tmp_path)
 
 
-def test_images_are_found_at_any_depth_and_by_any_suffix(tmp_path):
+def test_images_are_found_at_any_depth_and_with_any_suffix(tmp_path):
     suffixes = ["jpg", "JPEG", "png", "bmp", "gif", "webp", "WebP"]
     names = [f"train/cat/{'deep/' * i}{i}.{s}" for i, s in enumerate(suffixes)]
     written = write_images(tmp_path, [*names, "val/cat/1.png"])
@@ -128,7 +128,7 @@ def test_several_threads_read_the_right_images(tmp_path):
 
 @pytest.fixture(scope="module")
 def odd_folder(tmp_path_factory):
-    """Every unusual and bad image in one class, and a second class of regular ones."""
+    """All unusual and bad images in one class, and a second class of regular ones."""
     root = tmp_path_factory.mktemp("odd")
     write_images(root, ["train/whole/1.png", "val/whole/1.png"])
     odd, reasons = odd_images.write(root / "train/odd")
@@ -156,7 +156,7 @@ def index_by_name(split):
     }
 
 
-def test_every_odd_image_becomes_the_rgb_that_is_documented(odd_folder):
+def test_every_odd_image_becomes_the_documented_rgb(odd_folder):
     split, odd, _ = odd_folder
     at = index_by_name(split)
     got = as_the_pipeline_reads(split, [at[name] for name in odd])
@@ -181,7 +181,7 @@ def test_every_bad_image_is_refused_with_its_reason(odd_folder):
         assert re.search(reason, message), (name, message)
 
 
-def test_what_the_file_system_refuses_is_named(odd_folder):
+def test_file_system_errors_name_the_file(odd_folder):
     split, _, reasons = odd_folder
     at = index_by_name(split)
     for name in ("empty.jpg", "broken link.png", "link to itself.png", "pipe.png"):
@@ -192,7 +192,7 @@ def test_what_the_file_system_refuses_is_named(odd_folder):
 
 
 def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
-    """Root may read everything, so the refusal is simulated."""
+    """The refusal is simulated, since root may read everything."""
     write_images(tmp_path, ["train/cat/1.png", "train/cat/2.png", "val/cat/1.png"])
     opened = folder.open_folder(tmp_path).train
     really = os.open
@@ -208,7 +208,7 @@ def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
         opened.read(1)
 
 
-def test_a_file_that_went_away_is_named(tmp_path):
+def test_a_deleted_file_is_named(tmp_path):
     write_images(tmp_path, ["train/cat/1.png", "val/cat/1.png"])
     opened = folder.open_folder(tmp_path).train
     (tmp_path / "train/cat/1.png").unlink()
@@ -222,7 +222,7 @@ def test_a_file_that_went_away_is_named(tmp_path):
 
 
 def test_a_folder_that_cannot_be_listed_is_refused(tmp_path, monkeypatch):
-    """Its images would be missing unnoticed."""
+    """Otherwise its images would be missing silently."""
     write_images(tmp_path, ["train/cat/1.png", "train/cat/b/2.png", "val/cat/1.png"])
     really = os.scandir
 
@@ -253,20 +253,20 @@ def test_a_class_whose_only_image_is_held_out_is_refused_by_name(tmp_path):
         folder.open_folder(tmp_path)
 
 
-def test_a_class_that_val_lacks_is_noted(tmp_path, capsys):
+def test_a_class_missing_in_val_is_reported(tmp_path, capsys):
     write_images(tmp_path, ["train/cat/1.png", "train/emu/1.png", "val/cat/1.png"])
     (tmp_path / "val/emu").mkdir()
     assert folder.open_folder(tmp_path).class_names == ("cat", "emu")
     assert "has no images of 1 of 2 classes (emu)" in capsys.readouterr().err
 
 
-def test_a_class_misspelled_in_val_is_answered_with_the_nearest(tmp_path):
+def test_a_misspelled_val_class_message_suggests_the_nearest(tmp_path):
     write_images(tmp_path, ["train/cat/1.png", "train/emu/1.png", "val/Cat/1.png"])
     with pytest.raises(UserError, match=r"lacks: Cat\. Did you mean 'cat'\?"):
         folder.open_folder(tmp_path)
 
 
-def test_ignored_files_and_folders_are_noted(tmp_path, capsys):
+def test_ignored_files_and_folders_are_reported(tmp_path, capsys):
     write_images(tmp_path, ["train/cat/1.png", "train/loose.png", "valid/cat/1.png"])
     write_images(tmp_path, [f"train/cat/x{i}.png" for i in range(10)])
     (tmp_path / "train/cat/a.tif").write_bytes(b"TIFF")
@@ -282,8 +282,8 @@ def test_a_regular_folder_prints_nothing(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_links_are_followed_wherever_they_lead(tmp_path):
-    """A part of a large dataset, chosen by links to files, folders and classes."""
+def test_symlinks_are_followed(tmp_path):
+    """A subset of a large dataset, made of links to files, folders and classes."""
     written = write_images(tmp_path / "large", ["1.png", "d/2.png", "emu/3.png"])
     root = tmp_path / "part"
     write_images(root, ["train/cat/0.png", "val/cat/0.png"])
@@ -300,15 +300,15 @@ def test_links_are_followed_wherever_they_lead(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["..", ".", "../../.."])
-def test_a_link_that_leads_back_is_refused_by_name(tmp_path, target):
+def test_a_circular_symlink_is_refused_by_name(tmp_path, target):
     write_images(tmp_path, ["train/cat/d/1.png", "val/cat/1.png"])
     (tmp_path / "train/cat/d/back").symlink_to(target)
     with pytest.raises(UserError, match=r"back.* leads back into a folder"):
         folder.open_folder(tmp_path)
 
 
-def test_one_class_however_its_unicode_is_written(tmp_path):
-    """macOS writes é as e and an accent, Linux as one character."""
+def test_unicode_forms_of_a_class_name_are_one_class(tmp_path):
+    """macOS stores é as e plus an accent, Linux as one character."""
     composed, decomposed = (unicodedata.normalize(f, "é") for f in ("NFC", "NFD"))
     write_images(tmp_path, [f"train/{composed}/1.png", f"val/{decomposed}/1.png"])
     opened = folder.open_folder(tmp_path)
@@ -319,7 +319,7 @@ def test_one_class_however_its_unicode_is_written(tmp_path):
         folder.open_folder(tmp_path)
 
 
-def test_a_name_that_is_no_text_is_shown_as_one_line(tmp_path):
+def test_an_undecodable_file_name_is_shown_on_one_line(tmp_path):
     write_images(tmp_path, ["train/cat/1.png", "val/cat/1.png"])
     name = os.fsencode(tmp_path) + b"/train/cat/a\xff\n\x1b[2J.png"
     with open(name, "wb") as file:
@@ -330,7 +330,7 @@ def test_a_name_that_is_no_text_is_shown_as_one_line(tmp_path):
     assert len(opened.fingerprint) == 16
 
 
-def test_a_fingerprint_is_what_it_was_before(tmp_path):
+def test_the_fingerprint_format_is_stable(tmp_path):
     """A different value would invalidate every existing run folder."""
     for split in ("train", "val"):
         (tmp_path / split / "cat").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Each step of an image's way, compared with Pillow and with plain numpy."""
+"""Every step of image processing, compared with Pillow and with plain numpy."""
 
 import io
 
@@ -16,7 +16,7 @@ METHODS = ["shorter_side", "warp"]
 
 
 def smooth(height, width, seed=0):
-    """Smooth colors with a little noise: like a photograph to a JPEG encoder."""
+    """Smooth colors with a little noise, which JPEG encodes like a photograph."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width] / max(height, width)
     waves = [np.sin(5 * x + 3 * y), np.cos(4 * y), np.sin(7 * x * y + 1)]
@@ -25,7 +25,7 @@ def smooth(height, width, seed=0):
 
 
 def photograph(height, width):
-    """A real photograph, finely textured."""
+    """A real photograph with fine texture."""
     whole = Image.fromarray(load_sample_image("china.jpg"))
     return np.asarray(ImageOps.fit(whole, (width, height)))
 
@@ -41,7 +41,7 @@ def by_pillow(data):
 
 
 def decoded(data):
-    """In a graph, as the pipeline does."""
+    """Decodes in a tf.data graph, as the pipeline does."""
     return next(
         tf.data.Dataset.from_tensors(data).map(images.decode).as_numpy_iterator()
     )
@@ -57,8 +57,10 @@ def test_lossless_images_are_decoded_exactly(file_format):
 
 
 @pytest.mark.parametrize("subsampling", [0, 2], ids=["4:4:4", "4:2:0"])
-def test_jpeg_is_what_pillow_decodes(subsampling):
-    """Two accurate inverse cosine transforms differ by one rounding, colors by two."""
+def test_jpegs_are_decoded_as_by_pillow(subsampling):
+    """Two accurate inverse cosine transforms differ by one rounding step, colors by
+    two.
+    """
     data = encoded(smooth(64, 48), "JPEG", quality=90, subsampling=subsampling)
     difference = decoded(data).astype(int) - by_pillow(data)
     assert np.abs(difference).max() <= 2
@@ -103,7 +105,7 @@ def test_bytes_that_are_not_an_image_are_refused(data):
         decoded(data)
 
 
-def test_a_reason_keeps_names_that_look_like_marks_of_tensorflow():
+def test_a_reason_keeps_names_that_resemble_tensorflow_markers():
     message = (
         "{{function_node x}} UserError: a [[b]] {{c}}.jpg is empty.\nTraceback (most"
     )
@@ -115,7 +117,7 @@ def test_a_reason_keeps_names_that_look_like_marks_of_tensorflow():
 
 
 def triangle_weights(length, scaled):
-    """(scaled, length): bilinear resampling as a matrix, wider where it shrinks."""
+    """(scaled, length): bilinear resampling as a matrix, with antialiasing."""
     step = length / scaled
     centers = (np.arange(scaled) + 0.5) * step
     distance = np.abs(np.arange(length) + 0.5 - centers[:, None]) / max(step, 1)
@@ -124,14 +126,14 @@ def triangle_weights(length, scaled):
 
 
 def area_weights(length, scaled):
-    """(scaled, length): the share of each old pixel in the area of each new one."""
+    """(scaled, length): the share of each old pixel in each new pixel's area."""
     edges = np.arange(scaled + 1)[:, None] * length / scaled
     covered = np.clip(edges - np.arange(length), 0, 1)
     return np.diff(covered, axis=0) * -scaled / length
 
 
 def rescaled_by_hand(pixels, size, method):
-    """Floats. Shorter side to `size` and the center cut out, or both sides to `size`."""
+    """Rescales in floats: shorter side to `size` and center crop, or both sides."""
     sides = pixels.shape[:2]
     height, width = (int(side * size / min(sides) + 0.5) for side in sides)
     if method == "warp":
@@ -169,7 +171,7 @@ def assert_rescaled_as_by_hand(pixels, size, method):
 @example(16, 200, 16, "shorter_side")
 @example(64, 48, 8, "warp")
 @example(13, 14, 31, "shorter_side")
-def test_rescale_is_area_averaging_or_bilinear_and_the_center(
+def test_rescale_is_area_averaging_or_bilinear_with_center_crop(
     height, width, size, method
 ):
     assert_rescaled_as_by_hand(smooth(height, width), size, method)
@@ -179,22 +181,22 @@ def test_rescale_is_area_averaging_or_bilinear_and_the_center(
 def test_digits_double_from_8_to_16(method):
     pixels = smooth(8, 8)
     got = rescaled(pixels, 16, method)
-    np.testing.assert_array_equal(got[0, 0], pixels[0, 0])  # corners stay
+    np.testing.assert_array_equal(got[0, 0], pixels[0, 0])  # corners are unchanged
     np.testing.assert_array_equal(got[-1, -1], pixels[-1, -1])
     assert_rescaled_as_by_hand(pixels, 16, method)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("size", [8, 16, 64])
-def test_rescale_of_an_image_of_that_size_changes_nothing(size, method):
+def test_rescaling_to_the_same_size_changes_nothing(size, method):
     pixels = smooth(size, size)
     np.testing.assert_array_equal(rescaled(pixels, size, method), pixels)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("height_width", [(60, 40), (40, 40), (20, 100)], ids=str)
-def test_rescale_is_what_pillow_does_where_pixels_fall_together(height_width, method):
-    """Pillow's box filter weighs whole pixels; and it rounds between its two passes."""
+def test_rescale_matches_pillow_where_pixel_edges_coincide(height_width, method):
+    """Pillow's box filter weighs whole pixels and rounds between its two passes."""
     pixels, size = smooth(*height_width), 20
     shorter = min(height_width)
     height, width = (side * size // shorter for side in height_width)
@@ -209,7 +211,7 @@ def test_rescale_is_what_pillow_does_where_pixels_fall_together(height_width, me
 
 
 @pytest.mark.parametrize("height_width", [(9, 7), (9, 8), (5, 11), (16, 16)], ids=str)
-def test_rescale_is_what_pillow_does_where_it_grows(height_width):
+def test_enlarging_matches_pillow(height_width):
     pixels, size = smooth(*height_width), 16
     height, width = (
         int(side * size / min(height_width) + 0.5) for side in height_width
@@ -224,7 +226,7 @@ def test_rescale_is_what_pillow_does_where_it_grows(height_width):
 
 @pytest.mark.parametrize("turned", [False, True], ids=["wide", "tall"])
 def test_warp_squeezes_what_the_shorter_side_cuts_off(turned):
-    """Each white end is a fifth of the length: cut off, or a fifth of the square."""
+    """Each white end is a fifth of the length: cropped away, or a fifth of the square."""
     pixels = np.zeros((10, 50, 3), np.uint8)
     pixels[:, :10] = pixels[:, -10:] = 255
     warped, cut = (
@@ -238,7 +240,7 @@ def test_warp_squeezes_what_the_shorter_side_cuts_off(turned):
     assert not cut.any()
 
 
-# --- Crop and mirror --------------------------------------------------------------
+# --- Crop and flip ----------------------------------------------------------------
 
 
 def coordinates(side):
@@ -260,7 +262,7 @@ def test_a_crop_is_the_window_at_its_offset(data, side):
     assert crop.shape == (size, size, 3)
 
 
-def test_a_mirrored_image_swaps_left_and_right():
+def test_a_flipped_image_swaps_left_and_right():
     pixels = smooth(6, 7)
     image = tf.constant(pixels)
     plain, mirrored = (images.mirror(image, tf.constant(m)).numpy() for m in (0, 1))
@@ -270,7 +272,7 @@ def test_a_mirrored_image_swaps_left_and_right():
 
 
 @pytest.mark.parametrize("mirrored", [0, 1])
-def test_pixels_are_cropped_and_mirrored_as_in_the_graph(mirrored):
+def test_pixels_are_cropped_and_flipped_as_in_the_graph(mirrored):
     image, size = smooth(12, 12), 7
     out = np.empty((size, size, 3), np.uint8)
     images.crop_pixels(out, image[3 : 3 + size], 4, mirrored)
@@ -280,7 +282,7 @@ def test_pixels_are_cropped_and_mirrored_as_in_the_graph(mirrored):
     np.testing.assert_array_equal(out, expected.numpy())
 
 
-# --- Decoding only a part of a JPEG -----------------------------------------------
+# --- Partial JPEG decoding --------------------------------------------------------
 
 
 def as_jpeg(pixels, **options):
@@ -288,7 +290,7 @@ def as_jpeg(pixels, **options):
 
 
 def two_ways(data, encoding, size, method, offset, crop_size):
-    """The crop of a partly decoded image, and of the whole one."""
+    """The same crop, from a partly decoded image and from the whole one."""
     data, place = tf.constant(data), tf.constant(offset, tf.int32)
     part = images.restored_crop(data, encoding, size, method, place, crop_size).numpy()
     whole = images.restore(data, encoding, size, method)
@@ -297,8 +299,8 @@ def two_ways(data, encoding, size, method, offset, crop_size):
 
 @pytest.mark.parametrize("offset", [(0, 0), (32, 32), (0, 17), (5, 31)], ids=str)
 @pytest.mark.parametrize("subsampling", [0, 2], ids=["4:4:4", "4:2:0"])
-def test_of_a_prepared_jpeg_the_part_is_bit_identical(offset, subsampling):
-    """Except for the outermost columns, if color has half the resolution."""
+def test_partly_decoding_a_prepared_jpeg_is_bit_identical(offset, subsampling):
+    """Except in the outermost columns if color has half the resolution."""
     data = as_jpeg(photograph(256, 256), subsampling=subsampling)
     part, whole = two_ways(data, "jpeg", 256, "shorter_side", offset, 224)
     np.testing.assert_array_equal(part[:, 1:-1], whole[:, 1:-1])
@@ -320,10 +322,10 @@ def test_of_a_prepared_jpeg_the_part_is_bit_identical(offset, subsampling):
     ],
     ids=str,
 )
-def test_of_an_original_jpeg_the_part_differs_less_than_by_a_round_trip(
+def test_partly_decoding_an_original_jpeg_loses_less_than_a_round_trip(
     height_width, progressive, method
 ):
-    """At least 47 decibels; a JPEG round trip leaves 38 (test_reader.py)."""
+    """At least 47 dB; a JPEG round trip leaves 38 dB (test_reader.py)."""
     data = as_jpeg(photograph(*height_width), progressive=progressive)
     errors = []
     for offset in [(0, 0), (32, 32), (0, 32), (7, 19), (16, 16), (31, 2)]:
@@ -332,8 +334,8 @@ def test_of_an_original_jpeg_the_part_differs_less_than_by_a_round_trip(
     assert 10 * np.log10(255**2 / max(errors)) > 47
 
 
-def test_where_pixel_edges_coincide_the_part_is_bit_identical():
-    """Each new pixel of 512 x 768 averages four old ones, in every part."""
+def test_partial_decoding_is_bit_identical_where_pixel_edges_coincide():
+    """Each output pixel averages four pixels of 512 x 768, wherever the crop is."""
     data = as_jpeg(photograph(512, 768), subsampling=0)
     for offset in [(0, 0), (32, 32), (13, 5)]:
         part, whole = two_ways(data, "original", 256, "shorter_side", offset, 224)
@@ -344,14 +346,14 @@ def test_where_pixel_edges_coincide_the_part_is_bit_identical():
 @pytest.mark.parametrize(
     "height_width", [(20, 500), (8, 9), (1, 1), (255, 400)], ids=str
 )
-def test_a_jpeg_that_grows_is_rescaled_whole(height_width, method):
+def test_a_jpeg_to_be_enlarged_is_decoded_whole(height_width, method):
     data = as_jpeg(smooth(*height_width))
     part, whole = two_ways(data, "original", 256, method, (32, 1), 224)
     np.testing.assert_array_equal(part, whole)
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "GIF", "BMP", "WEBP"])
-def test_other_files_are_rescaled_whole(file_format):
+def test_other_formats_are_decoded_whole(file_format):
     data = encoded(smooth(40, 50), file_format)
     part, whole = two_ways(data, "original", 16, "shorter_side", (3, 1), 12)
     np.testing.assert_array_equal(part, whole)
@@ -359,7 +361,7 @@ def test_other_files_are_rescaled_whole(file_format):
 
 @settings(deadline=None, max_examples=100)
 @given(st.data(), st.integers(1, 3000), st.integers(1, 3000), st.sampled_from(METHODS))
-def test_the_decoded_part_of_a_jpeg_holds_the_crop_and_lies_within_the_image(
+def test_the_decoded_part_contains_the_crop_and_lies_in_the_image(
     data, height, width, method
 ):
     size = data.draw(st.integers(1, min(height, width, 300)))
@@ -382,7 +384,7 @@ def test_the_decoded_part_of_a_jpeg_holds_the_crop_and_lies_within_the_image(
         assert displaced.max() <= 1 / images.DISPLACED + 1e-9
 
 
-def test_a_damaged_jpeg_is_refused_by_its_part_too():
+def test_a_damaged_jpeg_is_refused_by_partial_decoding_too():
     whole = as_jpeg(photograph(375, 500))
     place = tf.constant([0, 0])
     for encoding in ("jpeg", "original"):

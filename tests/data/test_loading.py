@@ -1,4 +1,4 @@
-"""Images are read in parallel and only when needed; what is unreadable is named."""
+"""Images are read in parallel and only when needed; unreadable ones are named."""
 
 import contextlib
 import dataclasses
@@ -29,7 +29,7 @@ def rescaled_split(read, count=COUNT):
     return RescaledSplit(split("train", range(count), read), SIZE, "shorter_side")
 
 
-def test_starting_in_the_middle_reads_nothing_before_it():
+def test_starting_in_the_middle_reads_no_earlier_images():
     count = 1_281_167
     read = []
 
@@ -51,13 +51,13 @@ def test_starting_in_the_middle_reads_nothing_before_it():
         first = next(batches)
     expected = sampling.epoch_order(3, 0, count)
     np.testing.assert_array_equal(first["example"], expected[start * 32 :][:32])
-    # What threads prefetch comes on top: at most a gigabyte.
+    # Threads prefetch up to a gigabyte beyond the first batch.
     assert len(read) < 3000
     assert set(read) <= set(expected[start * 32 :][: len(read) + 200].tolist())
 
 
 def test_files_are_read_in_parallel():
-    """Each read waits for the others, as all reads of a network disk do."""
+    """Each read waits until all readers have started."""
     together = threading.Barrier(loading.READERS)
 
     def waits(number):
@@ -95,7 +95,7 @@ def test_a_record_that_is_not_an_image_is_reported_in_one_message(
     assert "Traceback" not in str(raised.value)
 
 
-def test_an_unreadable_record_of_a_prepared_set_has_another_way_out():
+def test_an_unreadable_prepared_record_message_names_another_remedy():
     good = tf.io.encode_jpeg(np.zeros((SIZE, SIZE, 3), np.uint8)).numpy()
 
     def read(number):
@@ -109,8 +109,8 @@ def test_an_unreadable_record_of_a_prepared_set_has_another_way_out():
     assert "--skip_bad" not in str(raised.value)
 
 
-def test_if_the_second_try_succeeds_the_whole_batch_is_named():
-    """As after a network that was down for a moment."""
+def test_if_a_second_read_succeeds_the_whole_batch_is_named():
+    """As after a brief network outage."""
     failed = []
 
     def once(number):
@@ -123,7 +123,7 @@ def test_if_the_second_try_succeeds_the_whole_batch_is_named():
         list(pipeline.evaluation_batches(rescaled_split(once), batch_size=8))
 
 
-def test_a_record_that_breaks_in_training_is_reported_in_one_message(in_memory):
+def test_a_record_that_fails_in_training_is_reported_in_one_message(in_memory):
     data = rescaled_split(no_image)
     broken = pipeline.Data(numbered(), data, data, in_memory.statistics)
     with pytest.raises(UserError, match=r"example 17 in train: .*\n.*--skip_bad"):

@@ -1,11 +1,11 @@
-"""The name of a dataset chooses what opens it."""
+"""A dataset's name determines how it is opened."""
 
 from reading import write_images
 
 from alexnet_jax.data.open import open_source
 
 
-def test_a_source_is_told_by_what_stands_before_the_equals_sign(tmp_path):
+def test_the_prefix_before_the_equals_sign_selects_the_source(tmp_path):
     write_images(tmp_path / "digits", ["train/cat/1.png", "val/cat/1.png"])
     opened = open_source(f"folder={tmp_path / 'digits'}", tfds_dir="")
     assert opened.name == "folder=digits"

@@ -36,7 +36,7 @@ def off(augmented):
 # --- Loading ----------------------------------------------------------------------
 
 
-def test_what_fits_is_kept_in_memory_and_the_rest_is_not(in_memory, on_disk):
+def test_only_data_that_fits_is_kept_in_memory(in_memory, on_disk):
     assert in_memory.train.images.shape == (COUNT, SIZE, SIZE, 3)
     assert in_memory.validation.images.shape == (HELD, SIZE, SIZE, 3)
     assert on_disk.train.images is None
@@ -47,7 +47,7 @@ def test_what_fits_is_kept_in_memory_and_the_rest_is_not(in_memory, on_disk):
 
 
 def test_statistics_are_those_of_the_training_images(data):
-    """Of the training images alone, without the padding of the last batch."""
+    """Only of the training images, without the padding of the last batch."""
     pixels = rescaled(range(COUNT)).astype(np.float64)
     np.testing.assert_allclose(
         data.statistics.mean_image, pixels.mean(axis=0), rtol=1e-12
@@ -59,7 +59,7 @@ def test_statistics_are_those_of_the_training_images(data):
 
 
 @pytest.mark.parametrize("memory_bytes", [2**29, 0], ids=["in memory", "on disk"])
-def test_warped_images_are_trained_on_and_evaluated(memory_bytes):
+def test_warped_images_are_used_in_training_and_evaluation(memory_bytes):
     data = load(memory_bytes, rescale="warp")
     warped, held = rescaled(range(COUNT), "warp"), rescaled(range(1000, 1064), "warp")
     assert not np.array_equal(warped, rescaled(range(COUNT)))
@@ -79,7 +79,7 @@ def test_warped_images_are_trained_on_and_evaluated(memory_bytes):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.integers(0, 2**31 - 1), st.integers(1, 2 * COUNT + 5))
-def test_every_epoch_is_a_permutation_and_loses_no_example(data, seed, batch_size):
+def test_every_epoch_is_a_permutation_of_all_examples(data, seed, batch_size):
     num_steps = -(-3 * COUNT // batch_size)
     batches = train_batches(data, seed=seed, num_steps=num_steps, batch_size=batch_size)
     assert [len(batch["label"]) for batch in batches] == [batch_size] * num_steps
@@ -94,7 +94,7 @@ def test_every_epoch_is_a_permutation_and_loses_no_example(data, seed, batch_siz
 
 @pytest.mark.parametrize("crop_sharing", [1, 5])
 def test_images_match_their_own_fields(data, crop_sharing):
-    """The crop at `offset` of the rescaled image, mirrored if `mirrored`."""
+    """The crop at `offset` of the rescaled image, flipped if `mirrored`."""
     whole = rescaled(range(COUNT))
     batches = train_batches(data, crop_sharing=crop_sharing)
     for batch in batches:
@@ -140,7 +140,7 @@ def test_without_random_crop_images_are_the_centers(data, random_flip):
 
 
 @pytest.mark.parametrize("switched", ["random_crop", "random_flip", "lighting"])
-def test_each_augmentation_works_by_itself(in_memory, switched):
+def test_each_augmentation_works_alone(in_memory, switched):
     on = {"lighting_std": 0.1} if switched == "lighting" else {switched: True}
     plain, changed = (
         train_batches(in_memory, **OFF),
@@ -176,7 +176,7 @@ def test_starting_at_a_step_gives_the_batches_of_the_whole_run(
     crop_sharing,
     lighting_off_epoch,
 ):
-    """In memory or not; also at the last step, and after it, where none is left."""
+    """In memory or not; also at the last step, and after it, where no batch is left."""
     choices = {
         "batch_size": batch_size,
         "crop_sharing": crop_sharing,
@@ -218,7 +218,7 @@ def test_batches_do_not_depend_on_the_number_of_parallel_calls(
     st.sampled_from([1, 5, 32]),
 )
 @example(4, 3, 2, 5)
-def test_the_shares_of_all_hosts_together_are_the_batches(
+def test_the_hosts_shares_add_up_to_the_training_batches(
     data, num_hosts, share, start, crop_sharing
 ):
     choices = {
@@ -260,7 +260,7 @@ def test_an_augmentation_does_not_depend_on_the_batch_size(
 def test_an_unshared_augmentation_does_not_depend_on_the_position_in_the_epoch(
     in_memory, reversed_order
 ):
-    """It depends on (seed, epoch, example) alone."""
+    """It depends only on (seed, epoch, example)."""
     choices = {"batch_size": COUNT, "num_steps": 2}
     usual = train_batches(in_memory, **choices)
     reversed_order()
@@ -269,8 +269,8 @@ def test_an_unshared_augmentation_does_not_depend_on_the_position_in_the_epoch(
     assert by_example(usual) == by_example(reordered)
 
 
-def test_an_example_is_augmented_anew_in_each_epoch(in_memory):
-    """An example has 18 possible crops, so epochs share some, but no lighting."""
+def test_an_example_is_augmented_differently_in_each_epoch(in_memory):
+    """With 18 possible crops, epochs share some crops, but no lighting."""
     batches = train_batches(in_memory, batch_size=COUNT, num_steps=2)
     assert len(set(by_example(batches, ["lighting"]).values())) == 2 * COUNT
     for names in (["image"], ["offset", "mirrored"]):
@@ -293,7 +293,7 @@ def test_two_seeds_differ_in_order_and_in_augmentation(in_memory):
 
 @pytest.mark.parametrize("batch_size", [7, 128])
 def test_evaluation_gives_each_example_once_whole_and_in_order(data, batch_size):
-    """The padding of the last batch has no weight: weights add up to the examples."""
+    """Padding in the last batch has weight 0, so weights sum to the number of examples."""
     batches = evaluation_batches(data, batch_size=batch_size)
     assert {len(values) for batch in batches for values in batch.values()} == {
         batch_size
@@ -314,9 +314,9 @@ def test_evaluation_gives_each_example_once_whole_and_in_order(data, batch_size)
 
 @settings(deadline=None, max_examples=2)
 @given(st.sampled_from([1, 2, 4]), st.integers(1, 60))
-@example(4, 100)  # The last hosts have nothing but padding.
-@example(4, 19)  # Here they have nothing but padding in the last batch.
-def test_the_shares_of_all_hosts_together_are_the_evaluation(
+@example(4, 100)  # The last hosts have only padding.
+@example(4, 19)  # The last hosts have only padding in the last batch.
+def test_the_hosts_shares_add_up_to_the_evaluation_batches(
     in_memory, on_disk, raw, num_hosts, share
 ):
     """All hosts have the same number of batches; the rest is padding."""

@@ -1,4 +1,4 @@
-"""Records at random access are those written; a changed byte is named."""
+"""Random access returns the records as written; a changed byte is reported."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ KINDS = ["tfrecord", "array_record"]
 
 
 def write(path, kind, data):
-    """Writes records by TensorFlow or by the package array_record."""
+    """Writes records with TensorFlow or the package array_record."""
     if kind == "tfrecord":
         with tf.io.TFRecordWriter(str(path)) as writer:
             for record in data:
@@ -92,7 +92,7 @@ def test_more_shards_than_a_process_may_open_are_read(tmp_path, kind, monkeypatc
         assert all(got == expected for got in read_by_many_threads(split))
 
 
-def test_where_is_the_file_and_the_byte_at_which_tensorflow_finds_it(tmp_path):
+def test_where_gives_the_tfrecord_file_and_byte_offset(tmp_path):
     paths, _ = shards(tmp_path, "tfrecord", [4, 3])
     opened = record_files.open_records(paths, "tfrecord", [4, 3])
     for i in range(7):
@@ -106,13 +106,13 @@ def test_where_is_the_file_and_the_byte_at_which_tensorflow_finds_it(tmp_path):
         assert first == opened.read(i)
 
 
-def test_where_in_an_array_record_file_is_the_number_of_the_record(tmp_path):
+def test_where_gives_the_record_number_of_an_array_record_file(tmp_path):
     paths, _ = shards(tmp_path, "array_record", [4, 3])
     opened = record_files.open_records(paths, "array_record", [4, 3])
     assert opened.where(5) == "set.array_record-00001, record 1"
 
 
-def test_every_flipped_byte_of_a_tfrecord_is_noticed_and_named(tmp_path):
+def test_every_flipped_byte_of_a_tfrecord_is_detected_and_named(tmp_path):
     path = tmp_path / "set.tfrecord"
     data = [b"one", b"", b"and the third"]
     write(path, "tfrecord", data)
@@ -149,7 +149,7 @@ def test_a_tfrecord_cut_in_the_middle_of_a_record_is_named(tmp_path, cut):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_with_another_number_of_records_is_refused(tmp_path, kind):
-    """Nothing else detects a file that was cut between two records."""
+    """Nothing else detects a file truncated between two records."""
     paths, _ = shards(tmp_path, kind, [2, 3])
     with pytest.raises(UserError, match=r"-00001 holds 3 records instead of 4"):
         record_files.open_records(paths, kind, [2, 4])
@@ -163,7 +163,7 @@ def test_a_missing_file_is_named(tmp_path, kind):
         record_files.open_records(paths, kind, [2, 3])
 
 
-def test_a_tfrecord_that_became_shorter_since_is_named(tmp_path):
+def test_a_tfrecord_truncated_after_opening_is_named(tmp_path):
     paths, _ = shards(tmp_path, "tfrecord", [3])
     opened = record_files.open_records(paths, "tfrecord", [3])
     os.truncate(paths[0], os.path.getsize(paths[0]) - 2)
@@ -193,7 +193,7 @@ def test_a_cut_array_record_is_named(tmp_path):
         record_files.open_records(paths, "array_record", [200])
 
 
-def test_without_the_package_an_array_record_says_what_to_install(
+def test_a_missing_array_record_package_message_says_what_to_install(
     tmp_path, monkeypatch
 ):
     paths, _ = shards(tmp_path, "array_record", [1])

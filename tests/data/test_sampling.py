@@ -1,4 +1,4 @@
-"""Order and random draws: permutations, uniform, normal, and pure functions."""
+"""Sample order and random draws are pure functions with the right distributions."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_keys_are_pinned():
 
 @settings(deadline=None)
 @given(*[st.integers(0, 2**62)] * 4)
-def test_a_key_depends_on_each_number_and_its_place(seed, a, b, c):
+def test_a_key_depends_on_each_number_and_its_position(seed, a, b, c):
     key = sampling.keys(seed, a, b)
     assert key == sampling.keys(seed, a, b)
     others = [(seed, a, c), (seed, c, b), (c, a, b), (seed, b, a), (seed, a)]
@@ -42,7 +42,7 @@ def test_a_key_does_not_depend_on_its_neighbors():
 
 @pytest.mark.parametrize(
     "below_limit",
-    # The limits of chi-square, with 1, 24 and 1088 degrees, at p = 0.001.
+    # The limits of chi-square, with 1, 24 and 1088 degrees of freedom, at p = 0.001.
     [(2, 10.8), (25, 51.2), (33 * 33, 1237.8)],
     ids=str,
 )
@@ -75,14 +75,14 @@ def test_normals_are_normal_and_independent():
     np.testing.assert_allclose(within, [0.6827, 0.9545, 0.9973], atol=0.005)
 
 
-def test_fewer_normals_are_the_first_of_more():
+def test_fewer_normals_are_a_prefix_of_more():
     np.testing.assert_array_equal(
         sampling.normals(numbered(), 5)[:, :3], sampling.normals(numbered(), 3)
     )
 
 
 @pytest.mark.parametrize("key", [0, 2**64 - 1])
-def test_normals_are_finite_at_the_ends(key):
+def test_normals_are_finite_for_extreme_keys(key):
     assert np.isfinite(sampling.normals(np.array([key], np.uint64), 4)).all()
 
 
@@ -108,7 +108,7 @@ def test_order_is_pinned():
 
 @settings(deadline=None)
 @given(st.data(), st.integers(0, 2**31 - 1), st.integers(1, 40))
-def test_positions_pass_through_one_epoch_after_the_other(data, seed, num_examples):
+def test_positions_run_through_one_epoch_after_another(data, seed, num_examples):
     first = data.draw(st.integers(0, 5 * num_examples))
     positions = np.arange(first, first + data.draw(st.integers(1, 90)))
     endless = np.concatenate([epoch_order(seed, e, num_examples) for e in range(135)])

@@ -1,4 +1,4 @@
-"""Mean image and principal components of color, compared with numpy in float64."""
+"""Mean image and principal color components, compared with numpy in float64."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_the_channel_mean_is_the_mean_of_all_pixels():
     )
 
 
-def test_components_of_scale_deviation_give_the_covariance_back():
+def test_components_scaled_by_std_reproduce_the_covariance():
     images = random_images(37)
     scaled = statistics.compute([images]).components("standard_deviation")
     assert scaled.dtype == np.float32
@@ -65,8 +65,8 @@ def test_components_of_scale_deviation_give_the_covariance_back():
     np.testing.assert_allclose(scaled @ scaled.T, covariance, rtol=1e-5)
 
 
-def test_components_of_scale_eigenvalue_are_those_of_intensities_0_to_1():
-    """Eigenvalue times eigenvector as the paper has them, then in gray levels."""
+def test_components_scaled_by_eigenvalue_use_intensities_0_to_1():
+    """Eigenvalue times eigenvector as in the paper, converted to gray levels."""
     images = random_images(37)
     scaled = statistics.compute([images]).components("eigenvalue")
     assert scaled.dtype == np.float32
@@ -81,7 +81,7 @@ def test_components_of_scale_eigenvalue_are_those_of_intensities_0_to_1():
 
 @pytest.mark.parametrize("scale", ["standard_deviation", "eigenvalue"])
 def test_components_are_the_eigenvectors_as_columns(scale):
-    """The longest first."""
+    """Longest first."""
     found = statistics.compute([random_images(37)])
     scaled = found.components(scale)
     lengths = np.linalg.norm(scaled, axis=0)
@@ -91,7 +91,7 @@ def test_components_are_the_eigenvectors_as_columns(scale):
 
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 36), unique=True))
-def test_how_the_images_are_batched_does_not_matter(cuts):
+def test_statistics_do_not_depend_on_the_batching(cuts):
     images = random_images(37)
     whole = statistics.compute([images])
     parts = statistics.compute(np.split(images, sorted(cuts)))
@@ -101,7 +101,7 @@ def test_how_the_images_are_batched_does_not_matter(cuts):
 
 
 def test_sums_do_not_overflow_or_cancel():
-    """Nearly white images: 32-bit sums of squares would overflow."""
+    """With nearly white images, 32-bit sums of squares would overflow."""
     rng = np.random.default_rng(0)
     images = rng.integers(250, 256, (40, 64, 64, 3)).astype(np.uint8)
     got = statistics.compute([images])
@@ -136,6 +136,6 @@ def test_one_color_has_no_variance():
 
 
 @pytest.mark.parametrize("batches", [[], iter(())], ids=["list", "iterator"])
-def test_no_images_are_refused(batches):
+def test_statistics_without_images_are_refused(batches):
     with pytest.raises(ValueError, match="no images"):
         statistics.compute(batches)

@@ -1,4 +1,4 @@
-"""Graphs that call Python can be left at any moment, and continue after an error."""
+"""Graphs that call Python can be closed at any time and continue after errors."""
 
 import contextlib
 import subprocess
@@ -11,7 +11,7 @@ from alexnet_jax.data.stream import stream
 
 
 def slow(number):
-    sum(range(20_000))  # holds Python's lock
+    sum(range(20_000))  # holds the GIL
     if number % 10 == 7:
         raise ValueError(f"no number {number}")
     return number * number
@@ -25,7 +25,7 @@ def build(numbers, _):
     )
 
 
-def test_elements_come_in_order_and_errors_in_their_places():
+def test_elements_and_errors_come_in_order():
     found = list(stream(tf.data.Dataset.range(40), build))
     assert len(found) == 40
     for number, element in enumerate(found):
@@ -37,7 +37,7 @@ def test_elements_come_in_order_and_errors_in_their_places():
 
 
 @pytest.mark.parametrize("taken", [0, 1, 6, 7, 8, 25])
-def test_closing_early_stops_the_numbers(taken):
+def test_closing_early_stops_the_input(taken):
     """Otherwise closing would wait for 10**9 of them."""
     asked = []
 
@@ -58,7 +58,7 @@ def test_closing_early_stops_the_numbers(taken):
     assert len(asked) == count  # No thread continues.
 
 
-def test_the_many_elements_made_of_one_are_stopped_too():
+def test_elements_expanded_from_one_are_stopped_too():
     worked = []
 
     def work(number):
@@ -98,7 +98,7 @@ raise SystemExit(3)  # with one that is still running
 
 
 @pytest.mark.slow
-def test_leaving_many_and_ending_with_one_does_not_hang():
+def test_exiting_with_many_open_streams_does_not_hang():
     """Without `stream`, 2 of 9 runs hung (test_prepare.py tests Ctrl-C)."""
     done = subprocess.run([sys.executable, "-c", LEFT], timeout=200)
     assert done.returncode == 3

@@ -1,4 +1,4 @@
-"""A TFDS dataset gives the examples that were written to it."""
+"""A TFDS dataset yields the examples written to it."""
 
 import io
 import socket
@@ -17,7 +17,7 @@ from alexnet_jax.errors import UserError
 
 
 class Images(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A regular TFDS dataset; `SPLITS` is the number of examples of each split."""
+    """A regular TFDS dataset; `SPLITS` gives the number of examples per split."""
 
     VERSION = tfds.core.Version("1.2.0")
     SPLITS: ClassVar[dict[str, int]] = {"train": 12, "test": 4}
@@ -61,7 +61,7 @@ class TrainOnly(Images):
 
 
 class TestOnly(Images):
-    __test__ = False  # not a class of tests
+    __test__ = False  # not a test class
     SPLITS: ClassVar = {"test": 3}
 
 
@@ -70,7 +70,7 @@ class Texts(Images):
 
 
 class WithoutCode(Images, skip_registration=True):
-    """A dataset on disk whose class TFDS does not know."""
+    """A dataset on disk whose builder class TFDS does not know."""
 
 
 def image(number):
@@ -151,7 +151,7 @@ def test_a_tfds_set_without_train_split_is_refused(tmp_path):
         open_tfds("test_only", tfds_dir=str(tmp_path))
 
 
-def test_a_tfds_set_that_is_no_image_classification_is_refused(tmp_path):
+def test_a_tfds_set_without_image_classification_is_refused(tmp_path):
     write(Texts, tmp_path)
     expected = r"'texts' is not for image classification.*image, label"
     with pytest.raises(UserError, match=expected):
@@ -173,14 +173,14 @@ def test_a_tfds_set_in_another_file_format_is_refused(tmp_path):
         ("tfds=fashion_mnst", "fashion_mnist"),
     ],
 )
-def test_an_unknown_name_is_answered_with_the_nearest(tmp_path, name, nearest):
+def test_an_unknown_name_message_suggests_the_nearest(tmp_path, name, nearest):
     with pytest.raises(UserError, match=f"Unknown dataset.*'{nearest}'"):
         open_source(name, tfds_dir=str(tmp_path))
 
 
 @pytest.fixture
 def no_download(monkeypatch):
-    """Simulates host lookups and downloads; returns how each ends, and the calls."""
+    """Simulates host lookups and downloads; returns their outcomes and the calls."""
     ends = {"lookup": None, "download": OSError("reset by peer\nand more")}
     calls = []
 
@@ -222,7 +222,7 @@ def test_a_failure_without_a_message_is_reported_by_its_type(no_download, tmp_pa
     assert_says_how_to_download(raised, "cifar10", "ValueError('')", tmp_path)
 
 
-def test_without_a_network_there_is_no_waiting(no_download, tmp_path):
+def test_without_a_network_it_fails_at_once(no_download, tmp_path):
     """TFDS would retry for minutes."""
     ends, calls = no_download
     ends["lookup"] = socket.gaierror(-3, "Temporary failure")
@@ -232,7 +232,7 @@ def test_without_a_network_there_is_no_waiting(no_download, tmp_path):
     assert "tfds build cifar10" in str(raised.value)
 
 
-def test_what_was_downloaded_before_needs_no_network(no_download, tmp_path):
+def test_a_downloaded_set_needs_no_network(no_download, tmp_path):
     ends, calls = no_download
     ends["lookup"] = socket.gaierror(-3, "Temporary failure")
     (tmp_path / "downloads").mkdir()
@@ -242,7 +242,7 @@ def test_what_was_downloaded_before_needs_no_network(no_download, tmp_path):
     assert calls[-1] == "download"
 
 
-def test_a_data_set_downloaded_by_hand_says_so(no_download, tmp_path):
+def test_a_manual_download_is_explained(no_download, tmp_path):
     with pytest.raises(UserError, match=r"by hand: .*manual_dir") as raised:
         open_tfds("resisc45", tfds_dir=str(tmp_path))
     assert f"tfds build resisc45 --data_dir={tmp_path}" in str(raised.value)
@@ -266,7 +266,7 @@ def test_several_threads_read_the_right_examples(tmp_path):
     assert all(got == expected for got in read_by_many_threads(opened.train))
 
 
-def test_an_example_is_found_again_by_where_it_is(tmp_path):
+def test_where_identifies_the_example(tmp_path):
     files = write(TrainOnly, tmp_path, num_shards=3)
     opened = open_tfds("train_only", tfds_dir=str(tmp_path))
     for split in (opened.train, opened.validation):
@@ -319,7 +319,7 @@ def test_a_configuration_and_a_version_can_be_named(tmp_path, name, full_name, c
 @pytest.mark.parametrize(
     "name", ["configured/fex", "configured/few:9.9.9", "configured:1.0.0/few"]
 )
-def test_what_is_there_is_named_when_something_else_was_asked_for(tmp_path, name):
+def test_an_unavailable_version_message_lists_the_available_ones(tmp_path, name):
     Configured(data_dir=tmp_path, config="few").download_and_prepare()
     with pytest.raises(UserError, match=r"holds: configured/few:1.0.0"):
         open_tfds(name, tfds_dir=str(tmp_path))
@@ -348,9 +348,7 @@ def test_a_set_cut_between_two_records_is_refused(tmp_path):
         open_tfds("train_test", tfds_dir=str(tmp_path))
 
 
-def test_the_first_missing_archive_of_imagenet_is_not_the_only_one_named(
-    no_download, tmp_path
-):
+def test_all_missing_imagenet_archives_are_named(no_download, tmp_path):
     with pytest.raises(UserError) as raised:
         open_tfds("imagenet2012", tfds_dir=str(tmp_path))
     message = str(raised.value)
@@ -366,7 +364,7 @@ def test_the_first_missing_archive_of_imagenet_is_not_the_only_one_named(
     assert not no_download[1]
 
 
-def test_of_imagenets_archives_only_what_is_missing_is_asked_for(no_download, tmp_path):
+def test_only_missing_imagenet_archives_are_requested(no_download, tmp_path):
     manual = tmp_path / "downloads" / "manual"
     manual.mkdir(parents=True)
     (manual / "ILSVRC2012_img_train.tar").write_bytes(b"archive")

@@ -1,4 +1,4 @@
-"""What the notebooks show of the networks of a run."""
+"""What the notebooks show about the networks of a run."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ def run(tmp_path_factory):
 
 
 def test_errors_by_class_average_to_the_recorded_error(run):
-    """Weighted by the test images of each class, they give the last evaluation's."""
+    """Weighted by images per class, they average to the last evaluation's error."""
     for arm in run.arms():
         network = run.network(arm)
         found = network.errors_by_class()
@@ -50,7 +50,7 @@ def test_errors_by_class_average_to_the_recorded_error(run):
         assert mean == pytest.approx(errors[-1])
 
 
-def test_kernels_are_stretched_each_by_itself(run):
+def test_kernels_are_normalized_individually(run):
     kernels = run.network("ReLU").kernels()
     assert kernels.shape == (8, 5, 5, 3)
     assert kernels.min(axis=(1, 2, 3)) == pytest.approx(np.zeros(8))
@@ -59,7 +59,7 @@ def test_kernels_are_stretched_each_by_itself(run):
 
 @pytest.mark.parametrize("kind", ["center", "ten"])
 def test_the_inspected_crop_is_the_center(run, kind):
-    """Also of a network that was evaluated on ten crops."""
+    """Also for a network evaluated on ten crops."""
     trainer = run.network("ReLU").trainer
     form = dataclasses.replace(trainer.form, crop_size=16, eval_crops=kind)
     images = np.arange(20 * 20 * 3).reshape(1, 20, 20, 3).astype(np.uint8)
@@ -75,14 +75,12 @@ def test_the_inspected_crop_is_the_center(run, kind):
         (8, 8, range(8)),
         (8, 24, range(8)),
         (8, 4, (0, 2, 4, 6)),
-        (96, 24, range(0, 96, 4)),  # twelve of each tower
+        (96, 24, range(0, 96, 4)),  # twelve from each tower
         (5, 4, (0, 1, 2, 3)),
     ],
 )
-def test_of_many_kernels_both_towers_are_drawn(
-    run, monkeypatch, kernels, maximum, drawn
-):
-    """Each kernel is of one gray, its number, in a white border."""
+def test_drawn_kernels_come_from_both_towers(run, monkeypatch, kernels, maximum, drawn):
+    """Each kernel has its own gray level, in a white border."""
     greys = np.arange(kernels) / kernels
     flat = np.tile(greys[:, None, None, None], (1, 5, 5, 3))
     network = SimpleNamespace(kernels=lambda: flat)
@@ -96,7 +94,7 @@ def test_of_many_kernels_both_towers_are_drawn(
 @pytest.mark.parametrize("arm", ["ReLU", "tanh"])
 @pytest.mark.parametrize("count", [0, 3, 8])
 def test_dead_and_saturated_units_are_found(run, arm, count):
-    """Some of the eight channels have a bias far below zero, the others of 0.5."""
+    """`count` of the eight channels have a bias far below zero, the others 0.5."""
     network = run.network(arm)
     assert set(network.units()) == {"conv1", "conv2", "conv3"}
     bias = np.full(8, 0.5, np.float32)
@@ -119,7 +117,7 @@ def test_answer_tables_and_drawings(run):
 def test_a_folder_may_be_relative_to_the_root_of_the_repository(
     run, monkeypatch, tmp_path
 ):
-    """The working directory of a notebook is its own folder."""
+    """A notebook's working directory is its own folder."""
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/mine").symlink_to(run.run.folder)
     (tmp_path / "elsewhere").mkdir()

@@ -1,4 +1,4 @@
-"""From image files on disk to the figure, by the command that a user types."""
+"""From image files on disk to the figure, through the command line."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def command(*arguments, devices=1):
 
 @pytest.fixture
 def images(tmp_path):
-    """Sixteen JPEGs and PNGs of many sizes: bright ones and dark ones."""
+    """Sixteen JPEGs and PNGs of many sizes, bright and dark."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 12), ("val", 4)):
         for i in range(count):
@@ -89,11 +89,11 @@ def test_images_on_disk_become_a_figure(images, tmp_path):
     assert all(key in row for row in rows for key in keys)
 
 
-def test_ctrl_c_keeps_the_records_and_says_how_to_continue(tmp_path):
+def test_ctrl_c_keeps_the_records_and_explains_how_to_continue(tmp_path):
     run = tmp_path / "run"
     process = command("--config=configs/relu_vs_tanh.py", f"--workdir={run}")
     deadline = time.monotonic() + 200
-    # Not rglob: it would enter folders that a save removes meanwhile.
+    # Not rglob: it would enter folders that a save removes concurrently.
     while not list(run.glob("*/*/*/trial.json")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""Averages of networks: their errors, where they come from, and what is refused."""
+"""Ensembles: their errors, their records, and refused configurations."""
 
 import json
 
@@ -49,7 +49,7 @@ def run(tmp_path_factory):
 
 
 def test_an_ensemble_averages_its_networks_probabilities(run):
-    """Against the same average, taken in NumPy from the checkpoints."""
+    """Compared with the average computed in NumPy from the checkpoints."""
     plan, folder = run
     source = open_source("digits", tfds_dir="")
     data = load_data(source, rescale="shorter_side", rescale_size=16)
@@ -76,7 +76,7 @@ def test_an_ensemble_averages_its_networks_probabilities(run):
         assert row["loss"] != rows(folder / f"one/seed{seeds[0]}")[-1]["loss"]
 
 
-def test_nothing_is_trained_for_it_and_the_page_has_both_arms(run):
+def test_an_ensemble_needs_no_training_and_is_reported(run):
     plan, folder = run
     assert {trial.arm for trial in plan.trials} == {"one"}
     assert len(plan.all_trials) == 4 + 2
@@ -87,7 +87,7 @@ def test_nothing_is_trained_for_it_and_the_page_has_both_arms(run):
     assert "groups of 2 seeds" in (folder / "report.md").read_text()
 
 
-def test_one_cut_short_is_evaluated_again(run):
+def test_an_interrupted_ensemble_is_evaluated_again(run):
     plan, folder = run
     path = folder / "two averaged/seed1"
     before = learned(rows(path))
@@ -98,7 +98,7 @@ def test_one_cut_short_is_evaluated_again(run):
     assert json.loads((path / "trial.json").read_text())["status"] == "finished"
 
 
-def test_with_a_diverged_network_there_is_no_average(tmp_path):
+def test_a_diverged_network_prevents_the_average(tmp_path):
     plan = configured(seeds=2, optimizer__learning_rate=1e30)
     runner.run(plan, tmp_path)
     (only,) = plan.ensembles
@@ -109,7 +109,7 @@ def test_with_a_diverged_network_there_is_no_average(tmp_path):
     assert summary["comparisons"][0]["standing"] == "not answered"
 
 
-def test_without_its_checkpoints_there_is_a_message(run, tmp_path):
+def test_missing_checkpoints_give_a_message(run, tmp_path):
     plan, folder = run
     (only, _) = plan.ensembles
     for seed in (0, 1):
@@ -133,6 +133,6 @@ def test_without_its_checkpoints_there_is_a_message(run, tmp_path):
         ({"one": {}, "none": {"training.ensemble": 0}}, {}, "ensemble"),
     ],
 )
-def test_what_cannot_be_averaged_is_refused(arms, changes, words):
+def test_networks_that_cannot_be_averaged_are_refused(arms, changes, words):
     with pytest.raises(UserError, match=words):
         configured(arms, **changes)

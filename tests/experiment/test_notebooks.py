@@ -1,4 +1,4 @@
-"""Every notebook of experiments/ runs, on a small run of its own config."""
+"""Every notebook in experiments/ runs on a small run of its own config."""
 
 import importlib.util
 import json
@@ -19,19 +19,19 @@ from alexnet_jax.experiment import runner
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
-NAMES.remove("alexnet")  # A single arm: nothing to compare.
+NAMES.remove("alexnet")  # A single arm has nothing to compare.
 MOST_BYTES = 400_000
 
 
 def small(name):
-    """Returns the config of experiments/NAME with two seeds, and two steps of 16 images."""
+    """The config of experiments/NAME with two seeds and two steps of 16 images."""
     spec = importlib.util.spec_from_file_location(name, ROOT / f"configs/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config()
     config.seeds = 2 * config.training.get("ensemble", 1)
     config.tuned = {field: values[:1] for field, values in config.tuned.items()}
-    for arm in config.arms.values():  # Two networks, not five, for speed.
+    for arm in config.arms.values():  # Two networks instead of five, for speed.
         if "training.ensemble" in arm:
             arm["training.ensemble"] = 2
             config.seeds = 4
@@ -42,7 +42,7 @@ def small(name):
         "training.log_every_epochs": 16 / 1438,
         "training.evaluate_every_epochs": 1.0,
     }
-    if name == "depth":  # Three compilations, not seven, for speed.
+    if name == "depth":  # Three compilations instead of seven, for speed.
         pairs = config.claim["compare"][:2]
         config.claim = config.claim | {"compare": pairs}
         shown = {arm for pair in pairs for arm in pair}
@@ -58,8 +58,8 @@ def small(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("names", [NAMES[::2], NAMES[1::2]], ids=["even", "odd"])
 def test_notebooks_run(names, tmp_path):
-    """Each on a run of its own, all in one process, which imports JAX once."""
-    # One device: on the tests' eight it would take minutes.
+    """Each on its own run, all in one process, which imports JAX once."""
+    # One device: with the tests' eight it would take minutes.
     changed = {"JAX_NUM_CPU_DEVICES": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, __file__, str(tmp_path), *names]
     done = subprocess.run(
@@ -70,7 +70,7 @@ def test_notebooks_run(names, tmp_path):
 
 
 def run_notebook(name, folder):
-    """Trains the notebook's experiment in `folder`, and runs its cells in order.
+    """Trains the notebook's experiment in `folder` and runs its cells in order.
 
     Raises:
       Exception: whatever a cell raises.

@@ -1,8 +1,8 @@
-"""What version 0.1 of this code wrote is read, reported and continued.
+"""Files written by version 0.1 are read, reported and continued.
 
-version_0_1.tar.gz holds a run folder (one trial finished, one with a checkpoint of step 34
-of 45 only), the training records that version 0.1 went on to write for the second trial,
-and a prepared set of a folder of images. Made at commit 1ccadb4, on one CPU device.
+version_0_1.tar.gz holds a run folder (one trial finished, one with only a checkpoint of
+step 34 of 45), the training records that version 0.1 then wrote for the second trial,
+and a prepared set of an image folder. Made at commit 1ccadb4 on one CPU device.
 """
 
 import json
@@ -32,7 +32,7 @@ def old(tmp_path, monkeypatch):
 
 
 def plan(**changes):
-    """The question that version 0.1 was asked, in today's names."""
+    """The experiment run by version 0.1, in today's field names."""
     config = base("digits", network="four_layer")
     config.experiment = "old"
     config.data.rescale_size = config.data.crop_size = 16
@@ -76,7 +76,7 @@ def test_a_run_is_continued_from_its_checkpoint_and_reported(old, monkeypatch):
     ]
     for row, other in zip(found, expected, strict=True):
         if row["kind"] != "diagnosis":
-            # This test runs on eight devices: equal to rounding.
+            # This test runs on eight devices: equal up to rounding.
             assert row["loss"] == pytest.approx(other["loss"], rel=1e-3)
             assert row["top1_error"] == pytest.approx(other["top1_error"], abs=0.01)
     summary = json.loads((old / "run/summary.json").read_text())

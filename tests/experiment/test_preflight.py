@@ -1,4 +1,4 @@
-"""Everything once, and what it says the run will cost."""
+"""The preflight runs every part once and estimates the cost of the run."""
 
 import jax
 import pytest
@@ -14,7 +14,7 @@ from alexnet_jax.training.context import open_session
 
 
 def cost(**changes):
-    """Of ten steps, and evaluations before, after five, and after ten."""
+    """Ten steps, with evaluations before, after five steps and after ten."""
     return rehearsal.Cost(
         **{
             "num_steps": 10,
@@ -49,7 +49,7 @@ def plan():
     return resolve(config, {})
 
 
-def test_everything_is_done_and_nothing_left(plan, tmp_path):
+def test_a_preflight_runs_every_part_and_leaves_nothing_behind(plan, tmp_path):
     said = preflight.run(plan, tmp_path / "runs" / "small").splitlines()
     assert said[0] == "ReLU: 2 x 10 steps of 16 images"
     assert said[4] == "tanh: 2 x 10 steps of 16 images"
@@ -59,7 +59,7 @@ def test_everything_is_done_and_nothing_left(plan, tmp_path):
 
 
 def test_a_disk_too_small_for_the_run_is_refused(plan, tmp_path, monkeypatch):
-    """The checkpoints kept, the best one, and one being written, of every trial."""
+    """Each trial keeps its last checkpoints and the best, and one is being written."""
     monkeypatch.setattr(
         rehearsal, "rehearse", lambda *_, **__: cost(checkpoint_bytes=10**6)
     )
@@ -73,7 +73,7 @@ def test_a_disk_too_small_for_the_run_is_refused(plan, tmp_path, monkeypatch):
         preflight.run(plan, tmp_path / "run")
 
 
-def test_what_would_stop_a_run_stops_its_preflight(plan, tmp_path):
+def test_errors_that_would_stop_a_run_stop_its_preflight(plan, tmp_path):
     (tmp_path / "run").write_text("a file")
     with pytest.raises(UserError, match="Cannot write the run folder"):
         preflight.run(plan, tmp_path / "run")
@@ -89,7 +89,7 @@ def test_out_of_memory_is_explained(plan, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_seconds_of_a_trial_are_those_of_its_steps_and_evaluations(
+def test_a_trials_seconds_are_those_of_its_steps_and_evaluations(
     plan, data, devices, tmp_path
 ):
     assert cost().trial_seconds == 7 + 9 * 2 + 9 * 0.5
@@ -98,8 +98,8 @@ def test_the_seconds_of_a_trial_are_those_of_its_steps_and_evaluations(
             plan.settings, session.context(data), seed=0, folder=tmp_path, label=""
         )
     assert (measured.num_steps, measured.batch_size) == (10, 16)
-    # Evaluations before the first step, after five steps and after ten, of 359 images in
-    # batches of 128; the estimate may count one too many.
+    # Evaluations before the first step, after five steps and after ten, of 359 images
+    # in batches of 128; the estimate may be one evaluation too high.
     batches = -(-359 // devices.rounded_up(128))
     assert 3 * batches <= measured.evaluation_batches <= 4 * batches
 
@@ -114,5 +114,5 @@ def test_the_seconds_of_a_trial_are_those_of_its_steps_and_evaluations(
         (500000, "5 d 18 h"),
     ],
 )
-def test_a_duration_is_said_in_two_units(seconds, said):
+def test_a_duration_is_printed_in_two_units(seconds, said):
     assert duration(seconds) == said

@@ -1,4 +1,4 @@
-"""Experiments of a few steps: what remains to run, what is refused, what is recorded."""
+"""Experiments of a few steps: what is left to run, refused and recorded."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from alexnet_jax.report.run_reader import read_outcomes
 
 
 def small_question():
-    """Two arms, two learning rates, one seed: a quarter of an epoch each, seconds."""
+    """Two arms, two learning rates, one seed, a quarter of an epoch each."""
     config = base(network="four_layer").copy_and_resolve_references()
     config.experiment = "tiny"
     config.arms = {
@@ -58,7 +58,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def folder(finished, tmp_path):
-    """A finished run, which the test may change."""
+    """A copy of a finished run, which the test may change."""
     return shutil.copytree(finished, tmp_path / "run")
 
 
@@ -101,7 +101,7 @@ def test_finished_trials_are_not_repeated(folder, plan, monkeypatch):
     assert "Figure:" in runner.run(plan, folder)
 
 
-def test_an_unfinished_trial_is_run_again_and_gives_the_same_rows(folder, plan):
+def test_an_unfinished_trial_runs_again_with_the_same_rows(folder, plan):
     trial = plan.trials[0]
     before = rows(folder, trial)
     (folder / trial.folder / "trial.json").unlink()
@@ -127,7 +127,7 @@ def test_a_folder_of_another_configuration_is_refused_naming_the_fields(
 
 
 def write_as_older_code(folder, *, renamed, missing):
-    """Rewrites experiment.json with fields by their old names, and without others."""
+    """Rewrites experiment.json with old field names and without some fields."""
     path = folder / "experiment.json"
     held = json.loads(path.read_text())
     for name in missing:
@@ -148,8 +148,8 @@ def write_as_older_code(folder, *, renamed, missing):
     path.write_text(json.dumps(held))
 
 
-def test_a_folder_of_older_code_continues(question, tmp_path):
-    """A field that it lacks has its default; a renamed field is found."""
+def test_a_run_folder_of_older_code_can_be_continued(question, tmp_path):
+    """A missing field takes its default; a renamed field is recognized."""
     question.arms = {
         "all": {"data.lighting_std": 0.2},
         "none": {"data.lighting_std": 0.1},
@@ -179,7 +179,7 @@ def test_a_folder_of_older_code_continues(question, tmp_path):
         ("data.lighting_std", 0.3),
     ],
 )
-def test_a_folder_of_older_code_is_still_another_experiment(
+def test_a_changed_field_in_a_folder_of_older_code_is_refused(
     question, tmp_path, name, value
 ):
     """Neither a missing nor a renamed field hides a difference."""
@@ -216,7 +216,7 @@ def test_continuing_with_other_code_is_recorded(folder, plan):
     assert len(held["continued"]) == 1
 
 
-def test_a_folder_that_is_no_run_folder_is_left_alone(plan, tmp_path):
+def test_a_folder_that_is_not_a_run_folder_is_left_alone(plan, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match=r"experiment\.json.*--workdir"):
         runner.run(plan, tmp_path)
@@ -269,7 +269,7 @@ def test_too_small_an_image_is_refused_before_anything_is_written(tmp_path):
 
 @pytest.mark.slow
 def test_arms_that_differ_in_their_crops_share_one_training(question, tmp_path):
-    """Each has the evaluations that it would have had alone, bit-identical."""
+    """Each arm has bit-identical evaluations to those it would have alone."""
     crops = {
         "ten crops": {"data.eval_crops": "ten"},
         "center": {"data.eval_crops": "center"},
@@ -309,7 +309,7 @@ def test_arms_that_differ_in_their_crops_share_one_training(question, tmp_path):
 
 @pytest.mark.slow
 def test_a_trial_that_is_running_is_not_started_again(plan, devices, tmp_path):
-    """Two would write to one metrics.jsonl."""
+    """Two processes would write to one metrics.jsonl."""
     runner.run(plan, tmp_path / "run")
     first = tmp_path / "run" / plan.trials[0].folder
     (first / "trial.json").unlink()

@@ -182,7 +182,7 @@ def alexnet_by_pmap(spread_alexnet):
 def test_pmap_and_shard_map_train_bit_identically(
     spread_alexnet, alexnet_by_pmap, hows
 ):
-    """AlexNet's params, velocity and counts; either one can continue the other's state."""
+    """AlexNet's params, velocity and counts; each can continue the other's state."""
     state, counts = after_three_steps(spread_alexnet, hows)
     assert int(state.step) == 3
     assert_same_bits((state, counts), alexnet_by_pmap)

@@ -88,7 +88,7 @@ def diagnosed(config, devices, images, seed=0):
 
 
 def test_stds_and_spreads_match_numpy(devices):
-    """The std is over all outputs; the spread, between images, is averaged over units."""
+    """std is over all outputs; spread is between images, averaged over units."""
     config = four_layer(dropout_rate=0.5)
     images = photographs(16)
     row = diagnosed(config, devices, images)
@@ -144,7 +144,7 @@ def test_only_the_first_images_of_a_large_batch_are_measured(devices):
 
 @pytest.mark.slow
 def test_the_warning_blames_inputs_of_unit_std(devices):
-    """The most common fault: inputs divided by 74 gray levels, and weights of std 0.01."""
+    """The most common fault: inputs divided by 74 gray levels, weights of std 0.01."""
     config = recipe("paper", data__channel_scale=(74.0, 73.0, 76.0))
     row = diagnosed(config, devices, photographs(SIZE))
     assert 0.5 < row["input_std"] < 1.5

@@ -117,7 +117,7 @@ def rows(folder):
 
 @pytest.fixture(scope="module")
 def undisturbed(config, tmp_path_factory):
-    """Outputs, errors and folder of an uninterrupted run of two, started as by Slurm."""
+    """Outputs, errors and folder of two uninterrupted processes, as under Slurm."""
     folder = tmp_path_factory.mktemp("two") / "run"
     found = ended(start_two(config, folder, by_slurm))
     assert [status for status, *_ in found] == [0, 0], found

@@ -234,7 +234,7 @@ PATIENCE = 240  # seconds until a process that makes no progress is given up
 
 
 def until(condition, process=None, *, pause=0.002):
-    """Waits until the condition holds and returns it; fails if the process ends first."""
+    """Waits for the condition and returns it; fails if the process ends first."""
     give_up = time.monotonic() + PATIENCE
     while not (found := condition()):
         if process is not None:
@@ -366,7 +366,7 @@ def test_stopped_in_training(runs, undisturbed, number):
 
 
 def test_stopped_in_an_evaluation(runs, undisturbed):
-    """The evaluation is repeated: the step's train row exists, its eval row does not."""
+    """The evaluation is repeated: the step has a train row but no eval row."""
     process = runs.start(ONLY_WHEN_ASKED)
     trained(runs, process, 1)
     step = 0

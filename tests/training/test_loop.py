@@ -51,7 +51,7 @@ def _no_progress(monkeypatch):
 
 
 def trained(config, data, devices, folder, seed=0):
-    """A trial's status, last row, all its rows, and the images that progress counted."""
+    """A trial's status, last row, all rows, and the images that progress counted."""
     trial, advanced = train_one(config, data, devices, folder, seed)
     return trial.status, trial.last_row, rows_of(folder), advanced
 
@@ -643,7 +643,7 @@ def length(tree):
 
 
 def share_of_bfloat16(numbers):
-    """Share of the nonzero numbers that bfloat16 represents exactly; small for float32."""
+    """Share of the nonzero numbers that bfloat16 holds exactly; small for float32."""
     numbers = np.asarray(numbers, np.float32).ravel()
     numbers = numbers[numbers != 0]
     return (numbers == numbers.astype(jax.numpy.bfloat16).astype(np.float32)).mean()

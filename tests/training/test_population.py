@@ -155,7 +155,7 @@ def test_a_population_with_gradient_accumulation_matches_too(data, tmp_path):
 
 @pytest.mark.slow
 def test_alexnet_in_a_population_matches_alexnet_alone(one_device, tmp_path):
-    """Towers, both normalizations, overlapping pooling, dropout; ten and center crops."""
+    """Towers, both normalizations, overlapping pools, dropout; ten and center crops."""
     source = open_source("digits", tfds_dir="")
     data = load_data(source, rescale="shorter_side", rescale_size=48)
     config = base("digits")

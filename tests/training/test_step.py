@@ -141,7 +141,7 @@ def test_examples_of_weight_zero_do_not_count():
 
 
 def test_ties_favor_the_lower_class():
-    """Constant logits are right on class 0 only, and on five classes in the top five."""
+    """Equal logits are right on class 0 alone, and on five classes in the top five."""
     logits = np.zeros((10, 10), np.float32)
     labels, ones = np.arange(10, dtype=np.int32), np.ones(10, np.float32)
     assert count(logits, labels, ones)[2:] == (9, 5)

@@ -1,4 +1,4 @@
-"""A prepared set is built to the end: interrupted, refused, on a full disk."""
+"""Preparing a set completes after interruptions, refusals and full disks."""
 
 import errno
 import json
@@ -79,10 +79,8 @@ def test_the_same_command_again_reports_that_it_is_complete(images, tmp_path):
     assert contents(tmp_path / "set") == before
 
 
-def test_the_disk_space_needed_is_printed_before_the_first_byte(
-    images, tmp_path, capsys
-):
-    """It is exact for raw images, and never too small for JPEG."""
+def test_the_needed_disk_space_is_printed_before_writing(images, tmp_path, capsys):
+    """The figure is exact for raw images and never too low for JPEG."""
     for encoding in ("raw", "jpeg"):
         wanted = job(images, tmp_path / encoding, encoding=encoding)
         needed = writer.bytes_needed(wanted, wanted.shards())
@@ -94,7 +92,7 @@ def test_the_disk_space_needed_is_printed_before_the_first_byte(
         assert written < needed < 1.6 * written + 11 * 4 * SIZE * SIZE * 3
 
 
-# --- Interrupted and started again ------------------------------------------------
+# --- Interruption and resumption --------------------------------------------------
 
 STARTED = """
 import os, sys, time
@@ -134,12 +132,12 @@ def start(*arguments):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_continues_to_the_same_bytes(images, tmp_path):
-    """Killed after a random number of writes, and a random time into the next."""
+def test_a_killed_preparation_resumes_to_the_same_bytes(images, tmp_path):
+    """Killed after a random number of writes and a random delay into the next."""
     (images / "train/dark/broken.jpg").write_bytes(b"\xff\xd8\xff no more")
     folder = tmp_path / "killed"
     draw = random.Random(0)
-    for most in (2, 12, 12, 12):  # of 44 for the writer, and a few for the rest
+    for most in (2, 12, 12, 12):  # of 44 writes by the writer, plus a few
         with start(images, folder) as process:
             for _ in range(draw.randint(1, most)):
                 assert process.stdout.read(1) == b"."
@@ -176,7 +174,7 @@ def test_only_missing_shards_are_written(images, tmp_path, monkeypatch):
     assert contents(tmp_path / "set") == before
 
 
-def test_two_at_once_are_refused(images, tmp_path):
+def test_a_second_concurrent_preparation_is_refused(images, tmp_path):
     (tmp_path / "set").mkdir()
     with (
         files.lock_folder(tmp_path / "set", "Another prepare", ""),
@@ -215,9 +213,7 @@ def test_a_folder_of_other_images_is_refused_with_both_fingerprints(images, tmp_
         prepare(images, tmp_path / "set")
 
 
-def test_other_versions_are_not_mixed_into_a_set_half_made(
-    images, tmp_path, monkeypatch
-):
+def test_other_versions_cannot_continue_a_partial_set(images, tmp_path, monkeypatch):
     prepare(images, tmp_path / "set")
     monkeypatch.setattr(writer, "versions", lambda packages: {"numpy": "9.9"})
     assert "already complete" in prepare(images, tmp_path / "set")
@@ -266,7 +262,7 @@ def test_bad_files_are_listed_with_reasons_and_the_set_is_not_complete(
     assert "not a JPEG, PNG" in rows[3][2]
 
 
-def test_skip_bad_leaves_them_out_and_counts_them(with_bad_files, tmp_path):
+def test_skip_bad_omits_and_counts_bad_files(with_bad_files, tmp_path):
     with pytest.raises(UserError):
         prepare(with_bad_files, tmp_path / "set")
     message = prepare(with_bad_files, tmp_path / "set", skip_bad=True)
@@ -283,7 +279,7 @@ def test_skip_bad_leaves_them_out_and_counts_them(with_bad_files, tmp_path):
 
 def test_bad_files_do_not_change_the_good_ones(images, tmp_path):
     prepare(images, tmp_path / "good")
-    first = min((images / "train").iterdir())  # so that every shard begins elsewhere
+    first = min((images / "train").iterdir())  # shifts every shard
     (first / "a bad one.jpg").write_bytes(b"bad")
     prepare(images, tmp_path / "bad", skip_bad=True)
     good, bad = (reader.open_prepared(tmp_path / name) for name in ("good", "bad"))
@@ -295,7 +291,7 @@ def test_bad_files_do_not_change_the_good_ones(images, tmp_path):
     )
 
 
-def test_a_class_left_without_an_image_to_train_on_is_refused(images, tmp_path):
+def test_a_class_left_without_training_images_is_refused(images, tmp_path):
     for kind in ("only bad", "another"):
         (images / "train" / kind).mkdir()
         (images / "train" / kind / "bad.jpg").write_bytes(b"bad")
@@ -305,7 +301,7 @@ def test_a_class_left_without_an_image_to_train_on_is_refused(images, tmp_path):
 
 
 def test_a_folder_of_every_unusual_and_bad_image_is_prepared(tmp_path):
-    """Unusual images become RGB; bad ones are listed, each with its own reason, in one line."""
+    """Unusual images become RGB; bad ones are listed with reasons, one per line."""
     odd, reasons = odd_images.write(tmp_path / "source/train/class")
     (tmp_path / "source/train/other").mkdir()
     (tmp_path / "source/train/other/good.png").write_bytes(
@@ -329,7 +325,7 @@ def test_a_folder_of_every_unusual_and_bad_image_is_prepared(tmp_path):
 
 
 def test_a_file_that_has_become_readable_is_read_again(images, tmp_path, monkeypatch):
-    """As after a disk failure: neither names nor sizes changed."""
+    """As after a disk failure: neither names nor sizes have changed."""
     prepare(images, tmp_path / "undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         read = folder._read
@@ -346,7 +342,7 @@ def test_a_file_that_has_become_readable_is_read_again(images, tmp_path, monkeyp
     assert contents(tmp_path / "set") == contents(tmp_path / "undisturbed")
 
 
-def test_a_split_of_bad_files_alone_is_refused(images, tmp_path):
+def test_a_split_of_only_bad_files_is_refused(images, tmp_path):
     for path in (images / "val").rglob("*.*"):
         path.write_bytes(b"bad")
     with pytest.raises(UserError, match="No image of the split 'val'"):
@@ -357,9 +353,7 @@ def test_a_split_of_bad_files_alone_is_refused(images, tmp_path):
 # --- The disk ---------------------------------------------------------------------
 
 
-def test_too_small_a_disk_is_refused_before_the_first_byte(
-    images, tmp_path, monkeypatch
-):
+def test_too_small_a_disk_is_refused_before_writing(images, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(
         build.shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 20_000, 20_000)
@@ -372,10 +366,10 @@ def test_too_small_a_disk_is_refused_before_the_first_byte(
 
 
 @pytest.mark.parametrize("at", [1, 12, 45])
-def test_a_disk_that_fills_up_leaves_nothing_that_looks_complete(
+def test_a_full_disk_leaves_nothing_that_looks_complete(
     images, tmp_path, monkeypatch, at
 ):
-    """It is full at the first write, in the middle, or at the manifest."""
+    """The disk is full at the first write, in the middle, or at the manifest."""
     prepare(images, tmp_path / "undisturbed")
     to_disk, calls = os.fsync, []
 
@@ -400,10 +394,10 @@ def test_a_disk_that_fills_up_leaves_nothing_that_looks_complete(
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_a_set_with_a_former_name_of_the_resampling_is_used_and_continued(
+def test_a_set_with_an_old_resampling_name_is_used_and_continued(
     images, tmp_path, complete
 ):
-    """The pixels are the same, so neither refuses the other."""
+    """The pixels are the same, so the sets are compatible."""
     folder = tmp_path / "set"
     prepare(images, folder)
     before = contents(folder)

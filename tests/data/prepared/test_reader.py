@@ -1,4 +1,4 @@
-"""What the writer of a prepared set wrote is read back, and damage is refused."""
+"""A prepared set is read back as written; damage is refused."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ SIZE = 64
 
 
 def photographs(count, seed=0):
-    """Encoded parts of scikit-learn's two photographs, of many sizes."""
+    """Encoded regions of many sizes from scikit-learn's two photographs."""
     rng = np.random.default_rng(seed)
     whole = load_sample_images().images
     for i in range(count):
@@ -54,7 +54,7 @@ def source():
 
 
 def prepare(source, folder, *, encoding="raw", size=SIZE, rescale="shorter_side"):
-    """A prepared set in shards of 8."""
+    """Prepares a set in shards of 8 examples."""
     job = writer.Job(source, folder, rescale, size, encoding)
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -67,7 +67,7 @@ def prepare(source, folder, *, encoding="raw", size=SIZE, rescale="shorter_side"
 
 
 def pixels(source, split, size=SIZE, rescale="shorter_side"):
-    """All images of a split, as training gets them."""
+    """All images of a split, as in training."""
     data = RescaledSplit(getattr(source, split), size, rescale)
     batches = pipeline.evaluation_batches(data, batch_size=4)
     found = [batch["image"][batch["weight"] > 0] for batch in batches]
@@ -99,9 +99,9 @@ def test_raw_images_are_bit_identical_to_the_originals(source, tmp_path, rescale
 
 @pytest.mark.parametrize(("size", "decibels"), [(64, 33), (256, 38)])
 def test_jpeg_images_differ_by_one_round_trip(source, tmp_path, size, decibels):
-    """39.9 dB over all photographs at the paper's 256 x 256, and 34 dB for each image.
+    """At 256 x 256: 39.9 dB over all photographs, 34 dB for each image.
 
-    At 64 x 64 the same photographs have more detail per pixel, and lose more.
+    At 64 x 64 the photographs have more detail per pixel and lose more.
     """
     opened = reader.open_prepared(
         prepare(source, tmp_path / "set", encoding="jpeg", size=size)
@@ -153,7 +153,7 @@ def test_training_batches_of_a_prepared_set_are_those_of_the_originals(
                 np.testing.assert_array_equal(got[name], original[name])
 
 
-def test_records_have_their_labels_and_their_places(source, tmp_path):
+def test_records_have_their_labels_and_locations(source, tmp_path):
     opened = reader.open_prepared(prepare(source, tmp_path / "set"))
     assert (opened.train.name, opened.validation.name) == ("train", "test")
     assert (len(opened.train), len(opened.validation)) == (20, 6)
@@ -166,7 +166,7 @@ def test_records_have_their_labels_and_their_places(source, tmp_path):
 
 @pytest.mark.parametrize("encoding", ["raw", "jpeg"])
 @pytest.mark.parametrize("part", [False, True], ids=["whole", "crop"])
-def test_a_flipped_byte_is_named_with_file_place_and_example(
+def test_a_flipped_byte_is_reported_with_file_offset_and_example(
     source, tmp_path, encoding, part
 ):
     folder = prepare(source, tmp_path / "set", encoding=encoding)
@@ -191,8 +191,8 @@ def test_a_flipped_byte_is_named_with_file_place_and_example(
 
 
 @pytest.mark.parametrize("encoding", ["raw", "jpeg"])
-def test_statistics_are_numpys_of_the_training_split_alone(source, tmp_path, encoding):
-    """They are those of the pixels before JPEG, so both encodings have the same."""
+def test_statistics_match_numpy_on_the_training_split(source, tmp_path, encoding):
+    """They are computed before JPEG encoding, so both encodings have the same."""
     opened = reader.open_prepared(prepare(source, tmp_path / "set", encoding=encoding))
     got = opened.statistics
     train = pixels(source, "train")
@@ -217,8 +217,8 @@ def test_statistics_are_bit_identical_to_those_of_the_originals(source, tmp_path
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_million_pixels_shard_by_shard_agree_with_numpy_to_1e_9():
-    """245 dark images of 64 x 64 with little color, where rounding would show."""
+def test_sharded_statistics_of_a_million_pixels_match_numpy_to_1e_9():
+    """245 dark images of 64 x 64 with little color, which would reveal rounding."""
     rng = np.random.default_rng(0)
     gray = rng.normal(40, 12, (245, 64, 64, 1))
     made = np.clip(gray + rng.normal(0, [3, 1, 2], (245, 64, 64, 3)), 0, 255)
@@ -238,7 +238,7 @@ def test_a_million_pixels_shard_by_shard_agree_with_numpy_to_1e_9():
     np.testing.assert_allclose(values, np.linalg.eigvalsh(covariance)[::-1], rtol=1e-9)
 
 
-# --- Whether the prepared set is used ---------------------------------------------
+# --- Selection of the prepared set ------------------------------------------------
 
 
 def test_a_set_that_matches_is_used_and_named(source, tmp_path, capsys):
@@ -328,7 +328,7 @@ def test_shards_of_another_set_are_refused(source, tmp_path):
         choose(source, folder)
 
 
-def test_a_set_of_a_later_format_is_refused_naming_both(source, tmp_path):
+def test_a_set_of_a_newer_format_is_refused_naming_both(source, tmp_path):
     folder = prepare(source, tmp_path / "set")
     manifest = json.loads((folder / reader.MANIFEST).read_text())
     (folder / reader.MANIFEST).write_text(json.dumps(manifest | {"format": 3}))
@@ -336,7 +336,7 @@ def test_a_set_of_a_later_format_is_refused_naming_both(source, tmp_path):
         choose(source, folder)
 
 
-def test_a_record_cut_off_after_opening_names_file_and_byte(source, tmp_path):
+def test_a_record_truncated_after_opening_names_file_and_byte(source, tmp_path):
     folder = prepare(source, tmp_path / "set")
     opened = reader.open_prepared(folder)
     path = folder / "train-00000.bin"

@@ -1,4 +1,4 @@
-"""The live table of a sweep, and the summary line with the time left."""
+"""A sweep's live table, and its summary line with the time left."""
 
 import io
 import re
@@ -25,7 +25,7 @@ def task(state, arm="ReLU", epoch=0.0, start_epoch=0.0, error=None):
 
 
 def summary(monkeypatch, tasks, *, seconds):
-    """The line that a display prints these seconds after its start."""
+    """The summary line printed `seconds` after the display started."""
     now = [100.0]
     monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
     shown = Display(Resources.choose({"CPU": 2.0}, gpus=None, cpus=None))
@@ -33,8 +33,8 @@ def summary(monkeypatch, tasks, *, seconds):
     return shown.summary(tasks)
 
 
-def test_the_time_left_is_by_what_this_sweep_has_trained(monkeypatch):
-    """Neither what an earlier sweep trained nor a trial that diverged early counts."""
+def test_the_time_left_is_based_on_epochs_trained_by_this_sweep(monkeypatch):
+    """Epochs trained by an earlier sweep and diverged trials do not count."""
     tasks = [
         task("already done", epoch=10.0),
         task("diverged", epoch=1.0),
@@ -48,7 +48,7 @@ def test_the_time_left_is_by_what_this_sweep_has_trained(monkeypatch):
     )
 
 
-def test_without_progress_there_is_no_time_left(monkeypatch):
+def test_without_progress_no_time_left_is_shown(monkeypatch):
     tasks = [task("waiting", epoch=8.0, start_epoch=8.0)]
     assert summary(monkeypatch, tasks, seconds=60.0) == (
         "0 of 1 trials done, 0 running, 1 CPU core each"
@@ -65,7 +65,7 @@ def test_the_table_lists_running_trials_first(monkeypatch):
         task("failed", "d"),
     ]
     for one in (tasks[0], tasks[2]):
-        one.first_seen = (100.0, 2.0)  # 50 seconds an epoch, and six to go
+        one.first_seen = (100.0, 2.0)  # 50 seconds per epoch, six epochs to go
     output = console.Console(width=100, record=True, file=io.StringIO())
     output.print(display.table(tasks, title="title"))
     lines = [s for s in output.export_text().splitlines() if "learning_rate=0.1" in s]

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_the_driver_imports_neither_jax_nor_tensorflow():
-    """JAX would take a GPU, and TensorFlow seconds and 700 MB."""
+    """JAX would claim a GPU; TensorFlow would take seconds and 700 MB."""
     code = (
         "import sys, alexnet_jax.sweep, alexnet_jax.experiment.cluster.driver; "
         "print({'jax', 'flax', 'tensorflow'} & set(sys.modules))"

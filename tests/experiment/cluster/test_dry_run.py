@@ -51,7 +51,7 @@ def test_ensembles_are_not_included(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="macOS has none")
 def test_the_cost_is_measured_on_the_cores_of_one_task(tmp_path, monkeypatch):
-    """On all of them a trial would be faster than beside others."""
+    """Given all cores, a trial would be faster than beside others."""
     cores = os.sched_getaffinity(0)
     monkeypatch.setattr(
         worker.preflight,

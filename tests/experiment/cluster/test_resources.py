@@ -12,13 +12,13 @@ GPUS = {"CPU": 64.0, "GPU": 2.0}
 @pytest.mark.parametrize(
     ("cluster", "gpus", "cpus", "expected"),
     [
-        # A GPU each where there are any, otherwise a core.
+        # One GPU each if there are any, otherwise one core.
         (CPUS, None, None, (0.0, 1.0, 8)),
         (GPUS, None, None, (1.0, 0.0, 2)),
         (CPUS, None, 3.0, (0.0, 3.0, 2)),
         ({"CPU": 4.0, "GPU": 8.0}, None, 1.0, (1.0, 1.0, 4)),
         ({"CPU": 64.0, "GPU": 8.0}, 3.0, None, (3.0, 0.0, 2)),
-        (GPUS, 0.4, None, (0.4, 0.0, 4)),  # No task has parts of two GPUs.
+        (GPUS, 0.4, None, (0.4, 0.0, 4)),  # No task uses fractions of two GPUs.
         (GPUS, 0.0, None, (0.0, 1.0, 64)),
     ],
 )
@@ -45,7 +45,7 @@ def test_impossible_requests_are_refused(gpus, cpus, words):
 @pytest.mark.parametrize(
     ("cluster", "gpus", "max_calls", "variables"),
     [
-        # A process per task: JAX would stay on the GPU that it opened first.
+        # One process per task: JAX would keep the GPU that it opened first.
         (GPUS, None, 1, {}),
         (GPUS, 0.5, 1, {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.450"}),
         # Ray does not hide the GPUs from a task that requests none.

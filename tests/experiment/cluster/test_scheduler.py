@@ -1,4 +1,4 @@
-"""Which trials a sweep hands to Ray, and what it does when they fail; Ray is replaced."""
+"""Which trials a sweep submits to Ray, and how it handles failures; Ray is faked."""
 
 import json
 
@@ -88,7 +88,7 @@ def test_a_failed_population_is_retried_trial_by_trial(tmp_path, monkeypatch, ca
 
     sweep, fake = Sweep(config, run), FakeRay(monkeypatch, train)
     Scheduler(sweep, fake.submit, Display(TWO_CPUS)).run()
-    # tanh seed0 had ended when its population failed; the others have two attempts each.
+    # tanh seed0 had ended when its population failed; the others get two attempts.
     assert fake.groups == [
         ["ReLU seed1", "ReLU seed2"],
         ["tanh seed0", "tanh seed1", "tanh seed2"],
@@ -110,7 +110,7 @@ def test_a_failed_population_is_retried_trial_by_trial(tmp_path, monkeypatch, ca
 def test_a_worker_that_starts_while_the_sweep_stops_trains_nothing(
     tmp_path, monkeypatch
 ):
-    """It was importing when the signal came, and did not receive it."""
+    """It missed the signal because it was still importing."""
     run, config = tmp_path / "run", small_sweep.resolved_plan()
     run.mkdir()
     trained = []
@@ -121,7 +121,7 @@ def test_a_worker_that_starts_while_the_sweep_stops_trains_nothing(
 
     def wait(references, **_):
         worker.run_trials(config, run, trials[:1], STOP_FILE)
-        end(run, trials[1])  # Another trial ends meanwhile.
+        end(run, trials[1])  # Another trial ends in the meantime.
 
     monkeypatch.setattr(ray, "wait", wait)
     monkeypatch.setattr(ray, "cancel", lambda reference: None)
@@ -140,7 +140,7 @@ def test_a_worker_that_starts_while_the_sweep_stops_trains_nothing(
     [
         ({"CPU": 2.0}, [4, 4, 4, 4, 2, 2]),  # Larger ones gain nothing on a CPU.
         ({"CPU": 4.0, "GPU": 1.0}, [10, 10]),
-        ({"CPU": 4.0, "GPU": 4.0}, [5, 5, 5, 5]),  # One for each GPU.
+        ({"CPU": 4.0, "GPU": 4.0}, [5, 5, 5, 5]),  # One per GPU.
         ({"CPU": 64.0, "GPU": 64.0}, [1] * 20),
     ],
 )

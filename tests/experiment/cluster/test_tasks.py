@@ -1,4 +1,4 @@
-"""The progress of a trial, by its own records."""
+"""A trial's progress, derived from its records."""
 
 import pytest
 from ml_collections import FrozenConfigDict
@@ -10,7 +10,7 @@ from alexnet_jax.report.run_reader import Outcome
 
 
 def records(task, *epochs):
-    """The outcome of an unfinished trial with training records at these epochs."""
+    """An unfinished trial's outcome, with training records at these epochs."""
     rows = [{"kind": "train", "epoch": epoch, "top1_error": 0.5} for epoch in epochs]
     return Outcome(task.trial, "unfinished", rows)
 
@@ -26,13 +26,13 @@ def test_position_and_time_left(monkeypatch):
     task.update(records(task, 1.0, 2.0))
     assert (task.state, task.epoch, task.train_error) == ("running", 2.0, 0.5)
     task.update(records(task, 1.0, 2.0, 4.0))
-    # Two epochs in thirty seconds, and six to go.
+    # Two epochs in thirty seconds, six epochs to go.
     assert task.seconds_left() == pytest.approx(90.0)
 
 
 @pytest.mark.parametrize("epochs", [(1.0, 2.0, 3.0), (1.0,), (0.1,), (1.0, 1.5)])
 def test_a_trial_runs_once_the_records_of_an_earlier_sweep_change(epochs):
-    """They grow, lose what follows the last checkpoint, or start again."""
+    """They grow, lose rows after the last checkpoint, or start over."""
     task = TrialTask(
         Trial("ReLU", {}, 0, FrozenConfigDict(), trained_as="ReLU"), num_epochs=10.0
     )
