@@ -27,6 +27,7 @@ from alexnet_jax.training.optimizer import (
 )
 from alexnet_jax.training.preprocess import InputForm
 from alexnet_jax.training.schedule import LearningRates
+from alexnet_jax.training.stacking import stack, stack_batches, stack_train_step
 from benchmarks import library_baselines, torch_baselines
 from benchmarks.timing import (
     BenchmarkSettings,
@@ -130,22 +131,26 @@ def noise_batch(batch_size: int) -> dict[str, np.ndarray]:
 
 
 def train_step(network: Network, settings: BenchmarkSettings) -> Implementation:
-    """Returns the package's own step with this network, which returns the loss.
+    """Returns a run's own step with this network, which returns the loss.
 
-    It runs on all devices, with its state donated, as in training.
+    It is the step of a group of one trial on all devices, with its state donated.
     """
     devices = Devices()
     devices.check_batch_size(settings.batch_size)
     form = InputForm.of(resolve(base(), {}).settings.data)
-    step = devices.spread_train(steps.make_train_step(network, form, OPTIMIZER_SPEC))
-    states = [devices.place_state(steps.initial_state(network, 0, OPTIMIZER_SPEC))]
-    batch = devices.place_batch(noise_batch(settings.batch_size))
+    gradient_step = steps.make_gradient_step(network, form, microbatches=1)
+    update = steps.make_update(OPTIMIZER_SPEC)
+    step = devices.spread_train(stack_train_step(gradient_step, update, (0,)))
+    state = stack([steps.initial_state(network, 0, OPTIMIZER_SPEC)])
+    states = [devices.place_state(state)]
+    batch = devices.place_batch(stack_batches([noise_batch(settings.batch_size)]))
+    hyperparameters = stack([HYPERPARAMETERS])
     mean_image = devices.place_state(np.full((224, 224, 3), 127.5, np.float32))
 
     def run() -> jax.Array:
-        state, counts = step(states.pop(), batch, HYPERPARAMETERS, mean_image)
+        state, counts = step(states.pop(), batch, hyperparameters, mean_image)
         states.append(state)
-        return jax.block_until_ready((counts.loss, state))[0]
+        return jax.block_until_ready((counts.loss, state))[0][0]
 
     return run
 
