@@ -105,7 +105,10 @@ def resolved_plan() -> ExperimentPlan:
     Raises:
       UserError: names the first field that is wrong, and what it may be.
     """
-    return resolve(flags.FLAGS.config, _overrides())
+    config = flags.FLAGS.config
+    if ":" in flags.FLAGS["config"].config_filename:
+        config.set_by("command line", "data.dataset", config.data.dataset)
+    return resolve(config, _overrides())
 
 
 def pinned_fields() -> list[str]:
@@ -152,10 +155,15 @@ def _use_compilation_cache() -> None:
 def _parse_flags(argv: list[str], with_config: bool) -> list[str]:
     """Parses the flags; refuses a bad config or field before absl does, with a hint."""
     helped = any(argument.startswith(("--help", "-help", "-?")) for argument in argv)
-    if with_config and not helped:
-        _check_config(argv)
-        _check_fields(argv)
+    # A config file may import its siblings, as a script may.
+    folder = str(
+        Path((_flag_value(argv, "config") or "").split(":")[0]).resolve().parent
+    )
+    sys.path.insert(0, folder)
     try:
+        if with_config and not helped:
+            _check_config(argv)
+            _check_fields(argv)
         return flags.FLAGS(argv)
     except flags.Error as error:
         found = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
@@ -164,6 +172,8 @@ def _parse_flags(argv: list[str], with_config: bool) -> list[str]:
             kind = TYPE_NAMES[type(FIELDS[name].default)]
             raise UserError(f"--config.{name}={value}: give {kind}.") from error
         raise UserError(_with_field(str(error))) from error
+    finally:
+        sys.path.remove(folder)
 
 
 def _with_field(message: str) -> str:
@@ -186,8 +196,6 @@ def _check_config(argv: list[str]) -> None:
     if not os.path.isfile(path):
         hint = nearest(path, map(str, Path(path).parent.glob("*.py")))
         raise UserError(f"No such config file: {path}.{hint}{_known_configs()}")
-    # A config file may import its siblings. Appended, so that none shadows a library.
-    sys.path.append(str(Path(path).resolve().parent))
     try:
         names = runpy.run_path(path)
         if "get_config" not in names:

@@ -1,6 +1,5 @@
 """A small experiment to resolve, and its resolution as the command line does it."""
 
-from alexnet_jax.config.layered import set_field
 from alexnet_jax.config.presets import base
 from alexnet_jax.config.resolve import resolve
 
@@ -16,7 +15,7 @@ def question(**changes):
     config.tuned = {"optimizer.learning_rate": (0.01, 0.1)}
     config.seeds = 2
     for name, value in changes.items():
-        set_field(config, name.replace("__", "."), value)
+        config.set_by("file", name.replace("__", "."), value)
     return config
 
 
@@ -24,5 +23,5 @@ def resolved(config, **overrides):
     """The plan of a config whose overrides are assigned and handed over by name."""
     by_name = {name.replace("__", "."): value for name, value in overrides.items()}
     for name, value in by_name.items():
-        set_field(config, name, value)
+        config.set_by("file", name, value)
     return resolve(config, by_name)

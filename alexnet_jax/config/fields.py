@@ -7,10 +7,8 @@ source2012, from `recipes.py`. "s. 3.5" is section 3.5 of the paper. Colors are 
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
 
-from alexnet_jax.config.recipes import CHOICES, DEFAULT, Value
+from alexnet_jax.config.recipes import CHOICES, DEFAULT, NO_RECIPE, Value
 
 # The operations that follow a convolution, in order.
 ORDERS = ("activation norm pool", "norm pool activation", "activation pool norm")
@@ -348,9 +346,22 @@ NEUTRAL_FIELDS = (
 # Fields that only the evaluation reads: arms that differ in nothing else share a training.
 EVALUATION_FIELDS = ("data.eval_crops", "training.ensemble")
 
-# Fields of the section optimizer that a step is compiled for; its other fields are numbers
-# that enter the step as traced values.
-COMPILED_OPTIMIZER_FIELDS = ("optimizer.lr_inside_momentum", "optimizer.bias_decay")
+# Fields that enter a step as traced numbers. A step is compiled for the values of all other
+# fields, so trials that differ in them cannot share one.
+TRACED_FIELDS = (
+    "optimizer.learning_rate",
+    "optimizer.schedule",
+    "optimizer.drop_epochs",
+    "optimizer.plateau_epochs",
+    "optimizer.plateau_drops",
+    "optimizer.drop_factor",
+    "optimizer.bias_lr_multiplier",
+    "optimizer.bias_drops",
+    "optimizer.conv1_drop_epochs",
+    "optimizer.conv1_stop_epoch",
+    "optimizer.momentum",
+    "optimizer.weight_decay",
+)
 
 # The lengths of the tuples that hold one value for each layer.
 LENGTHS = {
@@ -358,35 +369,9 @@ LENGTHS = {
     "four_layer": {"channels": 3, "weight_stds": 4, "biases": 4},
 }
 
-# --- Names of older versions, in the run folders and checkpoints that these wrote --------
 
-RENAMED = {
-    "model.weight_deviations": "model.weight_stds",
-    "model.map_norm": "model.within_channel_norm",
-    "model.map_norm_size": "model.within_channel_norm_size",
-    "model.map_norm_k": "model.within_channel_norm_k",
-    "model.map_norm_alpha": "model.within_channel_norm_alpha",
-    "model.map_norm_beta": "model.within_channel_norm_beta",
-    "data.lighting_deviation": "data.lighting_std",
-    "data.views": "data.eval_crops",
-    "optimizer.bias_rate": "optimizer.bias_lr_multiplier",
-    "optimizer.rate_in_velocity": "optimizer.lr_inside_momentum",
-    "training.record_every_epochs": "training.log_every_epochs",
-    "training.accumulation": "training.gradient_accumulation",
-}
-_RENAMED_VALUES = {("data.lighting_scale", "deviation"): "standard_deviation"}
-
-
-def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values of all fields, of any version: a missing field has its default."""
-    return {name: field.default for name, field in FIELDS.items()} | upgraded(values)
-
-
-def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns values by dotted name, of any version, under the names of this version."""
-    return {
-        (new := RENAMED.get(name, name)): _RENAMED_VALUES.get((new, value), value)
-        if isinstance(value, str)
-        else value
-        for name, value in values.items()
-    }
+def default_of(name: str, recipe: str) -> Value:
+    """Returns a field's default under a recipe; `NO_RECIPE` stands for the paper's text."""
+    if name not in CHOICES:
+        return FIELDS[name].default
+    return CHOICES[name].of("paper" if recipe == NO_RECIPE else recipe)

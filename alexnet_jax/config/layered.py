@@ -1,13 +1,14 @@
 """The configuration object that a config file fills in: it records who set each field.
 
-An `ml_collections.ConfigDict` in every respect. Beside each value stands the layer that set
-it last, one of `LAYERS`; a plain assignment is the file's.
+An `ml_collections.ConfigDict` in every respect, which also records for each field the layer
+that set it last, one of `LAYERS`; a plain assignment is the file's.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from immutabledict import immutabledict
 from ml_collections import ConfigDict
 
 # In the order in which they override each other, the last one last.
@@ -61,14 +62,6 @@ def get_field(config: Mapping[str, Any] | ConfigDict, name: str) -> Any:
     return config
 
 
-def set_field(config: ConfigDict, name: str, value: Any) -> None:
-    """Sets the field of a dotted name, as a config file does."""
-    *sections, last = name.split(".")
-    for section in sections:
-        config = config[section]
-    config[last] = value
-
-
 def layer_of(config: ConfigDict, name: str) -> str | None:
     """Returns the layer that set the field of a dotted name last.
 
@@ -110,7 +103,14 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def frozen(value: Any) -> Any:
-    """Returns a value of JSON with tuples in place of lists, at every depth."""
-    if isinstance(value, Mapping):
-        return {key: frozen(each) for key, each in value.items()}
+    """Returns nested mappings and lists with immutable ones in their place."""
+    if isinstance(value, (Mapping, ConfigDict)):
+        return immutabledict({key: frozen(each) for key, each in value.items()})
     return tuple(map(frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
+def mutable(value: Any) -> Any:
+    """Returns nested mappings as dicts, which JSON can hold: `frozen` undone."""
+    if isinstance(value, Mapping):
+        return {key: mutable(each) for key, each in value.items()}
+    return tuple(map(mutable, value)) if isinstance(value, (list, tuple)) else value

@@ -8,17 +8,15 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax.config.dataset_names import check_dataset, short_name
-from alexnet_jax.config.fields import FIELDS
+from alexnet_jax.config.fields import FIELDS, default_of
 from alexnet_jax.config.layered import LayeredConfig
-from alexnet_jax.config.recipes import CHOICES, NO_RECIPE, Value
+from alexnet_jax.config.recipes import CHOICES, DEFAULT, NO_RECIPE, Value
 from alexnet_jax.errors import UserError
 
 # The four-layer network of Figure 1 (model/four_layer.py) was trained with "no
 # regularization of any kind"; its initial weights are those of the 2011 code. The rest is
-# as the paper's text says.
+# as the paper's text says: recipe "paper".
 FOUR_LAYER: dict[str, Value] = {
-    name: choice.paper for name, choice in CHOICES.items()
-} | {
     "recipe": NO_RECIPE,
     "model.name": "four_layer",
     "model.channels": (32, 32, 64),
@@ -111,13 +109,19 @@ def base(dataset: str = "digits", network: str = "alexnet") -> LayeredConfig:
         convert_dict=False,  # the keys of arms and tuned are dotted names
         sort_keys=False,
     )
-    for name, field in FIELDS.items():
-        layer = "recipe" if name in CHOICES else "default"
-        config.set_by(layer, name, field.default)
+    for name, value in starting_values(network).items():
+        config.set_by("recipe" if name in CHOICES else "default", name, value)
     for name, value in NETWORKS[network].items():
         config.set_by("preset", name, value)
-    config.data.dataset = check_dataset(dataset)
+    if check_dataset(dataset) != config.data.dataset:
+        config.data.dataset = dataset
     return config.lock()
+
+
+def starting_values(network: str) -> dict[str, Value]:
+    """Returns the default of every field, by dotted name, below a network's preset."""
+    recipe = "paper" if network == "four_layer" else DEFAULT
+    return {name: default_of(name, recipe) for name in FIELDS}
 
 
 def small_data(config: ConfigDict) -> ConfigDict:

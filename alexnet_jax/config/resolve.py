@@ -14,12 +14,18 @@ from ml_collections import ConfigDict
 from alexnet_jax.config import search, validate
 from alexnet_jax.config.fields import FIELDS
 from alexnet_jax.config.layered import get_field, layer_of
-from alexnet_jax.config.presets import DEFAULT_RECIPE_ONLY, NETWORKS
+from alexnet_jax.config.presets import (
+    DEFAULT_RECIPE_ONLY,
+    NETWORKS,
+    starting_values,
+)
 from alexnet_jax.config.recipes import CHOICES, DEFAULT, NO_RECIPE
 from alexnet_jax.config.trials import ExperimentPlan
 from alexnet_jax.errors import UserError
 
-Values = dict[str, Any]  # by dotted name
+# By dotted name of the field: its value, and the layer that set it.
+Values = dict[str, Any]
+Layers = dict[str, str]
 
 
 def is_complete(config: Any) -> bool:
@@ -59,15 +65,26 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ExperimentPlan:
             tuned = search.pinned(tuned, name, values[name])
 
     named_in_arms = {arm: tuple(changes) for arm, changes in arms.items()}
-    values, arms = _with_recipes(values, arms, layers, set(search.values_of(tuned)))
+    values, layers, arms, arm_layers = _with_recipes(
+        values, layers, arms, set(search.values_of(tuned))
+    )
+    for of_arm in arm_layers.values():
+        of_arm |= {
+            name: "command line" if name in overrides else "tuned"
+            for name in search.values_of(tuned)
+        }
     _check_arms(values, arms, tuned)
+    plan = ExperimentPlan.build(
+        values, arms, tuned, _plain(config["claim"]), layers, arm_layers
+    )
+    _check_ensembles(plan)
     of_arms = {arm: values | changes for arm, changes in arms.items()}
     for arm, names in named_in_arms.items():
         for name in names:
             validate.has_effect(f"Arm '{arm}': {name}", name, [of_arms[arm]])
     _check_training_differs(of_arms, tuned)
     _check_effects(values, of_arms, tuned, layers, overrides)
-    return ExperimentPlan.build(values, arms, tuned, _plain(config["claim"]), layers)
+    return plan
 
 
 def replaced_values(
@@ -100,9 +117,10 @@ def _layers(config: ConfigDict, values: Values) -> dict[str, str]:
     counts as having set the values that differ from those of `presets.base`.
     """
     network = NETWORKS.get(values["model.name"], {})
+    below = starting_values(values["model.name"])
 
     def assumed(name: str) -> str:
-        if values[name] != network.get(name, FIELDS[name].default):
+        if values[name] != network.get(name, below[name]):
             return "file"
         if name in network:
             return "preset"
@@ -133,13 +151,18 @@ def _ablated(values: Values, arms: Mapping[str, Values], name: str) -> str:
 
 
 def _with_recipes(
-    values: Values, arms: Mapping[str, Values], layers: dict[str, str], tuned: set[str]
-) -> tuple[Values, dict[str, Values]]:
+    values: Values, layers: Layers, arms: Mapping[str, Values], tuned: set[str]
+) -> tuple[Values, Layers, dict[str, Values], dict[str, Layers]]:
     """Puts the choices of the recipes that are named in place of the default recipe's.
 
     Fields that a higher layer has set, and tuned fields, stay as they are. An arm that names
     a recipe gets that recipe's other choices as changes of its own.
+
+    Returns:
+      values, layers: of all fields, below the arms.
+      arms, arm_layers: each arm's changes, and the layer of each.
     """
+    by_arm = {arm: dict.fromkeys(changes, "arm") for arm, changes in arms.items()}
     own = {
         name: values[name]
         for name in DEFAULT_RECIPE_ONLY
@@ -163,16 +186,21 @@ def _with_recipes(
         of_arm = values | changes
         validate.recipe(of_arm["recipe"], of_arm["model.name"])
     if values["model.name"] == "four_layer":
-        return values, dict(arms)
+        return values, layers, dict(arms), by_arm
     if values["recipe"] != DEFAULT:
-        layers |= dict.fromkeys(own, "recipe")
+        layers = layers | dict.fromkeys(own, "recipe")
     values = values | {name: choice(values["recipe"], name) for name in taken}
     expanded = {}
     for arm, changes in arms.items():
-        of_recipe = {name: choice((values | changes)["recipe"], name) for name in taken}
+        recipe = (values | changes)["recipe"]
+        of_recipe = {name: choice(recipe, name) for name in taken}
         departing = {n: v for n, v in of_recipe.items() if v != values[n]}
         expanded[arm] = departing | changes
-    return values, expanded
+        preset = own if recipe == DEFAULT else {}
+        by_arm[arm] = {
+            name: "preset" if name in preset else "recipe" for name in departing
+        } | by_arm[arm]
+    return values, layers, expanded, by_arm
 
 
 def _check_arms(
@@ -200,11 +228,16 @@ def _check_arms(
                 f"Arms '{one}' and '{other}' differ only in case, and would share a "
                 "folder on some disks. Rename one."
             )
-    plan = ExperimentPlan.build(values, arms, {}, {}, {})
-    for arm in arms:
-        trained = {trial.arm: trial.trained_as for trial in plan.all_trials}[arm]
+
+
+def _check_ensembles(plan: ExperimentPlan) -> None:
+    trained_as = {trial.arm: trial.trained_as for trial in plan.all_trials}
+    for arm, changes in plan.arms.items():
         validate.ensemble(
-            arm, plan.networks(arm), trained=trained != arm, given=values | arms[arm]
+            arm,
+            plan.networks(arm),
+            trained=trained_as[arm] != arm,
+            given={**plan.values, **changes},
         )
 
 

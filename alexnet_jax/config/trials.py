@@ -12,20 +12,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from immutabledict import immutabledict
 from ml_collections import FrozenConfigDict
 
 from alexnet_jax.config import search
 from alexnet_jax.config.dataset_names import path_part
 from alexnet_jax.config.fields import (
-    COMPILED_OPTIMIZER_FIELDS,
     EVALUATION_FIELDS,
     FIELDS,
     OPERATIONAL_FIELDS,
-    RENAMED,
-    upgraded,
+    TRACED_FIELDS,
 )
-from alexnet_jax.config.layered import flatten, frozen, nest
-from alexnet_jax.config.recipes import CHOICES, RECIPES, departures
+from alexnet_jax.config.layered import flatten, frozen, mutable, nest
+from alexnet_jax.config.old_names import (
+    RENAMED,
+    added_choices,
+    upgraded,
+    with_defaults,
+)
+from alexnet_jax.config.recipes import departures
 
 # The number of trials that one program trains at most: it takes the memory of all of them.
 # On a CPU the program has convolutions of its own for each trial, and takes as many times
@@ -53,14 +58,14 @@ class Trial:
     """
 
     arm: str
-    tuned: dict[str, Any]
+    tuned: Mapping[str, Any]
     seed: int
     settings: FrozenConfigDict
     trained_as: str
     networks: int = 1
     crops_beside: tuple[str, ...] = ()
     old_names: Mapping[str, str] = dataclasses.field(
-        default_factory=dict, compare=False
+        default_factory=immutabledict, compare=False
     )
 
     @property
@@ -87,6 +92,12 @@ class Trial:
     def _folder_of(self, arm: str) -> str:
         return "/".join(filter(None, (arm, self.tuned_name, f"seed{self.seed}")))
 
+    @functools.cached_property
+    def compiled_for(self) -> Mapping[str, Any]:
+        """What a step is compiled for: trials in which it is equal can share a program."""
+        values = flatten(self.settings) | {"crops_beside": self.crops_beside}
+        return frozen({n: v for n, v in values.items() if n not in TRACED_FIELDS})
+
     @property
     def name(self) -> str:
         """The trial's name in messages: "ReLU learning_rate=0.01 seed0"."""
@@ -102,16 +113,18 @@ class ExperimentPlan:
       arms: what each arm changes, by dotted name.
       tuned: the values to try, as `search.py` writes them.
       claim: what the paper claims, and which metric measures it.
-      layers: the layer of each of `values` (`layered.LAYERS`); see `layer_of` for an arm.
+      layers: the layer of each of `values` (`layered.LAYERS`).
+      arm_layers: for each arm the layers of the fields that it, its recipe or `tuned` sets.
       all_trials: arms x tuned values x seeds. Seeds vary fastest, so that an experiment cut
         short lacks whole pairs.
     """
 
-    values: dict[str, Any]
-    arms: dict[str, dict[str, Any]]
-    tuned: dict[str, tuple]
-    claim: dict[str, Any]
-    layers: dict[str, str]
+    values: Mapping[str, Any]
+    arms: Mapping[str, Mapping[str, Any]]
+    tuned: Mapping[str, tuple]
+    claim: Mapping[str, Any]
+    layers: Mapping[str, str]
+    arm_layers: Mapping[str, Mapping[str, str]]
     all_trials: tuple[Trial, ...]
 
     @staticmethod
@@ -121,6 +134,7 @@ class ExperimentPlan:
         tuned: Mapping[str, tuple],
         claim: Mapping[str, Any],
         layers: Mapping[str, str],
+        arm_layers: Mapping[str, Mapping[str, str]],
         old_names: Mapping[str, str] | None = None,
     ) -> "ExperimentPlan":
         """Multiplies out the trials of a configuration whose values are final."""
@@ -133,24 +147,25 @@ class ExperimentPlan:
         trials = tuple(
             Trial(
                 arm,
-                setting,
+                frozen(setting),
                 seed,
                 settings[arm, number],
                 trained_as=training[arm],
                 networks=_value(values, arms[arm], "training.ensemble"),
                 crops_beside=_crops_beside(values, arms, training, arm),
-                old_names=old_names or {},
+                old_names=frozen(old_names or {}),
             )
             for arm in arms
             for number, setting in enumerate(search.settings(tuned))
             for seed in range(_num_seeds(values, arms[arm]))
         )
         return ExperimentPlan(
-            dict(values),
-            {arm: dict(changes) for arm, changes in arms.items()},
-            dict(tuned),
-            dict(claim) if isinstance(claim, Mapping) else claim,
-            dict(layers),
+            frozen(values),
+            frozen(arms),
+            frozen(tuned),
+            frozen(claim),
+            frozen(layers),
+            frozen(arm_layers),
             trials,
         )
 
@@ -165,10 +180,10 @@ class ExperimentPlan:
         sections = {
             k: v for k, v in config.items() if k not in ("arms", "tuned", "claim")
         }
-        values = {name: field.default for name, field in FIELDS.items()}
-        values |= {k: frozen(v) for k, v in upgraded(flatten(sections)).items()}
+        values = frozen(with_defaults(flatten(sections)))
+        added = FIELDS.keys() - upgraded(flatten(sections)).keys()
         arms = {
-            arm: {name: frozen(v) for name, v in upgraded(changes).items()}
+            arm: frozen(added_choices(changes, values, added) | upgraded(changes))
             for arm, changes in config["arms"].items()
         }
         tuned = {
@@ -182,13 +197,20 @@ class ExperimentPlan:
             tuned,
             frozen(config["claim"]),
             upgraded(held.get("layers", {})),
+            held.get("arm_layers", {}),
             {RENAMED[name]: name for name in tuned_as_held if name in RENAMED},
         )
 
     def as_json(self) -> dict[str, Any]:
-        """What experiment.json holds under "config": `of_json` reads it back."""
+        """What experiment.json holds of a plan: `of_json` reads it back."""
         changed = {"arms": self.arms, "tuned": self.tuned, "claim": self.claim}
-        return changed | nest(self.values)
+        return mutable(
+            {
+                "config": changed | nest(self.values),
+                "layers": self.layers,
+                "arm_layers": self.arm_layers,
+            }
+        )
 
     def differences(self, other: "ExperimentPlan") -> dict[str, tuple[Any, Any]]:
         """The values of both plans by dotted name, where experiment.json would differ.
@@ -199,7 +221,7 @@ class ExperimentPlan:
         """
         own, others = (
             flatten(
-                ExperimentPlan.of_json({"config": plan.as_json()}).as_json()
+                ExperimentPlan.of_json(plan.as_json()).as_json()["config"]
                 | {"claim": _without_prose(plan.claim)}
             )
             for plan in (self, other)
@@ -238,16 +260,7 @@ class ExperimentPlan:
 
     def layer_of(self, arm: str, name: str) -> str:
         """The layer that sets a field in the trials of an arm (`layered.LAYERS`)."""
-        changes, layer = self.arms[arm], self.layers[name]
-        if name in self.tuned_values:  # the command line may have pinned it
-            return layer if layer == "command line" else "tuned"
-        if name not in changes:
-            return layer
-        # An arm that names a recipe has the recipe's choices among its changes.
-        recipe = changes.get("recipe", "")
-        by_recipe = recipe in RECIPES and name in CHOICES
-        chosen = by_recipe and CHOICES[name].of(recipe) == changes[name]
-        return "recipe" if chosen else "arm"
+        return self.arm_layers.get(arm, {}).get(name, self.layers[name])
 
     def networks(self, arm: str) -> int:
         """How many networks the trials of an arm average; 1 for single networks."""
@@ -257,7 +270,7 @@ class ExperimentPlan:
         """Each arm's recipe, and the choices in which the arm departs from it."""
         found = {}
         for arm, changes in self.arms.items():
-            values = self.values | changes
+            values = {**self.values, **changes}
             found[arm] = {"recipe": values["recipe"], "departures": departures(values)}
         return found
 
@@ -304,13 +317,7 @@ class ExperimentPlan:
             return [[trial] for trial in trials]
         found: dict[Any, list[list[Trial]]] = {}
         for trial in trials:
-            compiled = tuple(
-                frozen(value)
-                for name, value in flatten(trial.settings).items()
-                if not name.startswith("optimizer.")
-                or name in COMPILED_OPTIMIZER_FIELDS
-            )
-            groups = found.setdefault((compiled, trial.crops_beside), [[]])
+            groups = found.setdefault(trial.compiled_for, [[]])
             if len(groups[-1]) == largest:
                 groups.append([])
             groups[-1].append(trial)

@@ -15,10 +15,10 @@ from alexnet_jax.config.fields import (
     FIELDS,
     LENGTHS,
     NEUTRAL_FIELDS,
-    RENAMED,
     TYPE_NAMES,
     Field,
 )
+from alexnet_jax.config.old_names import RENAMED
 from alexnet_jax.config.recipes import NO_RECIPE, RECIPES, without_effect
 from alexnet_jax.errors import UserError, nearest
 

@@ -126,8 +126,7 @@ def open_or_create(
         experiment = {
             "command": command
             or f"python -m alexnet_jax.main {shlex.join(sys.argv[1:])}",
-            "config": plan.as_json(),
-            "layers": plan.layers,
+            **plan.as_json(),
             "recipes": plan.recipes(),
             "data": data,
             **environment,

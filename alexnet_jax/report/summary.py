@@ -36,7 +36,9 @@ def summarize(run: Run) -> dict[str, Any]:
     """
     claims.check_claim(run.claim, experiment=run.name, networks=run.networks)
     main, *others = [Measures(run, each) for each in claims.all_claims(run.claim)]
-    tuned = {outcome.trial.tuned_name: outcome.trial.tuned for outcome in run.outcomes}
+    tuned = {
+        outcome.trial.tuned_name: dict(outcome.trial.tuned) for outcome in run.outcomes
+    }
     selected = {
         arm: min(tuned, key=lambda name: _rank(main.per_seed(arm, name)))
         for arm in run.arms

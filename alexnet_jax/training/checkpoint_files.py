@@ -24,7 +24,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from alexnet_jax.config.fields import FIELDS, OPERATIONAL_FIELDS, with_defaults
+from alexnet_jax.config.fields import FIELDS, OPERATIONAL_FIELDS
+from alexnet_jax.config.old_names import with_defaults
 from alexnet_jax.errors import UserError
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.step import Params, TrainCounts, TrainState

@@ -5,21 +5,19 @@ from pathlib import Path
 
 from alexnet_jax.config import validate
 from alexnet_jax.config.fields import (
-    COMPILED_OPTIMIZER_FIELDS,
     EVALUATION_FIELDS,
     EXPERIMENT_FIELDS,
     FIELDS,
     LENGTHS,
     NEUTRAL_FIELDS,
     OPERATIONAL_FIELDS,
-    RENAMED,
-    upgraded,
+    TRACED_FIELDS,
 )
 
 PACKAGE = Path(__file__).parents[2] / "alexnet_jax"
 
 # Modules that declare and check fields: a name in them is not a use.
-DECLARATIONS = ("fields.py", "recipes.py", "presets.py", "validate.py")
+DECLARATIONS = ("fields.py", "old_names.py", "recipes.py", "presets.py", "validate.py")
 
 
 def test_the_defaults_are_valid():
@@ -28,7 +26,7 @@ def test_the_defaults_are_valid():
 
 def test_groups_of_fields_name_fields():
     for group in (
-        COMPILED_OPTIMIZER_FIELDS,
+        TRACED_FIELDS,
         EVALUATION_FIELDS,
         EXPERIMENT_FIELDS,
         NEUTRAL_FIELDS,
@@ -36,29 +34,6 @@ def test_groups_of_fields_name_fields():
         [f"model.{name}" for lengths in LENGTHS.values() for name in lengths],
     ):
         assert set(group) <= set(FIELDS)
-
-
-def test_old_names_lead_to_todays_fields():
-    assert set(RENAMED.values()) <= set(FIELDS)
-    assert not set(RENAMED) & set(FIELDS)
-    assert len(set(RENAMED.values())) == len(RENAMED)
-
-
-def test_values_of_an_older_version_have_todays_names_and_values():
-    old = {
-        "data.lighting_deviation": 0.1,
-        "data.lighting_scale": "deviation",
-        "model.weight_deviations": [0.1, 0.2],
-        "seeds": 3,
-    }
-    new = {
-        "data.lighting_std": 0.1,
-        "data.lighting_scale": "standard_deviation",
-        "model.weight_stds": [0.1, 0.2],
-        "seeds": 3,
-    }
-    assert upgraded(old) == new
-    assert upgraded(new) == new
 
 
 def names_used():

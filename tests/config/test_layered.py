@@ -14,7 +14,6 @@ from alexnet_jax.config.layered import (
     get_field,
     layer_of,
     nest,
-    set_field,
 )
 
 
@@ -59,7 +58,6 @@ def test_a_layer_sets_a_value_and_is_recorded(config):
         lambda config: config.model.__setitem__("width", 2.0),
         lambda config: config.update({"model": {"width": 2.0}}),
         lambda config: config.update_from_flattened_dict({"model.width": 2.0}),
-        lambda config: set_field(config, "model.width", 2.0),
     ],
 )
 def test_any_plain_assignment_is_the_files(config, assign):

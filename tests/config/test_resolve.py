@@ -136,13 +136,34 @@ def test_each_arm_has_layers_of_its_own():
     config.arms = {
         "decay": {"optimizer.weight_decay": 0.001},
         "tanh": {"model.activation": "tanh"},
-        "caffe": {"recipe": "caffe", "data.channel_order": "rgb"},
+        "caffe": {
+            "recipe": "caffe",
+            "data.channel_order": "rgb",
+            "model.norm_beta": 0.75,
+        },
     }
     plan = resolved(config)
+    assert plan.layer_of("caffe", "model.norm_beta") == "arm"  # caffe's own value
     decay = [plan.layer_of(arm, "optimizer.weight_decay") for arm in plan.arms]
     assert decay == ["arm", "recipe", "recipe"]
     assert plan.layer_of("caffe", "model.norm_k") == "recipe"
     assert plan.layer_of("caffe", "data.channel_order") == "arm"
+
+
+def test_an_arm_of_the_default_recipe_has_the_presets_crop_sharing():
+    config = small_data(base("digits"))
+    config.recipe = "caffe"
+    config.arms = {"caffe": {}, "2012": {"recipe": "source2012"}}
+    plan = resolved(config)
+    layers = [plan.layer_of(arm, "data.crop_sharing") for arm in plan.arms]
+    assert layers == ["recipe", "preset"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "layer"), [("digits", "default"), ("cifar10", "file")]
+)
+def test_the_dataset_is_a_default_or_the_files(dataset, layer):
+    assert resolved(base(dataset)).layers["data.dataset"] == layer
 
 
 def test_another_override_holds_for_all_trials():

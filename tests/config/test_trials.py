@@ -8,9 +8,11 @@ import pytest
 from small_question import question, resolved
 
 from alexnet_jax.config import search
-from alexnet_jax.config.fields import FIELDS, RENAMED
-from alexnet_jax.config.layered import get_field
-from alexnet_jax.config.presets import base
+from alexnet_jax.config.fields import FIELDS
+from alexnet_jax.config.layered import get_field, mutable
+from alexnet_jax.config.old_names import RENAMED
+from alexnet_jax.config.presets import base, starting_values
+from alexnet_jax.config.recipes import CHOICES
 from alexnet_jax.config.trials import ExperimentPlan
 
 RATE, MOMENTUM = "optimizer.learning_rate", "optimizer.momentum"
@@ -82,6 +84,11 @@ def test_plans_are_immutable_and_can_be_sent_to_other_processes():
         plan.trials[0].seed = 3
     with pytest.raises(AttributeError):
         plan.trials[0].settings.optimizer.learning_rate = 1.0
+    plan = resolved(question(arms={"a": {"optimizer.momentum": 0.5}, "b": {}}))
+    for mapping in (plan.values, plan.arms["a"], plan.layers, plan.trials[0].tuned):
+        with pytest.raises(TypeError):
+            mapping["optimizer.momentum"] = 0.7
+    assert len({hash(trial) for trial in plan.trials}) == len(plan.trials)
     hashes = {hash(trial.settings) for trial in plan.trials}
     assert len(hashes) == 4  # seeds share their settings
     assert pickle.loads(pickle.dumps(plan)) == plan
@@ -189,7 +196,7 @@ def test_a_plan_is_read_back_from_json():
     claim = {"compare": (("tanh", "ReLU"),), "also": ({"paper": 0.1},), "paper": None}
     plan = resolved(question(tuned=search.draws(3, fields), claim=claim))
     assert len({trial.folder for trial in plan.trials}) == 2 * 3 * 2
-    assert read_back({"config": plan.as_json(), "layers": plan.layers}) == plan
+    assert read_back(plan.as_json()) == plan
 
 
 def test_a_plan_of_recipes_and_averages_is_read_back_from_json():
@@ -201,7 +208,7 @@ def test_a_plan_of_recipes_and_averages_is_read_back_from_json():
     }
     config.seeds = 5
     plan = resolved(config)
-    found = read_back({"config": plan.as_json(), "layers": plan.layers})
+    found = read_back(plan.as_json())
     assert found == plan
     assert found.recipes() == plan.recipes()
 
@@ -219,7 +226,7 @@ def as_an_older_version_wrote_it(plan, without=()):
             if name not in without
         }
 
-    config = {"claim": plan.claim}
+    config = {"claim": mutable(plan.claim)}
     config["arms"] = {arm: old(changes) for arm, changes in plan.arms.items()}
     config["tuned"] = {
         ",".join(old_names.get(name, name) for name in entry.split(",")): tried
@@ -255,7 +262,7 @@ def test_the_experiment_of_an_older_version_is_the_same_plan():
     assert not any(new.rpartition(".")[2] in text for new in set(RENAMED.values()))
     found = read_back(held)
     assert found.layers == {}  # not recorded then
-    assert found == dataclasses.replace(plan, layers={})
+    assert found == dataclasses.replace(plan, layers={}, arm_layers={})
 
 
 def test_trials_of_an_older_version_are_where_it_wrote_them():
@@ -270,9 +277,29 @@ def test_trials_of_an_older_version_are_where_it_wrote_them():
 
 @pytest.mark.parametrize("name", ["model.pool_ties", "population", "data.eval_crops"])
 def test_a_field_that_an_older_version_lacks_has_its_default(name):
-    plan = resolved(question(**{name.replace(".", "__"): FIELDS[name].default}))
+    default = starting_values("four_layer")[name]
+    plan = resolved(question(**{name.replace(".", "__"): default}))
     held = as_an_older_version_wrote_it(plan, without=(name,))
-    assert read_back(held) == dataclasses.replace(plan, layers={})
+    assert read_back(held) == dataclasses.replace(plan, layers={}, arm_layers={})
+
+
+def test_a_choice_that_an_older_version_lacks_is_that_of_each_arms_recipe():
+    """Caffe rounds by other rules than the default recipe: an old run must not change."""
+    name = "model.norm_k"
+    config = base()
+    config.recipe = "caffe"
+    config.arms = {
+        "caffe": {},
+        "torchvision": {"recipe": "torchvision"},
+        "k": {name: 3.0},
+    }
+    plan = resolved(config)
+    held = as_an_older_version_wrote_it(plan, without=(name,))
+    found = {
+        trial.arm: trial.settings.model.norm_k for trial in read_back(held).all_trials
+    }
+    expected = {arm: CHOICES[name].of(arm) for arm in ("caffe", "torchvision")}
+    assert found == expected | {"k": CHOICES[name].of("caffe")}
 
 
 def test_a_claim_may_be_worded_anew_but_not_ask_something_else():

@@ -5,7 +5,6 @@ import re
 import pytest
 from small_question import question, resolved
 
-from alexnet_jax.config.layered import set_field
 from alexnet_jax.config.presets import base
 from alexnet_jax.errors import UserError
 
@@ -61,7 +60,7 @@ def test_a_wrong_choice_is_refused_with_the_choices_and_the_nearest(
     name, wrong, choices, near
 ):
     config = base()
-    set_field(config, name, wrong)
+    config.set_by("file", name, wrong)
     message = refused(choices, config)
     assert f"config.{name}='{wrong}'" in message
     assert (f"Did you mean '{near}'?" if near else "") in message

@@ -13,7 +13,6 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from nbclient import NotebookClient
 
-from alexnet_jax.config.layered import set_field
 from alexnet_jax.config.resolve import resolve
 from alexnet_jax.experiment import runner
 
@@ -51,7 +50,7 @@ def small(name):
     if name == "relu_vs_tanh":
         wanted["model.width"] = 0.5
     for field, value in wanted.items():
-        set_field(config, field, value)
+        config.set_by("file", field, value)
     return resolve(config, wanted)
 
 

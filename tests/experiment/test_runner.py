@@ -6,7 +6,8 @@ import shutil
 import pytest
 from small_trial import learned
 
-from alexnet_jax.config import base, fields
+from alexnet_jax.config import base
+from alexnet_jax.config.old_names import RENAMED
 from alexnet_jax.config.resolve import resolve
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import run_folder, runner
@@ -133,7 +134,7 @@ def write_as_older_code(folder, *, renamed, missing):
     for name in missing:
         section, field = name.split(".")
         del held["config"][section][field]
-    old_names = {new: old for old, new in fields.RENAMED.items() if old in renamed}
+    old_names = {new: old for old, new in RENAMED.items() if old in renamed}
     for new, old in old_names.items():
         section, field = new.split(".")
         held["config"][section][old.split(".")[1]] = held["config"][section].pop(field)

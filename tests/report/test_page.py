@@ -35,7 +35,7 @@ def folder(tmp_path):
     plan = resolve(config, {})
     experiment = {
         "command": "python -m alexnet_jax.main --config=x",
-        "config": plan.as_json(),
+        "config": plan.as_json()["config"],
         "recipes": plan.recipes(),
         "data": [
             {
@@ -127,6 +127,10 @@ def test_the_report_names_each_arms_recipe_and_what_departs_from_it(folder):
         "ReLU": {"recipe": "caffe", "departures": {"data.crop_size": 64}},
         "tanh": {"recipe": "paper", "departures": {}},
     }
+    experiment["arm_layers"] = {
+        arm: {"model.activation": "arm", "optimizer.learning_rate": "tuned"}
+        for arm in ("ReLU", "tanh")
+    }
     (folder / "experiment.json").write_text(json.dumps(experiment))
     page.write(folder)
     lines = (folder / "report.md").read_text().splitlines()
@@ -204,6 +208,10 @@ def test_the_report_tells_where_values_come_from_if_the_run_records_it(folder):
         "optimizer.momentum": "recipe",
         "training.batch_size": "preset",
         "training.num_epochs": "command line",
+    }
+    experiment["arm_layers"] = {
+        arm: {"model.activation": "arm", "optimizer.learning_rate": "tuned"}
+        for arm in ("ReLU", "tanh")
     }
     (folder / "experiment.json").write_text(json.dumps(experiment))
     page.write(folder)

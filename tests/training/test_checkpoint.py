@@ -22,7 +22,7 @@ from small_trial import (
 )
 
 from alexnet_jax.config import base, small_data
-from alexnet_jax.config.fields import RENAMED
+from alexnet_jax.config.old_names import RENAMED
 from alexnet_jax.data.open import open_source
 from alexnet_jax.data.pipeline import load_data
 from alexnet_jax.errors import Stopped, UserError
