@@ -19,6 +19,7 @@ from alexnet_jax.config import base, small_data
 def get_config(dataset="digits"):
     config = small_data(base(dataset))
     config.experiment = "lighting"
+    # Arms keep the names that run folders have, which would not be continued otherwise.
     config.arms = {
         "without": {"data.lighting_std": 0.0},
         "eigenvalue": {"data.lighting_scale": "eigenvalue"},

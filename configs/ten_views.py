@@ -24,6 +24,7 @@ from alexnet_jax.config import base, small_data
 def get_config(dataset="digits"):
     config = small_data(base(dataset))
     config.experiment = "ten_views"
+    # Arms keep the names that run folders have, which would not be continued otherwise.
     config.arms = {
         "ten views": {"data.eval_crops": "ten"},
         "centre": {"data.eval_crops": "center"},
