@@ -25,6 +25,7 @@ from alexnet_jax.errors import Stopped, UserError, nearest
 BAD_INPUT, INTERRUPTED = 2, 130
 # By launcher: the number of this process among several.
 RANK_VARIABLES = ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
+NOTHING_KEPT = "Nothing was written."
 TRIALS_KEPT = (
     "Records written so far are kept. The same command continues: finished trials are not "
     "repeated, and an interrupted trial resumes from its last checkpoint."
@@ -36,7 +37,7 @@ def run(
     *,
     with_config: bool = True,
     takes_arguments: bool = False,
-    kept: str = TRIALS_KEPT,
+    kept: str | Callable[[], str] = NOTHING_KEPT,
 ) -> None:
     """Runs a command, and prints errors that the user can fix as one message.
 
@@ -44,7 +45,8 @@ def run(
       main: the command; receives the positional arguments.
       with_config: the command needs --config.
       takes_arguments: the command takes positional arguments.
-      kept: printed on interruption: what is kept, and how to continue.
+      kept: printed on interruption: what is kept, and how to continue; or a function
+        that finds out, called once the flags are read.
     """
     if with_config:
         config_flags.DEFINE_config_file(
@@ -75,11 +77,34 @@ def run(
         print(f"Error: {error}", file=sys.stderr)
         _leave(BAD_INPUT)
     except Stopped as stopped:
-        print(f"{stopped} {kept}", file=sys.stderr)
+        print(f"{stopped} {_said(kept)}", file=sys.stderr)
         sys.exit(128 + stopped.number)
     except KeyboardInterrupt:
-        print(f"\nInterrupted.{f' {kept}' if with_config else ''}", file=sys.stderr)
+        print(f"\nInterrupted.{f' {_said(kept)}' if with_config else ''}", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _said(kept: str | Callable[[], str]) -> str:
+    """What is said to be kept; nothing is before the flags are read."""
+    if not flags.FLAGS.is_parsed():
+        return NOTHING_KEPT
+    return kept() if callable(kept) else kept
+
+
+def kept_by_run(workdir: str, *, rehearsed: bool) -> str:
+    """What an interrupted run has kept, and how to continue.
+
+    Args:
+      workdir: the flag.
+      rehearsed: whether the command was only to find out what a run costs.
+    """
+    if rehearsed:
+        return NOTHING_KEPT
+    try:
+        begun = (resolved_plan().run_folder(workdir) / "experiment.json").exists()
+    except UserError:
+        return NOTHING_KEPT
+    return TRIALS_KEPT if begun else f"{NOTHING_KEPT} The run had not begun."
 
 
 def _leave(status: int) -> NoReturn:

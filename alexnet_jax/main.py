@@ -55,5 +55,10 @@ def main(_: list[str]) -> None:
         print(report)
 
 
+def kept() -> str:
+    """What is kept when the command is interrupted."""
+    return cli.kept_by_run(WORKDIR.value, rehearsed=PREFLIGHT.value)
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, kept=kept)

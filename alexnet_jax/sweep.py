@@ -49,5 +49,10 @@ def main(_: list[str]) -> None:
     driver.run(plan, plan.run_folder(WORKDIR.value), options)
 
 
+def kept() -> str:
+    """What is kept when the command is interrupted."""
+    return cli.kept_by_run(WORKDIR.value, rehearsed=DRY_RUN.value)
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, kept=kept)

@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_question import question, resolved
+
+from alexnet_jax import cli
+from alexnet_jax.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 RELU, ALEXNET = "--config=configs/relu_vs_tanh.py", "--config=configs/alexnet.py"
@@ -253,3 +257,26 @@ def test_a_config_file_may_import_its_sibling(tmp_path):
     # Past the config file: what is refused is the claim.
     assert done.returncode == 2
     assert "claim" in done.stderr
+
+
+# --- what is kept -----------------------------------------------------------------
+
+
+def test_what_an_interrupted_run_has_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "resolved_plan", lambda: resolved(question()))
+
+    def kept(rehearsed=False):
+        return cli.kept_by_run(str(tmp_path), rehearsed=rehearsed)
+
+    assert kept().startswith(cli.NOTHING_KEPT)
+    (tmp_path / "experiment.json").write_text("{}")
+    assert kept() == cli.TRIALS_KEPT
+    assert kept(rehearsed=True) == cli.NOTHING_KEPT
+
+
+def test_an_unusable_configuration_has_kept_nothing(monkeypatch):
+    def refuse():
+        raise UserError("no such field")
+
+    monkeypatch.setattr(cli, "resolved_plan", refuse)
+    assert cli.kept_by_run("", rehearsed=False) == cli.NOTHING_KEPT

@@ -3,15 +3,17 @@
 import contextlib
 import functools
 import io
+import math
 from typing import Any
 
 from ml_collections import FrozenConfigDict
 
 from alexnet_jax.config.folders import prepared_folder
-from alexnet_jax.config.trials import ExperimentPlan
+from alexnet_jax.config.trials import ExperimentPlan, Trial
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.open import open_source
 from alexnet_jax.data.prepared import reader
+from alexnet_jax.errors import UserError
 
 
 class Datasets:
@@ -21,12 +23,14 @@ class Datasets:
         """Opens the data of every arm and tuned value.
 
         Raises:
-          UserError: if a dataset is missing, unreadable, or prepared in another way.
+          UserError: if a dataset is missing, unreadable, or prepared in another way, or
+            if a batch is larger than the training set.
         """
         self._open_source = functools.cache(open_source)
         self._prepared: dict[tuple[str, str, str, int], pipeline.Data] = {}
         for trial in plan.one_per_setting():
-            self.of(trial.settings.data)
+            data = self.of(trial.settings.data)
+            check_batch(plan, trial, data.train.num_examples)
 
     def of(self, wanted: FrozenConfigDict) -> pipeline.Data:
         """Returns the data of a trial, given its settings of the section data."""
@@ -47,6 +51,30 @@ class Datasets:
     def describe(self) -> list[dict[str, Any]]:
         """Returns the entries of experiment.json, one per source and size."""
         return [describe(data) for data in self._prepared.values()]
+
+
+def check_batch(plan: ExperimentPlan, trial: Trial, num_examples: int) -> None:
+    """Raises UserError if a batch of the trial is larger than the training set.
+
+    Such a batch would hold some images several times, and a step would be more than an
+    epoch.
+    """
+    name = "training.batch_size"
+    batch_size = trial.settings.training.batch_size
+    if batch_size <= num_examples:
+        return
+    layer = plan.layer_of(trial.arm, name)
+    whose = f" ({layer}: {trial.name})" if layer in ("arm", "tuned") else ""
+    raise UserError(
+        f"config.{name}={batch_size}{whose} is larger than the training set of "
+        f"{plan.dataset}, which has {num_examples} images: take at most {num_examples}, for "
+        f"example --config.{name}={_smaller(num_examples)}."
+    )
+
+
+def _smaller(num_examples: int) -> int:
+    """A batch size for a small training set: a power of two, ten steps an epoch or more."""
+    return 2 ** max(0, math.floor(math.log2(max(1, min(num_examples / 10, 128)))))
 
 
 def open_datasets(plan: ExperimentPlan, *, silent: bool) -> Datasets:

@@ -46,7 +46,7 @@ def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]
         first = own[0]
         with (
             _scratch(folder, devices) as scratch,
-            open_session(devices, total_images=1, silent=True) as session,
+            open_session(devices, total_images=1, silent=True, saves=False) as session,
         ):
             cost = rehearsal.rehearse(
                 first.settings,

@@ -63,7 +63,7 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(
-    devices: Devices, *, total_images: int, silent: bool = False
+    devices: Devices, *, total_images: int, silent: bool = False, saves: bool = True
 ) -> Iterator[Session]:
     """Shows the progress of a run, and receives signals, until it is left.
 
@@ -71,7 +71,11 @@ def open_session(
       devices: the run's; of several processes only the primary one prints.
       total_images: the images that all trials of the run process together.
       silent: whether nothing is printed.
+      saves: whether trials are saved when a signal asks for it; see `Signals`.
     """
     shown = devices.is_primary and not silent
-    with Progress(total_images, shown=shown) as progress, Signals() as signals:
+    with (
+        Progress(total_images, shown=shown) as progress,
+        Signals(saves=saves) as signals,
+    ):
         yield Session(devices, progress, signals)

@@ -145,10 +145,14 @@ def follow_signals(group: TrialGroup) -> None:
     """Does what a signal to any of the processes has asked for.
 
     Raises:
-      Stopped: if it was to leave, when the trials are saved.
+      Stopped: if it was to leave, when the trials are saved; in a preflight, at once.
     """
     context = group.context
     action = context.devices.all_reduced(context.signals.take())
+    if not context.signals.saves:
+        if action not in (signals.NOTHING, signals.SAVE):
+            raise Stopped(action, "in the preflight")
+        return
     if action == signals.SAVE:
         group.request_save()
         context.progress.say(f"Saving at step {group.step}, as requested.")

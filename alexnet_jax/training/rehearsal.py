@@ -67,6 +67,7 @@ def rehearse(
 
     Raises:
       UserError: for whatever would stop the trial, such as a lack of device memory.
+      Stopped: after a signal to leave.
     """
     with context.open_trial(settings, seed=seed, folder=folder, label=label) as trial:
         (group,) = resume([trial], context)
@@ -80,11 +81,13 @@ def _measured(group: TrialGroup) -> Cost:
     start = time.perf_counter()
     checkpoint_bytes = group.trials[0].checkpoints.try_out(group.state_of(0))
     checkpoint_seconds = time.perf_counter() - start
+    loop.follow_signals(group)
     with group.batches() as batches, loop.profiler_of(group) as profiler:
         start = time.perf_counter()
         loop.take_step(group, batches, profiler)
         group.drain()
         first = time.perf_counter() - start
+        loop.follow_signals(group)
         start, waited, count = time.perf_counter(), batches.waited, 0
         while count < min(TIMED_STEPS, group.schedule.num_steps - 1):
             loop.take_step(group, batches, profiler)

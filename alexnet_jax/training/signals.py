@@ -1,4 +1,7 @@
-"""SIGTERM and SIGINT save after the current step and leave; SIGUSR1 saves and continues."""
+"""SIGTERM and SIGINT save after the current step and leave; SIGUSR1 saves and continues.
+
+Where nothing is saved, as in a preflight, SIGTERM and SIGINT leave and SIGUSR1 does nothing.
+"""
 
 import os
 import signal
@@ -24,9 +27,14 @@ class Signals:
     that the operating system's handler writes to: Python's own handlers run between two
     bytecodes of the main thread, and so not while it compiles or waits for a device. It
     must be entered in the main thread.
+
+    Attributes:
+      requested: the action.
+      saves: whether what is running is saved; if not, the messages say so.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, saves: bool = True) -> None:
+        self.saves = saves
         self.requested = NOTHING
         self._since = 0.0  # time of the first request to leave
 
@@ -70,13 +78,21 @@ class Signals:
                 soon = time.monotonic() - self._since < ONE_REQUEST_SECONDS
                 if number == signal.SIGTERM and soon:
                     return
-                _print("\nSecond signal: leaving at once. Completed saves are kept.\n")
+                left = (
+                    "Completed saves are kept."
+                    if self.saves
+                    else "The next preflight removes the temporary folder of this one."
+                )
+                _print(f"\nSecond signal: leaving at once. {left}\n")
                 os._exit(128 + number)
             self.requested, self._since = number, time.monotonic()
             name = signal.Signals(number).name
-            _print(
-                f"\n{name}: finishing the step and saving; a second one leaves at once.\n"
+            what = (
+                "finishing the step and saving"
+                if self.saves
+                else "stopping after this step, keeping nothing"
             )
+            _print(f"\n{name}: {what}; a second one leaves at once.\n")
 
 
 def _handled_by_thread(number: int, frame: FrameType | None) -> None:

@@ -64,7 +64,8 @@ def run(plan: ExperimentPlan, folder: Path, options: Options) -> None:
             f"All {len(sweep.tasks)} trials in {folder} are done: none is left to run."
         )
         return
-    _print_notice("Starting Ray ...")
+    limit = f" (at most {ray_session.START_SECONDS} s, twice if need be)"
+    _print_notice(f"Starting Ray{'' if options.address else limit} ...")
     ray_session.connect(options.address)
     import ray  # It comes with the extra "sweep"; `connect` has checked for it.
 
