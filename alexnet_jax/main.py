@@ -51,7 +51,7 @@ def main(_: list[str]) -> None:
         process_id=PROCESS_ID.value,
     )
     report = (preflight if PREFLIGHT.value else runner).run(plan, folder)
-    if distributed.is_first():
+    if report:
         print(report)
 
 

@@ -105,7 +105,7 @@ def main() -> None:
     set_precision(dtype)
     jax.config.update("jax_enable_compilation_cache", False)  # what a first run costs
     rows = []
-    for name, network in (("four-layer", four_layer), ("narrow AlexNet", alexnet)):
+    for name, network in (("four-layer", four_layer), ("small-data AlexNet", alexnet)):
         for side in SIDES:
             alone, together = (
                 experiment(network(), batch_size, dtype, side, population=population)

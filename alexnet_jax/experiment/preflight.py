@@ -22,8 +22,12 @@ from alexnet_jax.training.metrics import peak_host_bytes
 
 
 def run(plan: ExperimentPlan, folder: Path) -> str:
-    """Does everything once; returns a table of what the run will cost."""
-    return estimate(plan, folder)[0]
+    """Does everything once; returns a table of what the run will cost.
+
+    Of several processes the primary one returns it, and the others an empty text.
+    """
+    table, _ = estimate(plan, folder)
+    return table if Devices(plan.settings.parallel).is_primary else ""
 
 
 def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]:

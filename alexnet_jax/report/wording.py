@@ -218,7 +218,7 @@ def paper_cell(claim: Mapping[str, Any]) -> str:
 
 
 def agreement_cell(comparison: Mapping[str, Any]) -> str:
-    """How a comparison stands to the paper, in a cell of a table.
+    """Whether a comparison agrees with the paper, in a cell of a table.
 
     The words of an old summary.json are read as today's.
     """

@@ -1,6 +1,6 @@
 """Checkpoints of a trial: saved in the background by Orbax, restored bit-exactly.
 
-They lie in checkpoints/<step>/ below the trial's folder; `checkpoint_files.py` knows what
+They are in checkpoints/<step>/ below the trial's folder; `checkpoint_files.py` knows what
 is in them. The step is the whole position in the data. Orbax gives a checkpoint its name
 when all of it is written, so one that is cut short by a kill does not count.
 """
@@ -156,7 +156,7 @@ class Checkpoints:
         return None
 
     def try_out(self, state: TrainState) -> int:
-        """Saves a single trial's state beside its checkpoints: see `try_out`."""
+        """Saves a state below the trial's folder, as `try_out` does."""
         return try_out(state, self.trial, self.devices)
 
     def _check_fields(self, description: Description) -> None:
@@ -215,25 +215,25 @@ def try_out(state: TrainState, folder: Path, devices: Devices) -> int:
     Raises:
       UserError: if it cannot be written, or is not the same when read back.
     """
-    trial = folder.absolute() / "checkpoint_tried"
-    devices.barrier("before a trial checkpoint")
+    place = folder.absolute() / "checkpoint_tried"
+    devices.barrier("before a test checkpoint")
     if devices.is_primary:
-        shutil.rmtree(trial, ignore_errors=True)
-    devices.barrier("trial checkpoint")
+        shutil.rmtree(place, ignore_errors=True)
+    devices.barrier("test checkpoint")
     try:
-        with Checkpoints(trial, {}, devices) as checkpoints:
+        with Checkpoints(place, {}, devices) as checkpoints:
             checkpoints.save(state, Position())
             checkpoints.wait()
             if checkpoints.restore(state) is None:
                 raise UserError(
                     f"A checkpoint written to {folder} is not there when read back."
                 )
-            files = (path for path in trial.rglob("*") if path.is_file())
+            files = (path for path in place.rglob("*") if path.is_file())
             return sum(path.stat().st_size for path in files)
     finally:
-        devices.barrier("after a trial checkpoint")
+        devices.barrier("after a test checkpoint")
         if devices.is_primary:
-            shutil.rmtree(trial, ignore_errors=True)
+            shutil.rmtree(place, ignore_errors=True)
 
 
 class _Kept(ocp.checkpoint_managers.PreservationPolicy):

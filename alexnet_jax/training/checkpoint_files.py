@@ -45,7 +45,7 @@ class Phase(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """Where a trial stands, besides its state.
+    """The position of a trial, which a checkpoint holds next to its state.
 
     Attributes:
       step: steps done.

@@ -40,7 +40,7 @@ class Devices:
         if how == "pmap" and self.num_hosts > 1:
             raise UserError(
                 "config.parallel=pmap works within one process, and there are "
-                f"{self.num_hosts}: take shard_map, or remove --config.parallel."
+                f"{self.num_hosts}: use shard_map, or remove --config.parallel."
             )
         self.how = how
         if how == "auto":
@@ -77,7 +77,7 @@ class Devices:
             parts = f" x {microbatches} microbatches" if microbatches > 1 else ""
             raise UserError(
                 f"config.training.batch_size={batch_size} cannot be divided among "
-                f"{count} devices{parts}: take {' or '.join(nearest)}."
+                f"{count} devices{parts}: use {' or '.join(nearest)}."
             )
 
     def rounded_up(self, batch_size: int) -> int:
@@ -170,7 +170,7 @@ class Devices:
     def _shard_map(self, step: Callable, *, num_arguments: int) -> Callable:
         """The step with its second argument shared out among the devices.
 
-        check_vma stays on: it notices a forgotten pmean.
+        check_vma stays on: it notices gradients that were not summed over the devices.
         """
         same, shared = PartitionSpec(), PartitionSpec(AXIS)
         specs = (same, shared, *[same] * (num_arguments - 2))
@@ -193,6 +193,12 @@ class Devices:
         if len(self._reductions) <= REDUCTIONS_IN_FLIGHT:
             return 0
         return int(self._reductions.popleft().addressable_data(0))
+
+    def any_process(self, condition: bool) -> bool:
+        """Whether `condition` holds in any process; waits for all of them."""
+        if self.num_hosts == 1:
+            return condition
+        return bool(multihost_utils.process_allgather(np.asarray(condition)).any())
 
     def barrier(self, name: str) -> None:
         """Waits until all processes have reached the barrier `name`."""

@@ -104,8 +104,3 @@ def _check_flags(
         )
     if distributed is False:
         raise UserError("--nodistributed and --coordinator contradict each other.")
-
-
-def is_first() -> bool:
-    """Whether this process writes the records and prints the messages."""
-    return jax.process_index() == 0

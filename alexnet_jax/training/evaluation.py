@@ -40,7 +40,7 @@ class Evaluator:
       data: its validation split is used.
       mean: what the steps subtract from each image, on every device.
       devices: the devices among which a batch is shared out.
-      batch_size: images in a batch, rounded up to a multiple of the devices.
+      batch_size: images in a batch, a multiple of the devices.
       beside: further trainers, by the crops by which they evaluate the same networks.
     """
 
@@ -72,7 +72,7 @@ class Evaluator:
             data,
             trainer.place_mean(data, devices),
             devices,
-            evaluation_batch_size(settings, len(seed_index)),
+            devices.rounded_up(evaluation_batch_size(settings, len(seed_index))),
             {
                 crops: Trainer.of(settings, data, devices, seed_index, eval_crops=crops)
                 for crops in crops_beside
@@ -82,8 +82,7 @@ class Evaluator:
     @property
     def num_batches(self) -> int:
         """Batches of one evaluation."""
-        of_all = self.devices.rounded_up(self.batch_size)
-        return math.ceil(self.data.validation.num_examples / of_all)
+        return math.ceil(self.data.validation.num_examples / self.batch_size)
 
     def evaluate(
         self, params: Params, *, step: int, epoch: float
@@ -121,7 +120,7 @@ class Evaluator:
         """This process's share of the validation split, on the devices."""
         batches = evaluation_batches(
             self.data.validation,
-            batch_size=self.devices.rounded_up(self.batch_size),
+            batch_size=self.batch_size,
             host=self.devices.host,
             num_hosts=self.devices.num_hosts,
         )

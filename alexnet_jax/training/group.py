@@ -36,7 +36,7 @@ from alexnet_jax.training.trial import RunningTrial
 
 
 class TrialGroup:
-    """The trials of a group, their stacked state, and where they all stand.
+    """The trials of a group, their stacked state, and their common step.
 
     Args:
       trials: at least one, all at `step` and `phase`.
@@ -173,13 +173,13 @@ class TrialGroup:
         return self.phase is Phase.STEP_DONE
 
     def keep_positions(self) -> None:
-        """Keeps where the trials stand, before bookkeeping that changes it."""
+        """Keeps the positions of the trials before bookkeeping changes them."""
         self._before_bookkeeping = self.positions()
 
     def resumable_positions(self) -> dict[int, Position]:
         """Where the trials are resumed if they stop now; empty if all have ended.
 
-        Amid the bookkeeping of a step, that is where they stood before it.
+        During the bookkeeping of a step, these are the positions before it.
         """
         kept = self._before_bookkeeping
         return self.positions() if kept is None else kept
@@ -197,7 +197,7 @@ class TrialGroup:
     # --- Checkpoints ------------------------------------------------------------------
 
     def positions(self) -> dict[int, Position]:
-        """Where each active trial stands, by its number; all steps are done then."""
+        """The position of each active trial, by its number, once all steps are done."""
         self.drain()
         return {
             number: trial.position(self.phase)

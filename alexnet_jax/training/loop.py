@@ -97,7 +97,7 @@ def do_bookkeeping(group: TrialGroup) -> None:
     row_due = step > 0 and is_due(step, training.log_every_epochs)
     evaluation_due = step == 0 or is_due(step, training.evaluate_every_epochs)
     if row_due or evaluation_due:
-        # These change what is saved, and a signal may come amid them.
+        # These change what is saved, and a signal may arrive between them.
         group.keep_positions()
     if not group.active:
         return

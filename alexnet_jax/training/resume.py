@@ -1,4 +1,4 @@
-"""Resumes trials from their checkpoints, or starts them, in groups that stand together."""
+"""Resumes trials from their checkpoints, or starts them, in groups at the same step."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -17,7 +17,6 @@ import numpy as np
 from jax import lax
 
 from alexnet_jax.training.step import (
-    AXIS,
     Batch,
     Counts,
     EvalStep,
@@ -29,8 +28,6 @@ from alexnet_jax.training.step import (
     TrainStep,
     Update,
     joined,
-    mean_over_devices,
-    total_counts,
 )
 
 
@@ -61,15 +58,19 @@ def stack_train_step(
         state: TrainState, batch: Batch, hyperparameters: Hyperparameters, mean: Any
     ) -> tuple[TrainState, TrainCounts]:
         own = {name: jnp.squeeze(values, 1) for name, values in batch.items()}
-        numbers = _first(hyperparameters)
-        gradients, counts = gradient_step(_first(state.params), own, numbers.seed, mean)
-        summed = lax.psum(gradients, AXIS)
-        totals = total_counts(counts, mean_over_devices(summed))
+
+        def first_gradient_step(params: Params, *arguments: Any) -> Any:
+            return gradient_step(_first(params), *arguments)
+
         # An axis of length 1 makes no difference to the update. Without it, XLA would
         # copy the whole state, where this updates it in place. The axis comes before the
         # division, as a reshape within the fused update would round it otherwise.
-        stacked = lax.optimization_barrier(_with_axis(summed))
-        after = update(state, mean_over_devices(stacked), numbers)
+        step = joined(
+            first_gradient_step,
+            update,
+            lambda summed: lax.optimization_barrier(_with_axis(summed)),
+        )
+        after, totals = step(state, own, _first(hyperparameters), mean)
         return after, _with_axis(totals)
 
     return of_one if len(seed_index) == 1 else of_several

@@ -98,18 +98,20 @@ def state_shapes(network: Network, spec: OptimizerSpec) -> TrainState:
     )
 
 
-def make_train_step(
-    network: Network, form: InputForm, spec: OptimizerSpec, microbatches: int = 1
+def joined(
+    gradient_step: GradientStep,
+    update: Update,
+    before_update: Callable[[Params], Params] = lambda summed: summed,
 ) -> TrainStep:
     """Returns train_step(state, batch, hyperparameters, mean) -> (state, counts).
 
     The counts are those of the batch before the update.
+
+    Args:
+      gradient_step, update: the two parts of a step.
+      before_update: applied to the gradients, summed over all devices, that are handed to
+        `update`.
     """
-    return joined(make_gradient_step(network, form, microbatches), make_update(spec))
-
-
-def joined(gradient_step: GradientStep, update: Update) -> TrainStep:
-    """The training step of a single trial, of its two parts."""
 
     def train_step(
         state: TrainState,
@@ -120,19 +122,19 @@ def joined(gradient_step: GradientStep, update: Update) -> TrainStep:
         gradients, counts = gradient_step(
             state.params, batch, hyperparameters.seed, mean
         )
-        mean_gradients = mean_over_devices(lax.psum(gradients, AXIS))
-        after = update(state, mean_gradients, hyperparameters)
-        return after, total_counts(counts, mean_gradients)
+        summed = lax.psum(gradients, AXIS)
+        totals = _total_counts(counts, _mean_over_devices(summed))
+        mean_gradients = _mean_over_devices(before_update(summed))
+        return update(state, mean_gradients, hyperparameters), totals
 
     return train_step
 
 
-def mean_over_devices(summed: Params) -> Params:
-    """The mean of what is `summed` over all devices."""
+def _mean_over_devices(summed: Params) -> Params:
     return jax.tree.map(lambda leaf: leaf / lax.axis_size(AXIS), summed)
 
 
-def total_counts(counts: Counts, gradients: Params) -> TrainCounts:
+def _total_counts(counts: Counts, gradients: Params) -> TrainCounts:
     """The counts of all devices, and the norm of the gradients of the whole batch."""
     counts = lax.psum(counts, AXIS)
     norm = optax.tree.norm(gradients)

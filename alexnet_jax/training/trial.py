@@ -1,4 +1,4 @@
-"""A running trial: what it has of its own, and where it stands."""
+"""A running trial: its seed, its records and checkpoints, and its position."""
 
 import contextlib
 import dataclasses
@@ -206,7 +206,7 @@ class RunningTrial:
         self.record.close_trial(status, **ended)
 
     def divergence_message(self) -> str:
-        """What the user is told about a trial that has diverged."""
+        """The message about a trial that has diverged."""
         quantity = self.last_row.get("not_finite", "loss")
         images = (
             ", with the images of that batch" if "examples" in self.last_row else ""

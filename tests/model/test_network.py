@@ -126,7 +126,10 @@ network = build(config.model, image_size=16, num_classes=10)
 form = preprocess.InputForm.of(config.data)
 rule = optimizer.OptimizerSpec(lr_inside_momentum=True, bias_decay=False)
 devices = devices.Devices()
-train_step = devices.spread_train(step.make_train_step(network, form, rule))
+of_trial = step.joined(
+    step.make_gradient_step(network, form, 1), step.make_update(rule)
+)
+train_step = devices.spread_train(of_trial)
 batch = {
     "image": np.zeros((8, 16, 16, 3), np.uint8),
     "label": np.zeros(8, np.int32),

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from single_trial_step import single_trial_step
 
 from alexnet_jax.config import base
 from alexnet_jax.errors import UserError
@@ -94,7 +95,7 @@ def trained(network, devices, train_step, place_batch, num_steps=3):
 
 @pytest.fixture(scope="module")
 def train_step(network, devices):
-    return devices.spread_train(steps.make_train_step(network, FORM, RULE))
+    return devices.spread_train(single_trial_step(network, FORM, RULE))
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_any_number_of_devices_gives_the_same_training(network, on_eight, count)
     """Up to rounding: masks, sums and updates do not depend on the devices."""
     fewer = some_devices(count)
     assert len(fewer.devices) == count
-    train_step = fewer.spread_train(steps.make_train_step(network, FORM, RULE))
+    train_step = fewer.spread_train(single_trial_step(network, FORM, RULE))
     state, counts = trained(network, fewer, train_step, fewer.place_batch)
     np.testing.assert_allclose(counts, on_eight[1], rtol=1e-5)
     leaves, structure = jax.tree.flatten(state)
@@ -135,7 +136,7 @@ def small_alexnet():
 
 def alexnet_step(accumulation=1):
     form = dataclasses.replace(FORM, crop_size=40)
-    return steps.make_train_step(small_alexnet(), form, RULE, accumulation)
+    return single_trial_step(small_alexnet(), form, RULE, accumulation)
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +195,7 @@ def test_shard_map_refuses_a_step_without_a_gradient_all_reduce(network, monkeyp
     state = jax.eval_shape(lambda: steps.initial_state(network, 0, RULE))
 
     def traced():
-        train_step = some.spread_train(steps.make_train_step(network, FORM, RULE))
+        train_step = some.spread_train(single_trial_step(network, FORM, RULE))
         return train_step.trace(state, make_batch(), NUMBERS, mean_image())
 
     traced()
@@ -243,7 +244,7 @@ def test_gradient_accumulation_gives_the_update_of_the_whole_batch(network, how)
     """Three steps with dropout, to 2e-6 of each leaf's maximum (measured: 3e-7)."""
     some, found = Devices(how), {}
     for parts in (1, 4):
-        step = steps.make_train_step(network, FORM, RULE, parts)
+        step = single_trial_step(network, FORM, RULE, parts)
         train_step = some.spread_train(step)
         state = some.place_state(steps.initial_state(network, 0, RULE))
         counts = []
@@ -392,7 +393,7 @@ def test_no_pooling_gradient_is_scattered(compiled):
 
 @pytest.mark.parametrize(
     ("batch_size", "advice"),
-    [(12, "take 8 or 16"), (127, "take 120 or 128"), (5, "take 8"), (1, "take 8")],
+    [(12, "use 8 or 16"), (127, "use 120 or 128"), (5, "use 8"), (1, "use 8")],
 )
 def test_an_indivisible_batch_is_refused_with_the_nearest_sizes(
     devices, batch_size, advice
@@ -413,9 +414,9 @@ def test_a_divisible_batch_is_accepted(devices, batch_size):
 @pytest.mark.parametrize(
     ("batch_size", "accumulation", "advice"),
     [
-        (24, 2, "8 devices x 2 microbatches: take 16 or 32"),
-        (8, 2, "8 devices x 2 microbatches: take 16"),
-        (48, 4, "8 devices x 4 microbatches: take 32 or 64"),
+        (24, 2, "8 devices x 2 microbatches: use 16 or 32"),
+        (8, 2, "8 devices x 2 microbatches: use 16"),
+        (48, 4, "8 devices x 4 microbatches: use 32 or 64"),
     ],
 )
 def test_an_indivisible_microbatch_is_refused(

@@ -92,7 +92,7 @@ def test_counts_do_not_depend_on_batch_size_or_devices(
         all_digits,
         trainer.place_mean(all_digits, devices),
         devices,
-        batch_size=batch_size,
+        batch_size=devices.rounded_up(batch_size),
     )
     shown = []
     counting = dataclasses.replace(

@@ -31,7 +31,8 @@ def form():
 
 
 def plain_step(network, microbatches=1):
-    return steps.make_train_step(network, form(), RULE, microbatches)
+    gradient_step = steps.make_gradient_step(network, form(), microbatches)
+    return steps.joined(gradient_step, steps.make_update(RULE))
 
 
 def stacked_step(network, seed_index, microbatches=1):

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from ml_collections import ConfigDict
+from single_trial_step import single_trial_step
 
 from alexnet_jax.config import base
 from alexnet_jax.model.network import Network, build
@@ -188,7 +189,7 @@ def devices():
 
 
 def stepper(network, devices, rule):
-    return devices.spread_train(steps.make_train_step(network, FORM, rule))
+    return devices.spread_train(single_trial_step(network, FORM, rule))
 
 
 @pytest.fixture(scope="module")

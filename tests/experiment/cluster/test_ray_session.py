@@ -44,8 +44,8 @@ def test_a_start_has_generous_limits_and_keeps_the_users_own(ray, monkeypatch):
     ray.outcomes = [None]
     ray_session.connect(None)
     limit = str(ray_session.START_SECONDS)
-    assert os.environ["RAY_gcs_server_port_wait_time_s"] == limit
-    assert os.environ["RAY_worker_register_timeout_seconds"] == "7"
+    assert os.environ["RAY_gcs_server_port_wait_time_s"] == limit  # noqa: SIM112 (as Ray spells it)
+    assert os.environ["RAY_worker_register_timeout_seconds"] == "7"  # noqa: SIM112 (as Ray spells it)
     assert [start["address"] for start in ray.starts] == ["local"]
 
 
@@ -58,7 +58,9 @@ def test_a_start_that_fails_is_tried_once_more(ray, capsys):
 
 def test_two_failed_starts_name_main(ray):
     ray.outcomes = [Exception("one"), RuntimeError("two")]
-    with pytest.raises(UserError, match=r"2 attempts.*two.*python -m alexnet_jax\.main"):
+    with pytest.raises(
+        UserError, match=r"2 attempts.*two.*python -m alexnet_jax\.main"
+    ):
         ray_session.connect(None)
     assert len(ray.starts) == 2
 
