@@ -2,7 +2,7 @@
 
 Reading everything would cost as much as an epoch, so three keys are compared in turn,
 and only images whose key occurs in both splits go on to the next: the size in bytes, the
-last 4 KiB, the whole file. Of ImageNet's 1.28 million training images about a third have
+last 4 KiB, the whole file. Of ImageNet's 1.28 million training images about a quarter have
 the size of some validation image; of these 4 KiB are read, and only of equal ones all.
 """
 
