@@ -35,6 +35,22 @@ from alexnet_jax.data.types import (
 )
 from alexnet_jax.errors import UserError, nearest
 
+# Folders of datasets for other tasks, without the s of the plural.
+KINDS_OF_FILES = frozenset(
+    (
+        "image",
+        "img",
+        "jpg",
+        "jpeg",
+        "png",
+        "label",
+        "annotation",
+        "mask",
+        "box",
+        "depth",
+    )
+)
+
 
 def open_folder(path: Path) -> Source:
     """Opens train/CLASS/**/*.jpg and val/CLASS/**/*.jpg, or CLASS/**/*.jpg.
@@ -83,13 +99,19 @@ def _training_files(path: Path, prefix: str) -> tuple[list[str], list[ImageFile]
     """The classes of path/prefix and their images.
 
     Raises:
-      UserError: If there are fewer than two classes, no images, or other splits inside.
+      UserError: If there are fewer than two classes, folders that are no classes, no
+        images, or other splits inside.
     """
     root = path / prefix
     found = contents(root)
     classes = class_folders(root, found.folders)
     if len(classes) < 2:
         _refuse_elsewhere(root, found, in_split=bool(prefix))
+    elif {name.casefold().rstrip("s") for name in classes} <= KINDS_OF_FILES:
+        raise UserError(
+            f"{shown(root)} has the folders {listed(list(classes))}, which are kinds of "
+            "files and not classes. Sort the images into a folder for each class."
+        )
     files = labeled_files(path, prefix, classes, len(found.images))
     if not files:
         raise UserError(

@@ -86,8 +86,8 @@ def class_titles(root: Path, folder: str, classes: Sequence[str]) -> tuple[str, 
     if all(WORDNET_ID.fullmatch(name) for name in classes):
         for place in _places(root, folder):
             for name in WORDS:
-                if (place / name).is_file():
-                    words = _words(place / name, set(classes))
+                words = _words(place / name, set(classes))
+                if words:
                     return tuple(
                         f"{c} {words[c]}" if c in words else c for c in classes
                     )
@@ -236,9 +236,16 @@ def _synsets(path: Path, field: str, needed_by: Path) -> dict[str, str]:
 
 
 def _words(path: Path, wanted: set[str]) -> dict[str, str]:
-    """The words of the wanted WordNet ids, from rows "id words" or "id<tab>words"."""
+    """The words of the wanted WordNet ids, from rows "id words" or "id<tab>words".
+
+    Empty if there is no such file, or another one of that name: labels need no words.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return {}
     found = {}
-    for line in _lines(path):
+    for line in text.splitlines():
         name, *words = line.split(maxsplit=1) or [""]
         if name in wanted and words:
             found[name] = shown(words[0].strip())

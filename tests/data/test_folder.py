@@ -375,6 +375,14 @@ def test_a_folder_of_several_datasets_is_refused(tmp_path):
         folder.open_folder(tmp_path)
 
 
+def test_kinds_of_files_are_not_classes(tmp_path):
+    """A dataset for segmentation would be learned without an error."""
+    kinds = ("Images", "masks")
+    write_images(tmp_path, [f"{s}/{k}/1.png" for s in ("train", "val") for k in kinds])
+    with pytest.raises(UserError, match="Images, masks, which are kinds of files"):
+        folder.open_folder(tmp_path)
+
+
 @pytest.mark.parametrize("prefix", ["", "train/"])
 def test_a_single_class_is_refused(tmp_path, prefix):
     write_images(tmp_path, [f"{prefix}cat/{i:02}.png" for i in range(20)])
