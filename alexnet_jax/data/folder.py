@@ -37,18 +37,7 @@ from alexnet_jax.errors import UserError, nearest
 
 # Folders of datasets for other tasks, without the s of the plural.
 KINDS_OF_FILES = frozenset(
-    (
-        "image",
-        "img",
-        "jpg",
-        "jpeg",
-        "png",
-        "label",
-        "annotation",
-        "mask",
-        "box",
-        "depth",
-    )
+    ("image", "img", "jpg", "jpeg", "png", "label", "annotation", "mask")
 )
 
 
