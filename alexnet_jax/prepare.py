@@ -4,7 +4,8 @@ python -m alexnet_jax.prepare --config=configs/NAME.py[:DATASET] [--output=DIR]
                               [--encoding=jpeg|raw] [--skip_bad]
 
 Writes the rescaled images, the mean image and the principal components of color of the
-training split into DIR, by default where main looks for them. After an interruption the
+training split into DIR, by default where main looks for them. Says first how many
+held-out images are training images too, byte for byte. After an interruption the
 same command continues. Images that cannot be read are listed in DIR/bad_files.tsv; the
 prepared set is complete without them only with --skip_bad.
 """
@@ -39,10 +40,13 @@ def main(_: list[str]) -> None:
             f"The arms of {plan.name} need images of several sizes: {sizes}. "
             "Remove --output: each then gets its own folder, where main looks for it."
         )
-    from alexnet_jax.data.open import open_source  # TensorFlow takes seconds to import.
+    # TensorFlow takes seconds to import.
+    from alexnet_jax.data import duplicates
+    from alexnet_jax.data.open import open_source
     from alexnet_jax.data.prepared import build
 
     source = open_source(plan.dataset, tfds_dir=plan.settings.data.tfds_dir)
+    print(duplicates.find(source).sentence(), flush=True)
     for (rescale, size), data in wanted.items():
         given = Path(OUTPUT.value).expanduser().absolute() if OUTPUT.value else None
         folder = given or prepared_folder(data)

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_trial import learned
 from two_classes import SIZE, prepare, write_bad_files, write_two_classes
 
+from alexnet_jax import prepare as prepare_command
 from alexnet_jax.config import base
 from alexnet_jax.config.resolve import resolve
 from alexnet_jax.data.prepared import reader
@@ -93,6 +95,21 @@ def test_flags_are_read_before_the_slow_imports(tmp_path):
     )
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
     assert shown.stdout.strip() == b"set()"
+
+
+def test_prepare_counts_images_in_both_splits(images, tmp_path, monkeypatch, capsys):
+    (images / "val/dark/copy.jpg").write_bytes(
+        (images / "train/dark/p 01.jpg").read_bytes()
+    )
+    plan = resolve(base(f"folder={images}", network="four_layer"), {})
+    monkeypatch.setattr(prepare_command.cli, "resolved_plan", lambda: plan)
+    for name, value in (("OUTPUT", str(tmp_path / "set")), ("ENCODING", "jpeg")):
+        monkeypatch.setattr(prepare_command, name, SimpleNamespace(value=value))
+    monkeypatch.setattr(prepare_command, "SKIP_BAD", SimpleNamespace(value=False))
+    prepare_command.main([])
+    counted, done = capsys.readouterr().out.splitlines()
+    assert "1 of 11 images of val are also in train" in counted
+    assert "is complete" in done
 
 
 # --- main on a prepared set -------------------------------------------------------

@@ -6,120 +6,173 @@ whole is refused. Links to files and folders are followed, wherever they lead: a
 of links is the usual way to train on a part of a large dataset.
 """
 
-import collections
-import dataclasses
 import os
 import stat
-import sys
-import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from alexnet_jax.data.types import HOLD_OUT_EVERY, Source, Split, hash_of, hold_out
+from alexnet_jax.data import label_lists, split_folders
+from alexnet_jax.data.image_files import (
+    IMAGE_SUFFIXES,
+    Contents,
+    ImageFile,
+    class_folders,
+    contents,
+    flat_files,
+    labeled_files,
+    listed,
+    note,
+    shown,
+)
+from alexnet_jax.data.split_folders import SplitFolders
+from alexnet_jax.data.types import (
+    END_BYTES,
+    HOLD_OUT_EVERY,
+    Source,
+    Split,
+    hash_of,
+    hold_out,
+)
 from alexnet_jax.errors import UserError, nearest
 
-# The names of the folder of images on which errors are measured.
-HELD_OUT = ("val", "validation", "test")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
-
-
-@dataclasses.dataclass(frozen=True)
-class _ImageFile:
-    """An image file.
-
-    Attributes:
-      path: Its path relative to the dataset's folder, with /.
-      size: Its size in bytes; -1 if it has none, as a broken link.
-      class_name: The name of its class.
-    """
-
-    path: str
-    size: int
-    class_name: str
+# Folders of datasets for other tasks, without the s of the plural.
+KINDS_OF_FILES = frozenset(
+    ("image", "img", "jpg", "jpeg", "png", "label", "annotation", "mask")
+)
 
 
 def open_folder(path: Path) -> Source:
     """Opens train/CLASS/**/*.jpg and val/CLASS/**/*.jpg, or CLASS/**/*.jpg.
 
-    The classes are the names of the folders, sorted. Without a folder for validation
-    (val, validation or test) every tenth image is held out, counted through the classes
-    in their order.
+    The classes are the names of the folders, sorted. Splits are recognized by the names
+    of their folders (`split_folders`). Held-out images may lie in one folder if a list
+    gives their classes (`label_lists`). Without a folder of held-out images, every tenth
+    image is held out, counted through the classes in their order.
 
     Raises:
       UserError: If the folder does not exist, a folder in it cannot be listed or leads
-        back into itself, or a class or a whole split has no images.
+        back into itself, it can be read in more than one way, there are fewer than two
+        classes, or a class or a whole split has no images.
     """
     if not path.is_dir():
         raise UserError(
             f"No such folder: {path}. It should hold train/CLASS/*.jpg and "
             "val/CLASS/*.jpg, or CLASS/*.jpg."
         )
-    names = [name for name in HELD_OUT if (path / name).is_dir()]
-    prefix = "train" if (path / "train").is_dir() else ""
-    root = path / prefix
-    if not prefix and names:
-        raise UserError(
-            f"{shown(path)} has the folder {names[0]}/ to measure errors on, but no "
-            "train/. Add it, or remove that folder."
-        )
-    classes, files = _labeled_files(path, prefix)
-    if not files:
-        raise UserError(
-            f"No images in {shown(root)}: it should hold a folder for each class, with "
-            f"{', '.join(IMAGE_SUFFIXES)} files in it."
-        )
-    if names:
-        held = names[0]
-        held_classes, held_files = _labeled_files(path, held)
-        _check_held_classes(path / held, held_classes, root, classes)
+    splits = split_folders.find(path)
+    root = path / splits.train
+    classes, files = _training_files(path, splits.train)
+    if splits.held:
+        held_files, parts = _held_out_files(path, splits.held, root, classes)
     else:
-        held = "test"
         train, rest = hold_out(len(files), every=HOLD_OUT_EVERY)
         files, held_files = [files[i] for i in train], [files[i] for i in rest]
+        parts = _parts(held_files)
     if not held_files:
         raise UserError(
             f"No images to measure errors on in {shown(path)}: provide val/CLASS/*.jpg, "
             "or at least ten images in all."
         )
-    _check_trained(root, classes, files, held_files, held_out=not names)
-    if names:
-        _note_absent(path / held, classes, held_files)
-    if prefix:
-        _note_unused(path, {prefix, held} if names else {prefix})
-    parts = [
-        os.fsencode(file.path) + b"\0" + str(file.size).encode()
-        for file in files + held_files
-    ]
+    _check_trained(root, classes, files, held_files, held_out=not splits.held)
+    _note_others(path, splits, classes, held_files)
     return Source(
         f"folder={shown(path.absolute().name)}",
-        tuple(shown(name) for name in classes),
+        label_lists.class_titles(path, splits.train, classes),
         _split("train", path, files, classes),
-        _split(held, path, held_files, classes),
-        hash_of(parts),
+        _split(splits.held_name or "test", path, held_files, classes),
+        hash_of(_parts(files) + parts),
     )
 
 
-def shown(path: Path | str) -> str:
-    """Returns a path as one line of printable text, with \\xff, \\n, ... for the rest."""
-    name = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in name
-    )
+def _training_files(path: Path, prefix: str) -> tuple[list[str], list[ImageFile]]:
+    """The classes of path/prefix and their images.
+
+    Raises:
+      UserError: If there are fewer than two classes, folders that are no classes, no
+        images, or other splits inside.
+    """
+    root = path / prefix
+    found = contents(root)
+    classes = class_folders(root, found.folders)
+    if len(classes) < 2:
+        _refuse_elsewhere(root, found, in_split=bool(prefix))
+    elif {name.casefold().rstrip("s") for name in classes} <= KINDS_OF_FILES:
+        raise UserError(
+            f"{shown(root)} has the folders {listed(list(classes))}, which are kinds of "
+            "files and not classes. Sort the images into a folder for each class."
+        )
+    files = labeled_files(path, prefix, classes, len(found.images))
+    if not files:
+        raise UserError(
+            f"No images in {shown(root)}: it should hold a folder for each class, with "
+            f"{', '.join(IMAGE_SUFFIXES)} files in it."
+        )
+    if len(classes) < 2:
+        raise UserError(
+            f"{shown(root)} has a single class, {listed(list(classes))}, with "
+            f"{len(files):,} images. A network needs at least two classes: add a folder "
+            "for each of the others."
+        )
+    if not prefix:
+        _check_inner_splits(path, files)
+    return list(classes), files
+
+
+def _held_out_files(
+    path: Path, folder: str, root: Path, classes: Sequence[str]
+) -> tuple[list[ImageFile], list[bytes]]:
+    """The held-out images, sorted by class, and their parts of the fingerprint.
+
+    Raises:
+      UserError: If they have other classes than the training images, or unknown ones.
+    """
+    found = contents(path / folder)
+    own = class_folders(path / folder, found.folders)
+    if not found.images and len(own) == 1 and not own.keys() & set(classes):
+        # Tiny ImageNet's val/images; an unknown name may be a misspelled class.
+        inner = contents(path / folder / found.folders[0])
+        all_classes = split_folders.holds_all_classes(found.folders[0])
+        if all_classes and inner.images and not inner.folders:
+            folder, found, own = f"{folder}/{found.folders[0]}", inner, {}
+    if not found.images or own:
+        _check_held_classes(path / folder, own, root, classes)
+        files = labeled_files(path, folder, own, len(found.images))
+        return files, _parts(files)
+    listed_classes = label_lists.classes_of(path, folder, found.images)
+    held_classes = sorted(set(listed_classes.values()))
+    _check_held_classes(path / folder, held_classes, root, classes)
+    files = flat_files(path, folder, found.images, listed_classes)
+    # Here the paths do not tell the classes.
+    names = [os.fsencode(file.class_name) for file in files]
+    parts = zip(_parts(files), names, strict=True)
+    return files, [part + b"\0" + name for part, name in parts]
+
+
+def _parts(files: Iterable[ImageFile]) -> list[bytes]:
+    """What the fingerprint knows of each image: its path and its size."""
+    return [os.fsencode(file.path) + b"\0" + str(file.size).encode() for file in files]
 
 
 def _split(
-    name: str, root: Path, files: list[_ImageFile], classes: Sequence[str]
+    name: str, root: Path, files: list[ImageFile], classes: Sequence[str]
 ) -> Split:
     labels = {class_name: label for label, class_name in enumerate(classes)}
 
     def read(i: int) -> tuple[bytes, int]:
         return _read(root, files[i].path), labels[files[i].class_name]
 
-    return Split(name, len(files), read, lambda i: shown(files[i].path))
+    return Split(
+        name,
+        len(files),
+        read,
+        lambda i: shown(files[i].path),
+        size=lambda i: files[i].size,
+        read_end=lambda i: _read(root, files[i].path, last=END_BYTES),
+    )
 
 
-def _read(root: Path, name: str) -> bytes:
-    """Returns the bytes of an image file.
+def _read(root: Path, name: str, *, last: int = 0) -> bytes:
+    """Returns the bytes of an image file, or only the `last` ones.
 
     Raises:
       UserError: If it cannot be read, or is empty.
@@ -128,8 +181,11 @@ def _read(root: Path, name: str) -> bytes:
     way_out = "Fix it or remove it from the folder."
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise UserError(f"{shown(path)} is not a file, but a device. {way_out}")
+            if last:
+                file.seek(max(0, status.st_size - last))
             data = file.read()
     except OSError as error:
         reason = error.strerror
@@ -146,105 +202,16 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _labeled_files(path: Path, prefix: str) -> tuple[list[str], list[_ImageFile]]:
-    """The classes of path/prefix and their images, sorted by class, then by path."""
-    root = path / prefix
-    folders: dict[str, str] = {}
-    others: collections.Counter[str] = collections.Counter()
-    for entry in _entries(root):
-        # Folders made by operating systems (.DS_Store, __MACOSX) are not classes.
-        if not _is_folder(entry):
-            if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-                others["outside the class folders"] += 1
-        elif not entry.name.startswith("__MACOSX"):
-            # macOS writes é as e and an accent: the class is the same on every system.
-            name = unicodedata.normalize("NFC", entry.name)
-            if name in folders:
-                raise UserError(
-                    f"{shown(root)} has two class folders that are both written "
-                    f"'{shown(name)}', in different Unicode. Merge them."
-                )
-            folders[name] = entry.name
-    classes = sorted(folders)
-    files = []
-    for name in classes:
-        top = f"{prefix}/{folders[name]}" if prefix else folders[name]
-        found = _walk(path, top, others)
-        found.sort(key=lambda pair: pair[0].split("/"))
-        files += [_ImageFile(file, size, name) for file, size in found]
-    if others:
-        counts = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5))
-        _note(
-            f"{shown(root)}: files ignored, because they are not images of a class: "
-            f"{counts}."
-        )
-    return classes, files
-
-
-def _walk(
-    path: Path, top: str, others: collections.Counter[str]
-) -> list[tuple[str, int]]:
-    """(path, size) of all images below path/top; counts other files in `others`."""
-    found = []
-    stack: list[tuple[str, frozenset[tuple[int, int]]]] = [(top, frozenset())]
-    while stack:
-        folder, above = stack.pop()
-        entries = _entries(path / folder)
-        status = os.stat(path / folder)
-        here = (status.st_dev, status.st_ino)
-        if here in above:
-            raise UserError(
-                f"{shown(path / folder)} leads back into a folder that contains it. "
-                "Remove that link."
-            )
-        for entry in entries:
-            name = f"{folder}/{entry.name}"
-            suffix = Path(entry.name).suffix.lower()
-            if _is_folder(entry):
-                stack.append((name, above | {here}))
-            elif suffix in IMAGE_SUFFIXES:
-                found.append((name, _size(entry)))
-            else:
-                others[shown(suffix) or "without suffix"] += 1
-    return found
-
-
-def _entries(folder: Path) -> list[os.DirEntry]:
-    """The entries of a folder that are not hidden."""
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise UserError(
-            f"The folder {shown(folder)} cannot be listed: {error.strerror}. Its "
-            "images would be missing unnoticed: fix or remove it."
-        ) from error
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # as for a link to itself
-        return False
-
-
-def _size(entry: os.DirEntry) -> int:
-    try:
-        return entry.stat().st_size
-    except OSError:
-        return -1
-
-
 # --- Ambiguous layouts ------------------------------------------------------------
 
 
 def _check_held_classes(
-    held: Path, held_classes: Sequence[str], root: Path, classes: Sequence[str]
+    held: Path, held_classes: Iterable[str], root: Path, classes: Sequence[str]
 ) -> None:
     unknown = [name for name in held_classes if name not in classes]
     if unknown:
         raise UserError(
-            f"{shown(held)} has classes that {shown(root)} lacks: {_listed(unknown)}."
+            f"{shown(held)} has classes that {shown(root)} lacks: {listed(unknown)}."
             + nearest(unknown[0], classes)
             + " There are no training images for these classes: add some, or remove the "
             "folders."
@@ -254,8 +221,8 @@ def _check_held_classes(
 def _check_trained(
     root: Path,
     classes: Sequence[str],
-    files: Iterable[_ImageFile],
-    held_files: Iterable[_ImageFile],
+    files: Iterable[ImageFile],
+    held_files: Iterable[ImageFile],
     *,
     held_out: bool,
 ) -> None:
@@ -271,45 +238,86 @@ def _check_trained(
     if held_out and any(file.class_name in empty for file in held_files):
         raise UserError(
             f"{shown(root)}: after every tenth image is held out, these classes have no "
-            f"training images: {_listed(empty)}. Add images, remove the classes, or "
+            f"training images: {listed(empty)}. Add images, remove the classes, or "
             "create train/ and val/ yourself."
         )
     raise UserError(
-        f"{shown(root)} has class folders without training images: {_listed(empty)}. Add "
+        f"{shown(root)} has class folders without training images: {listed(empty)}. Add "
         f"images ({', '.join(IMAGE_SUFFIXES)}), or remove the folders."
     )
 
 
 def _note_absent(
-    held: Path, classes: Sequence[str], files: Iterable[_ImageFile]
+    held: Path, classes: Sequence[str], files: Iterable[ImageFile]
 ) -> None:
     present = {file.class_name for file in files}
     absent = [name for name in classes if name not in present]
     if absent:
-        _note(
+        note(
             f"{shown(held)} has no images of {len(absent)} of {len(classes)} classes "
-            f"({_listed(absent)}): errors are measured on the other classes only."
+            f"({listed(absent)}): errors are measured on the other classes only."
         )
 
 
-def _note_unused(path: Path, used: set[str]) -> None:
-    unused = sorted(
-        entry.name
-        for entry in _entries(path)
-        if _is_folder(entry) and entry.name not in used
-    )
-    if unused:
-        _note(
-            f"{shown(path)}: folders not used: {_listed(unused)}. Errors are measured on "
-            f"the images of the first of {', '.join(HELD_OUT)} that exists."
+def _refuse_elsewhere(root: Path, found: Contents, *, in_split: bool) -> None:
+    """Refuses a folder with fewer than two class folders if the dataset is elsewhere."""
+    below = split_folders.find_below(root)
+    if below is not None:
+        inside = listed(contents(below).folders)
+        if in_split:
+            way_out = f"Move the class folders up, into {shown(root)}."
+        else:
+            way_out = f"Did you mean folder={shown(below)}?"
+        raise UserError(
+            f"{shown(root)} has fewer than two class folders "
+            f"({listed(found.folders)}), but {shown(below)} has the folders {inside}. "
+            f"{way_out}"
+        )
+    if found.images and not found.folders:
+        above = None if in_split else split_folders.find_above(root)
+        if above is not None:
+            way_out = f"Did you mean folder={shown(above)}?"
+        else:
+            way_out = "Sort them into a folder for each class."
+            way_out += f" {split_folders.AS_CLASSES}" if in_split else ""
+        raise UserError(
+            f"{shown(root)} has {len(found.images):,} images and no class folders, so "
+            f"their classes are unknown. {way_out}"
         )
 
 
-def _listed(names: Sequence[str]) -> str:
-    """The first five names, in one line."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(map(shown, names[:5])) + more
+def _check_inner_splits(path: Path, files: Iterable[ImageFile]) -> None:
+    """Refuses class folders that have splits of their own, as datasets have."""
+    inner: dict[str, set[str]] = {}
+    for file in files:
+        top, second, *deeper = file.path.split("/")
+        if deeper:
+            inner.setdefault(top, set()).add(second)
+    datasets = [top for top, names in inner.items() if split_folders.has_splits(names)]
+    if datasets:
+        first = path / datasets[0]
+        raise UserError(
+            f"{shown(path)} has folders with splits in them: {listed(datasets)}. Did you "
+            f"mean folder={shown(first)}? If they are classes, sort their images into "
+            "train/CLASS/ and val/CLASS/."
+        )
 
 
-def _note(text: str) -> None:
-    print(f"Note: {text}", file=sys.stderr, flush=True)
+def _note_others(
+    path: Path, splits: SplitFolders, classes: Sequence[str], held: list[ImageFile]
+) -> None:
+    """Notes what the layout leaves out, and a split given in place of its dataset."""
+    if splits.held:
+        _note_absent(path / splits.held, classes, held)
+    if splits.unused:
+        measured = splits.held_name or "every tenth training image"
+        note(
+            f"{shown(path)}: folders not used: {listed(splits.unused)}. Errors are "
+            f"measured on {shown(measured)}."
+        )
+    whole = split_folders.dataset_of(path)
+    if whole is not None and not splits.train:
+        note(
+            f"{shown(path)} is one split of {shown(whole)}: errors are measured on every "
+            f"tenth of its images. For the other splits, give folder={shown(whole)}."
+        )

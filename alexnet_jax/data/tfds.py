@@ -166,6 +166,11 @@ def _feature_keys(tfds, name: str, info) -> tuple[str, str]:
         and isinstance(features[keys[0]], tfds.features.Image)
         and isinstance(features[keys[1]], tfds.features.ClassLabel)
     ):
+        if features[keys[1]].num_classes == 1:
+            raise UserError(
+                f"The TFDS dataset '{name}' has a single class, so every answer would be "
+                "right. Choose a dataset with at least two classes."
+            )
         return keys
     raise UserError(
         f"The TFDS dataset '{name}' is not for image classification: its features are "

@@ -9,6 +9,8 @@ from alexnet_jax.data.statistics import Statistics
 
 # A dataset without a validation or test split holds out every tenth example.
 HOLD_OUT_EVERY = 10
+# The end of an image file differs more than its beginning, where headers are alike.
+END_BYTES = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,10 @@ class Split:
         bytes.
       read_part: For raw images only: maps (index, first byte, number of bytes) to
         (bytes, label).
+      size: Maps an index to the number of bytes of the encoded image, without reading
+        it; None if only reading tells.
+      read_end: Maps an index to the last END_BYTES bytes of the encoded image, and raises
+        what `read` does; None if there is no way but to read the whole.
     """
 
     name: str
@@ -37,6 +43,8 @@ class Split:
     where: Callable[[int], str] = "example {}".format
     encoding: str = "original"
     read_part: Callable[[int, int, int], tuple[bytes, int]] | None = None
+    size: Callable[[int], int] | None = None
+    read_end: Callable[[int], bytes] | None = None
 
     def __len__(self) -> int:
         return self.num_examples

@@ -10,7 +10,7 @@ from ml_collections import FrozenConfigDict
 
 from alexnet_jax.config.folders import prepared_folder
 from alexnet_jax.config.trials import ExperimentPlan, Trial
-from alexnet_jax.data import pipeline
+from alexnet_jax.data import duplicates, pipeline
 from alexnet_jax.data.open import open_source
 from alexnet_jax.data.prepared import reader
 from alexnet_jax.errors import UserError
@@ -47,6 +47,17 @@ class Datasets:
                 opened, rescale=wanted.rescale, rescale_size=wanted.rescale_size
             )
         return self._prepared[key]
+
+    def count_duplicates(self) -> list[str]:
+        """Returns a sentence for each source: how many held-out images train it too.
+
+        The original images are compared, also where a prepared set is used.
+        """
+        named = dict.fromkeys(
+            (dataset, folder) for dataset, folder, *_ in self._prepared
+        )
+        sources = [self._open_source(d, tfds_dir=folder) for d, folder in named]
+        return [duplicates.find(source).sentence() for source in sources]
 
     def describe(self) -> list[dict[str, Any]]:
         """Returns the entries of experiment.json, one per source and size."""

@@ -66,6 +66,8 @@ def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]
         lines.append(
             "Measured one trial at a time; config.population trains them together."
         )
+    if devices.is_primary:
+        lines += datasets.count_duplicates()
     total = sum(seconds_of_arm[trial.arm] for trial in plan.trials)
     free = shutil.disk_usage(_existing(folder)).free
     lines += [

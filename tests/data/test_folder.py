@@ -16,6 +16,9 @@ from alexnet_jax.data.open import open_source
 from alexnet_jax.data.types import hash_of
 from alexnet_jax.errors import UserError
 
+# A second class, the last in the order of the classes.
+ZOO = ("train/zoo/1.png", "val/zoo/1.png")
+
 
 @pytest.mark.parametrize("held", ["val", "validation", "test"])
 def test_a_folder_with_splits(tmp_path, held):
@@ -72,7 +75,7 @@ def test_an_empty_folder_is_refused(tmp_path, made):
 
 
 def test_a_class_that_only_val_has_is_refused(tmp_path):
-    write_images(tmp_path, ["train/cat/1.png", "val/cat/1.png", "val/dog/1.png"])
+    write_images(tmp_path, [*ZOO, "train/cat/1.png", "val/cat/1.png", "val/dog/1.png"])
     with pytest.raises(UserError, match=r"val has classes that .*train lacks: dog"):
         folder.open_folder(tmp_path)
 
@@ -93,11 +96,10 @@ def test_val_without_train_is_refused(tmp_path):
         folder.open_folder(tmp_path)
 
 
-@pytest.mark.parametrize("extra", [[], ["val/cat"]])
+@pytest.mark.parametrize("extra", [[], ["val/a"]])
 def test_a_folder_without_evaluation_images_is_refused(tmp_path, extra):
-    write_images(
-        tmp_path, [f"{'train/' if extra else ''}cat/{i}.png" for i in range(9)]
-    )
+    prefix = "train/" if extra else ""
+    write_images(tmp_path, [f"{prefix}{'ab'[i % 2]}/{i}.png" for i in range(9)])
     for name in extra:
         (tmp_path / name).mkdir(parents=True)
     with pytest.raises(UserError, match="No images to measure errors on"):
@@ -107,9 +109,9 @@ def test_a_folder_without_evaluation_images_is_refused(tmp_path, extra):
 def test_images_are_found_at_any_depth_and_with_any_suffix(tmp_path):
     suffixes = ["jpg", "JPEG", "png", "bmp", "gif", "webp", "WebP"]
     names = [f"train/cat/{'deep/' * i}{i}.{s}" for i, s in enumerate(suffixes)]
-    written = write_images(tmp_path, [*names, "val/cat/1.png"])
+    written = write_images(tmp_path, [*names, "val/cat/1.png", "train/zoo/1.png"])
     opened = folder.open_folder(tmp_path)
-    assert sorted(records(opened.train)) == sorted((written[n], 0) for n in names)
+    assert sorted(records(opened.train)[:-1]) == sorted((written[n], 0) for n in names)
     where = [opened.train.where(i) for i in range(len(names))]
     assert sorted(where) == sorted(names)
     for i, name in enumerate(where):
@@ -193,7 +195,7 @@ def test_file_system_errors_name_the_file(odd_folder):
 
 def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
     """The refusal is simulated, since root may read everything."""
-    write_images(tmp_path, ["train/cat/1.png", "train/cat/2.png", "val/cat/1.png"])
+    write_images(tmp_path, ["train/cat/1.png", "train/cat/2.png", *ZOO])
     opened = folder.open_folder(tmp_path).train
     really = os.open
 
@@ -209,7 +211,7 @@ def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
 
 
 def test_a_deleted_file_is_named(tmp_path):
-    write_images(tmp_path, ["train/cat/1.png", "val/cat/1.png"])
+    write_images(tmp_path, ["train/cat/1.png", *ZOO])
     opened = folder.open_folder(tmp_path).train
     (tmp_path / "train/cat/1.png").unlink()
     with pytest.raises(
@@ -223,7 +225,7 @@ def test_a_deleted_file_is_named(tmp_path):
 
 def test_a_folder_that_cannot_be_listed_is_refused(tmp_path, monkeypatch):
     """Otherwise its images would be missing silently."""
-    write_images(tmp_path, ["train/cat/1.png", "train/cat/b/2.png", "val/cat/1.png"])
+    write_images(tmp_path, ["train/cat/1.png", "train/cat/b/2.png", *ZOO])
     really = os.scandir
 
     def refuse(path):
@@ -267,17 +269,17 @@ def test_a_misspelled_val_class_message_suggests_the_nearest(tmp_path):
 
 
 def test_ignored_files_and_folders_are_reported(tmp_path, capsys):
-    write_images(tmp_path, ["train/cat/1.png", "train/loose.png", "valid/cat/1.png"])
+    write_images(tmp_path, ["train/loose.png", *ZOO, "test/cat/1.png"])
     write_images(tmp_path, [f"train/cat/x{i}.png" for i in range(10)])
     (tmp_path / "train/cat/a.tif").write_bytes(b"TIFF")
     folder.open_folder(tmp_path)
     noted = capsys.readouterr().err
     assert "not images of a class: 1 outside the class folders, 1 .tif" in noted
-    assert "folders not used: valid." in noted
+    assert "folders not used: test." in noted
 
 
 def test_a_regular_folder_prints_nothing(tmp_path, capsys):
-    write_images(tmp_path, ["train/cat/1.png", "val/cat/1.png"])
+    write_images(tmp_path, ["train/cat/1.png", "val/cat/1.png", *ZOO])
     folder.open_folder(tmp_path)
     assert capsys.readouterr().err == ""
 
@@ -301,7 +303,7 @@ def test_symlinks_are_followed(tmp_path):
 
 @pytest.mark.parametrize("target", ["..", ".", "../../.."])
 def test_a_circular_symlink_is_refused_by_name(tmp_path, target):
-    write_images(tmp_path, ["train/cat/d/1.png", "val/cat/1.png"])
+    write_images(tmp_path, ["train/cat/d/1.png", "val/cat/1.png", *ZOO])
     (tmp_path / "train/cat/d/back").symlink_to(target)
     with pytest.raises(UserError, match=r"back.* leads back into a folder"):
         folder.open_folder(tmp_path)
@@ -310,17 +312,17 @@ def test_a_circular_symlink_is_refused_by_name(tmp_path, target):
 def test_unicode_forms_of_a_class_name_are_one_class(tmp_path):
     """macOS stores é as e plus an accent, Linux as one character."""
     composed, decomposed = (unicodedata.normalize(f, "é") for f in ("NFC", "NFD"))
-    write_images(tmp_path, [f"train/{composed}/1.png", f"val/{decomposed}/1.png"])
+    write_images(tmp_path, [f"train/{composed}/1.png", f"val/{decomposed}/1.png", *ZOO])
     opened = folder.open_folder(tmp_path)
-    assert opened.class_names == (composed,)
-    assert [label for _, label in records(opened.validation)] == [0]
+    assert opened.class_names == ("zoo", composed)
+    assert [label for _, label in records(opened.validation)] == [0, 1]
     write_images(tmp_path, [f"train/{decomposed}/1.png"])
     with pytest.raises(UserError, match="two class folders"):
         folder.open_folder(tmp_path)
 
 
 def test_an_undecodable_file_name_is_shown_on_one_line(tmp_path):
-    write_images(tmp_path, ["train/cat/1.png", "val/cat/1.png"])
+    write_images(tmp_path, ["train/cat/1.png", *ZOO])
     name = os.fsencode(tmp_path) + b"/train/cat/a\xff\n\x1b[2J.png"
     with open(name, "wb") as file:
         file.write(png(7))
@@ -332,9 +334,71 @@ def test_an_undecodable_file_name_is_shown_on_one_line(tmp_path):
 
 def test_the_fingerprint_format_is_stable(tmp_path):
     """A different value would invalidate every existing run folder."""
-    for split in ("train", "val"):
-        (tmp_path / split / "cat").mkdir(parents=True)
-        (tmp_path / split / "cat" / "1.png").write_bytes(b"seven b")
+    for place in ("train/cat", "train/dog", "val/cat"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "1.png").write_bytes(b"seven b")
+    names = (b"train/cat", b"train/dog", b"val/cat")
     assert folder.open_folder(tmp_path).fingerprint == hash_of(
-        [b"train/cat/1.png\x007", b"val/cat/1.png\x007"]
+        [name + b"/1.png\x007" for name in names]
     )
+
+
+# --- Folders that are not the dataset ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("", "ILSVRC/Data/CLS-LOC"),
+        ("ILSVRC/Data", "ILSVRC/Data/CLS-LOC"),
+        ("ILSVRC/Data/CLS-LOC/train/cat", "ILSVRC/Data/CLS-LOC"),
+    ],
+)
+def test_a_folder_above_or_below_the_dataset_names_the_dataset(tmp_path, given, meant):
+    """Above it, the network would have a single class and never err."""
+    write_images(tmp_path / "ILSVRC/Data/CLS-LOC", ["train/cat/1.png", *ZOO])
+    (tmp_path / "ILSVRC/Annotations").mkdir()
+    with pytest.raises(UserError, match=f"mean folder={tmp_path / meant}[?]"):
+        folder.open_folder(tmp_path / given)
+
+
+def test_class_folders_without_splits_are_found_below(tmp_path):
+    write_images(tmp_path, [f"flowers/{c}/{i}.png" for c in "ab" for i in range(10)])
+    with pytest.raises(UserError, match=r"mean folder=.*/flowers\?"):
+        folder.open_folder(tmp_path)
+
+
+def test_a_folder_of_several_datasets_is_refused(tmp_path):
+    for name in ("birds", "flowers"):
+        write_images(tmp_path / name, ["train/cat/1.png", *ZOO])
+    with pytest.raises(UserError, match=r"splits in them: birds, flowers"):
+        folder.open_folder(tmp_path)
+
+
+def test_kinds_of_files_are_not_classes(tmp_path):
+    """A dataset for segmentation would be learned without an error."""
+    kinds = ("Images", "masks")
+    write_images(tmp_path, [f"{s}/{k}/1.png" for s in ("train", "val") for k in kinds])
+    with pytest.raises(UserError, match="Images, masks, which are kinds of files"):
+        folder.open_folder(tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["", "train/"])
+def test_a_single_class_is_refused(tmp_path, prefix):
+    write_images(tmp_path, [f"{prefix}cat/{i:02}.png" for i in range(20)])
+    with pytest.raises(UserError, match="single class, cat, with 20 images"):
+        folder.open_folder(tmp_path)
+
+
+@pytest.mark.parametrize("place", [".", "train"])
+def test_images_without_class_folders_are_refused(tmp_path, place):
+    write_images(tmp_path / "data" / place, [f"{i}.png" for i in range(20)])
+    with pytest.raises(UserError, match="20 images and no class folders"):
+        folder.open_folder(tmp_path / "data")
+
+
+def test_a_split_given_in_place_of_its_dataset_is_reported(tmp_path, capsys):
+    write_images(tmp_path, [f"train/{c}/{i}.png" for c in "ab" for i in range(10)])
+    write_images(tmp_path, ["val/a/1.png"])
+    assert folder.open_folder(tmp_path / "train").validation.num_examples == 2
+    assert f"folder={tmp_path}." in capsys.readouterr().err

@@ -22,12 +22,13 @@ class Images(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.2.0")
     SPLITS: ClassVar[dict[str, int]] = {"train": 12, "test": 4}
     SUPERVISED = ("image", "label")
+    CLASSES: ClassVar[list[str]] = ["ant", "bee", "cat"]
 
     def _info(self):
         features = {
             "id": tfds.features.Text(),  # CIFAR-10 has one too
             "image": tfds.features.Image(encoding_format="png"),
-            "label": tfds.features.ClassLabel(names=["ant", "bee", "cat"]),
+            "label": tfds.features.ClassLabel(names=self.CLASSES),
         }
         return tfds.core.DatasetInfo(
             builder=self,
@@ -45,6 +46,7 @@ class Images(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, numbers):
         for i in numbers:
             encoded, label = image(i)
+            label %= len(self.CLASSES)
             yield i, {"id": str(i), "image": io.BytesIO(encoded), "label": label}
 
 
@@ -67,6 +69,10 @@ class TestOnly(Images):
 
 class Texts(Images):
     SUPERVISED = ("id", "label")
+
+
+class OneClass(Images):
+    CLASSES: ClassVar = ["ant"]
 
 
 class WithoutCode(Images, skip_registration=True):
@@ -156,6 +162,12 @@ def test_a_tfds_set_without_image_classification_is_refused(tmp_path):
     expected = r"'texts' is not for image classification.*image, label"
     with pytest.raises(UserError, match=expected):
         open_tfds("texts", tfds_dir=str(tmp_path))
+
+
+def test_a_tfds_set_with_a_single_class_is_refused(tmp_path):
+    write(OneClass, tmp_path)
+    with pytest.raises(UserError, match="'one_class' has a single class"):
+        open_tfds("one_class", tfds_dir=str(tmp_path))
 
 
 def test_a_tfds_set_in_another_file_format_is_refused(tmp_path):

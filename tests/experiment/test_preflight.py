@@ -54,6 +54,7 @@ def test_a_preflight_runs_every_part_and_leaves_nothing_behind(plan, tmp_path):
     assert said[0] == "ReLU: 2 x 10 steps of 16 images"
     assert said[4] == "tanh: 2 x 10 steps of 16 images"
     assert "MB of each device by the compiler's figures" in said[3]
+    assert "No image of test is also in train" in said[8]
     assert said[-1].endswith("nothing was written.")
     assert list(tmp_path.iterdir()) == []
 
