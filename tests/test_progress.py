@@ -113,3 +113,48 @@ def test_what_is_not_shown_prints_nothing(capsys, clock):
         progress.advance(100)
         progress.say("a diverged")
     assert capsys.readouterr().err == ""
+
+
+def test_there_is_no_time_left_until_compilation_is_out_of_it(capsys, clock):
+    """900 s of compilation, then a step of ten images a second."""
+    with Progress(1000) as progress:
+        progress.begin("trial 1/1")
+        progress.compiling("steps", untimed=3)
+        progress.compiling("evaluation")
+        for clock.seconds in (900, 901, 902):  # These are in flight before one is done.
+            progress.advance(10)
+        for clock.seconds in range(903, 914):
+            progress.advance(10)
+    first, then = capsys.readouterr().err.splitlines()
+    assert "images/s" not in first
+    assert first.endswith("known yet")
+    assert then == " 11%  trial 1/1  10 images/s  1:29 left"
+
+
+def test_a_program_is_compiled_once(capsys, clock):
+    """What else happens between two trials takes time in the next one, too."""
+    with Progress(1000) as progress:
+        for label, start in (("a", 100), ("b", 120)):
+            progress.begin(label)
+            progress.compiling("steps")
+            for clock.seconds in (start, start + 10):
+                progress.advance(100)
+    assert progress.timed_images == 300
+    assert capsys.readouterr().err.splitlines()[-1].startswith(" 40%  b  10 images/s")
+
+
+def test_the_time_of_another_program_is_counted_but_for_its_compilation(clock):
+    with Progress(1000) as progress:
+        for program, start in (("relu", 100), ("tanh", 220)):
+            progress.compiling(program)
+            for clock.seconds in (start, start + 10):
+                progress.advance(100)
+        assert (progress.timed_images, progress.timed_seconds) == (200, 10.0)
+
+
+def test_an_estimate_needs_a_second(capsys, clock):
+    with Progress(1000) as progress:
+        progress.compiling("steps")
+        for clock.seconds in (99.0, 99.01):
+            progress.advance(10)
+    assert "left not known" in capsys.readouterr().err.splitlines()[0]

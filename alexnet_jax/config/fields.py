@@ -42,6 +42,12 @@ BY_RECIPE = ""
 
 _FIELDS: dict[str, Field] = {
     "recipe": Field(DEFAULT, "which AlexNet: one of the four in docs/recipes.md"),
+    "preset": Field(
+        "full",
+        "size of AlexNet; small: a fraction of the width on 64x64 pixels, for images that "
+        "are small or few",
+        ("full", "small"),
+    ),
     # What is trained: the network (sections 3 and 4.2)
     "model.name": Field(
         "alexnet",
@@ -312,6 +318,7 @@ FIELDS: dict[str, Field] = {
 # Fields that hold for a whole experiment: its trials cannot differ in them.
 EXPERIMENT_FIELDS = (
     "experiment",
+    "preset",
     "seeds",
     "data.dataset",
     "data.tfds_dir",
@@ -323,8 +330,9 @@ EXPERIMENT_FIELDS = (
 )
 
 # Fields that say how a run is carried out, not what is learned: they may change when a run
-# is continued.
+# is continued. A preset is known by the fields that it sets.
 OPERATIONAL_FIELDS = (
+    "preset",
     "data.prepared_dir",
     "training.gradient_accumulation",
     "training.checkpoint_every_epochs",

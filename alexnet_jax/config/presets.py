@@ -44,6 +44,7 @@ NETWORKS: dict[str, dict[str, Any]] = {"alexnet": {}, "four_layer": FOUR_LAYER}
 # layer's windows inside its input, with and without overlapping pooling. A fraction of the
 # width is enough, and fast; few images want small batches, and few classes a single crop.
 _SMALL_IMAGES: dict[str, Any] = {
+    "preset": "small",
     "data.rescale_size": 72,
     "data.crop_size": 64,
     "data.eval_crops": "center",
@@ -76,6 +77,17 @@ SMALL_DATA: dict[str, dict[str, Any]] = {
         "training.log_every_epochs": 0.2,
         "optimizer.drop_epochs": (40.0, 50.0),
     },
+}
+
+# The small-data preset of any other dataset: as wide as for CIFAR-10, and batches for few
+# images.
+SMALL_ANY: dict[str, Any] = _SMALL_IMAGES | {
+    "model.width": 0.25,
+    "training.batch_size": 32,
+    "data.crop_sharing": 8,
+    "training.num_epochs": 60.0,
+    "training.log_every_epochs": 0.5,
+    "optimizer.drop_epochs": (40.0, 50.0),
 }
 
 # Fields of a small-data preset that hold for the default recipe only: in the other recipes
@@ -127,8 +139,37 @@ def starting_values(network: str) -> dict[str, Value]:
 def small_data(config: ConfigDict) -> ConfigDict:
     """Returns `config` with AlexNet cut down to its dataset, if that is in `SMALL_DATA`.
 
-    Any other configuration is returned unchanged: AlexNet at full size.
+    Any other configuration is returned unchanged: AlexNet at full size, which
+    `config.preset` changes.
     """
     for name, value in SMALL_DATA.get(short_name(config.data.dataset), {}).items():
         config.set_by("preset", name, value)
     return config
+
+
+def with_preset(
+    values: dict[str, Any], layers: dict[str, str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Applies the preset of AlexNet that `values["preset"]` names, to any dataset.
+
+    What the config file or the command line sets stays; what a preset of the config file
+    has set is replaced.
+
+    Args:
+      values: every field's value, by dotted name.
+      layers: the layer that set it (`layered.LAYERS`).
+
+    Returns:
+      Both, with the preset's fields.
+    """
+    values, layers = dict(values), dict(layers)
+    for name, layer in layers.items():
+        if layer == "preset":
+            values[name] = FIELDS[name].default
+            layers[name] = "recipe" if name in CHOICES else "default"
+    if values["preset"] == "small":
+        preset = SMALL_DATA.get(short_name(values["data.dataset"]), SMALL_ANY)
+        for name, value in preset.items():
+            if layers[name] in ("default", "recipe"):
+                values[name], layers[name] = value, "preset"
+    return values, layers

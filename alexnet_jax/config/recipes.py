@@ -288,6 +288,7 @@ SWITCHES: tuple[tuple[dict[str, Value], tuple[str, ...]], ...] = (
         ("data.lighting_scale", "data.lighting_shrink", "data.lighting_off_epoch"),
     ),
     ({"data.random_crop": False, "data.random_flip": False}, ("data.crop_sharing",)),
+    ({"model.name": "four_layer"}, ("preset",)),
     ({"optimizer.schedule": "steps"}, _PLATEAU_FIELDS),
     ({"optimizer.schedule": "plateau"}, _STEPS_FIELDS),
     (

@@ -18,6 +18,7 @@ from alexnet_jax.config.presets import (
     DEFAULT_RECIPE_ONLY,
     NETWORKS,
     starting_values,
+    with_preset,
 )
 from alexnet_jax.config.recipes import CHOICES, DEFAULT, NO_RECIPE
 from alexnet_jax.config.trials import ExperimentPlan
@@ -53,6 +54,8 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ExperimentPlan:
     """
     values = {name: _plain(get_field(config, name)) for name in FIELDS}
     layers = _layers(config, values) | dict.fromkeys(overrides, "command line")
+    if _names_preset(config, values, overrides):
+        values, layers = with_preset(values, layers)
     validate.folder_name("config.experiment", values["experiment"])
     tuned = _checked_tuned(_plain(config["tuned"]))
     arms = _plain(config["arms"]) or {values["experiment"]: {}}
@@ -127,6 +130,17 @@ def _layers(config: ConfigDict, values: Values) -> dict[str, str]:
         return "recipe" if name in CHOICES else "default"
 
     return {name: layer_of(config, name) or assumed(name) for name in FIELDS}
+
+
+def _names_preset(
+    config: ConfigDict, values: Values, overrides: Mapping[str, Any]
+) -> bool:
+    """Whether the command line or the file itself names a preset of AlexNet.
+
+    A plain ConfigDict does not record it: there the preset's fields are the file's.
+    """
+    named = "preset" in overrides or layer_of(config, "preset") == "file"
+    return named and values["model.name"] == "alexnet"
 
 
 def _checked_tuned(tuned: Any) -> dict[str, tuple]:

@@ -121,6 +121,15 @@ def _by_pillow(given: bytes | np.ndarray) -> np.ndarray:
         raise UserError(f"The image is damaged or truncated: {reason}.") from error
 
 
+def shorter_side(encoded: bytes) -> int | None:
+    """The shorter side in pixels of an encoded image, from its header; None if unknown."""
+    try:
+        with PIL.Image.open(io.BytesIO(encoded)) as image:
+            return min(image.size)
+    except Exception:  # Pillow raises whatever its decoders raise.
+        return None
+
+
 def restore(encoded: tf.Tensor, encoding: str, size: int, method: str) -> Image:
     """Turns what a split's `read` returns into a size x size image.
 

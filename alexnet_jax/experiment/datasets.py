@@ -10,10 +10,16 @@ from ml_collections import FrozenConfigDict
 
 from alexnet_jax.config.folders import prepared_folder
 from alexnet_jax.config.trials import ExperimentPlan, Trial
-from alexnet_jax.data import duplicates, pipeline
+from alexnet_jax.data import duplicates, images, pipeline
 from alexnet_jax.data.open import open_source
 from alexnet_jax.data.prepared import reader
+from alexnet_jax.data.types import Split
 from alexnet_jax.errors import UserError
+
+# The small preset is offered for crops of this size or more, pixels, and images whose shorter
+# side is at most `SMALL_SIDE` pixels, or of which there are fewer than `FEW_IMAGES`.
+FULL_CROP, SMALL_SIDE, FEW_IMAGES = 200, 128, 10_000
+SAMPLED_IMAGES = 16
 
 
 class Datasets:
@@ -86,6 +92,51 @@ def check_batch(plan: ExperimentPlan, trial: Trial, num_examples: int) -> None:
 def _smaller(num_examples: int) -> int:
     """A batch size for a small training set: a power of two, ten steps an epoch or more."""
     return 2 ** max(0, math.floor(math.log2(max(1, min(num_examples / 10, 128)))))
+
+
+def preset_notice(plan: ExperimentPlan, datasets: Datasets) -> str | None:
+    """One line that offers the small preset to full-size AlexNets on small or few images.
+
+    None where the preset was chosen, or nothing is that large.
+    """
+    if plan.layers.get("preset") in ("file", "command line"):
+        return None
+    full = [
+        trial.settings
+        for trial in plan.one_per_setting()
+        if trial.settings.model.name == "alexnet"
+        and trial.settings.model.width >= 1
+        and trial.settings.data.crop_size >= FULL_CROP
+    ]
+    if not full:
+        return None
+    split = datasets.of(full[0].data).source.train
+    side = _typical_side(split)
+    small = side is not None and side <= SMALL_SIDE
+    few = split.num_examples < FEW_IMAGES
+    if not small and not few:
+        return None
+    what = f"{split.num_examples:,} training images"
+    if small:
+        what += f", typically {side} pixels high or wide,"
+    return (
+        f"Note: {what} for AlexNet at full size, {full[0].data.crop_size}x"
+        f"{full[0].data.crop_size} pixels. --config.preset=small trains a quarter of its "
+        "width on 64x64 pixels, many times as fast; --config.preset=full drops this note."
+    )
+
+
+def _typical_side(split: Split) -> int | None:
+    """The median shorter side of some images, in pixels; None if they are rescaled."""
+    if split.encoding != "original":
+        return None
+    step = max(1, split.num_examples // SAMPLED_IMAGES)
+    sides = []
+    for index in range(0, split.num_examples, step):
+        with contextlib.suppress(UserError):  # Reported where it is needed.
+            sides.append(images.shorter_side(split.read(index)[0]))
+    known = sorted(side for side in sides if side is not None)
+    return known[len(known) // 2] if known else None
 
 
 def open_datasets(plan: ExperimentPlan, *, silent: bool) -> Datasets:

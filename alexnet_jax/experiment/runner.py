@@ -15,7 +15,7 @@ from alexnet_jax.config.trials import (
     Trial,
 )
 from alexnet_jax.experiment import ensemble, run_folder
-from alexnet_jax.experiment.datasets import Datasets, open_datasets
+from alexnet_jax.experiment.datasets import Datasets, open_datasets, preset_notice
 from alexnet_jax.model.network import build
 from alexnet_jax.report import claims
 from alexnet_jax.training import loop
@@ -52,6 +52,9 @@ def run(plan: ExperimentPlan, folder: Path) -> str:
             file=sys.stderr,
             flush=True,
         )
+    notice = preset_notice(plan, datasets) if remaining else None
+    if notice and devices.is_primary:
+        print(notice, file=sys.stderr, flush=True)
     run_trials(remaining, folder, plan, datasets, devices)
     run_ensembles(folder, plan, datasets, devices)
     if not devices.is_primary:

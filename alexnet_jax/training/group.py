@@ -125,9 +125,11 @@ class TrialGroup:
 
     def end_step(self, counts: TrainCounts, batch: Mapping[str, jax.Array]) -> None:
         """Hands each trial its part of a dispatched step's counts."""
+        images = 0
         for number, trial in enumerate(self.trials):
             if trial.status:
                 continue
+            images += self.schedule.batch_size
             pending = PendingStep(
                 step=self.step,
                 counts=counts,
@@ -138,7 +140,7 @@ class TrialGroup:
             )
             with self._ending(trial):
                 trial.metrics.add(pending)
-            self.context.progress.advance(self.schedule.batch_size)
+        self.context.progress.advance(images)
         self.phase = Phase.STEP_DONE
 
     def drain(self) -> None:

@@ -15,7 +15,7 @@ from alexnet_jax.errors import Stopped
 from alexnet_jax.training import failures, signals
 from alexnet_jax.training.context import RunContext
 from alexnet_jax.training.group import TrialGroup
-from alexnet_jax.training.prefetch import Prefetcher
+from alexnet_jax.training.prefetch import PREFETCHED, Prefetcher
 from alexnet_jax.training.profile import ProfilerWindow
 from alexnet_jax.training.resume import resume
 from alexnet_jax.training.trial import RunningTrial
@@ -52,6 +52,9 @@ def train(
 
 def train_group(group: TrialGroup) -> None:
     """Trains a group that is placed on the devices until all its trials have ended."""
+    progress = group.context.progress
+    # The first step is waited for; then some are in flight before one is waited for.
+    progress.compiling(("steps", id(group.trainer)), untimed=1 + PREFETCHED)
     if group.needs_bookkeeping:
         do_bookkeeping(group)
     with group.batches() as batches, profiler_of(group) as profiler:
@@ -117,6 +120,7 @@ def do_bookkeeping(group: TrialGroup) -> None:
 
 def evaluate(group: TrialGroup) -> None:
     """Evaluates all networks, and follows signals between the batches."""
+    group.context.progress.compiling(("evaluation", id(group.trainer)))
     start, counts = time.perf_counter(), []
     with contextlib.closing(
         group.evaluator.batch_counts(group.state.params)

@@ -1,6 +1,9 @@
 """Where a config file starts: complete configurations, and presets for small data."""
 
+import json
+
 import pytest
+from ml_collections import ConfigDict
 from small_question import resolved
 
 from alexnet_jax.config.dataset_names import short_name
@@ -8,11 +11,14 @@ from alexnet_jax.config.fields import FIELDS
 from alexnet_jax.config.layered import flatten, get_field, layer_of
 from alexnet_jax.config.presets import (
     FOUR_LAYER,
+    SMALL_ANY,
     SMALL_DATA,
     base,
     small_data,
 )
 from alexnet_jax.config.recipes import CHOICES
+from alexnet_jax.config.resolve import resolve
+from alexnet_jax.config.trials import ExperimentPlan
 from alexnet_jax.errors import UserError
 
 
@@ -96,3 +102,68 @@ def test_a_file_may_make_a_preset_ineffective_but_not_its_own_fields():
     config.optimizer.conv1_drop_epochs = ()
     with pytest.raises(UserError, match=r"conv1_drop_epochs=.* has no effect"):
         resolved(config)
+
+
+# --- by the flag ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dataset", ["folder=/pictures", "imagenet2012", "tfds=x:1.0.0"])
+def test_the_small_preset_is_for_any_data(dataset):
+    plan = resolved(small_data(base(dataset)), preset="small")
+    assert {name: plan.values[name] for name in SMALL_ANY} == SMALL_ANY
+    assert {plan.layers[name] for name in SMALL_ANY} == {"preset", "command line"}
+    assert plan.as_json()["preset"] == "small"
+    assert plan.layers["preset"] == "command line"
+
+
+@pytest.mark.parametrize("dataset", list(SMALL_DATA))
+def test_where_a_file_takes_the_small_preset_the_flag_changes_nothing(dataset):
+    of_file = resolved(small_data(base(dataset)))
+    of_flag = resolved(small_data(base(dataset)), preset="small")
+    assert of_flag.values == of_file.values
+    assert of_file.values["preset"] == "small"
+
+
+def test_the_flag_is_below_what_the_file_and_the_command_line_set():
+    config = small_data(base("folder=/pictures"))
+    config.training.num_epochs = 7.0
+    plan = resolved(config, preset="small", model__width=0.5)
+    assert plan.values["training.num_epochs"] == 7
+    assert plan.values["model.width"] == 0.5
+    assert plan.values["data.crop_size"] == SMALL_ANY["data.crop_size"]
+
+
+def test_the_flag_may_ask_for_full_size_on_small_data():
+    of_flag = resolved(small_data(base("cifar10")), preset="full")
+    of_base = resolved(base("cifar10"))
+    assert of_flag.values == of_base.values
+
+
+def test_a_file_may_name_the_preset():
+    config = base("folder=/pictures")
+    config.preset = "small"
+    assert resolved(config).values["model.width"] == SMALL_ANY["model.width"]
+
+
+def test_a_plain_copy_with_a_preset_keeps_its_values():
+    """It does not record layers; what it says is what is trained."""
+    config = ConfigDict(small_data(base("digits")).to_dict())
+    config.training.batch_size = FIELDS["training.batch_size"].default
+    assert resolve(config, {}).values["training.batch_size"] == config.training.batch_size
+
+
+def test_the_four_layer_network_has_no_preset_of_alexnet():
+    with pytest.raises(UserError, match="preset=small has no effect"):
+        resolved(base("cifar10", "four_layer"), preset="small")
+
+
+def test_an_unknown_preset_is_refused_with_the_presets():
+    with pytest.raises(UserError, match="full, small"):
+        resolved(base("folder=/pictures"), preset="tiny")
+
+
+def test_a_run_from_before_presets_had_names_can_be_continued():
+    plan = resolved(small_data(base("digits")))
+    held = json.loads(json.dumps({"config": plan.as_json(), "layers": plan.layers}))
+    del held["config"]["preset"], held["layers"]["preset"]
+    assert not ExperimentPlan.of_json(held).differences(plan)

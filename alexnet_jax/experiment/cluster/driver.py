@@ -95,7 +95,9 @@ def _train(sweep: Sweep, resources: Resources, worker: Any) -> None:
     """Opens the run folder, trains the remaining trials, and evaluates the ensembles."""
     plan, folder = sweep.plan, sweep.folder
     command = f"python -m alexnet_jax.sweep {shlex.join(sys.argv[1:])}"
-    ray_session.result_of(worker.remote("open_run", plan, folder, command))
+    notice = ray_session.result_of(worker.remote("open_run", plan, folder, command))
+    if notice:
+        _print_notice(notice)
     (folder / STOP_FILE).unlink(missing_ok=True)  # A sweep that was killed left it.
     with Display(resources) as display:
         scheduler = Scheduler(

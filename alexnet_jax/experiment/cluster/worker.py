@@ -9,18 +9,23 @@ from pathlib import Path
 
 from alexnet_jax.config.trials import ExperimentPlan, Trial
 from alexnet_jax.experiment import preflight, runner
-from alexnet_jax.experiment.datasets import Datasets
+from alexnet_jax.experiment.datasets import Datasets, preset_notice
 from alexnet_jax.training.devices import Devices
 
 
-def open_run(plan: ExperimentPlan, folder: Path, command: str) -> None:
+def open_run(plan: ExperimentPlan, folder: Path, command: str) -> str | None:
     """Makes every check that `runner.run` makes first, and creates the run folder.
+
+    Returns:
+      A line about the small preset, if it is offered.
 
     Raises:
       UserError: if the configuration, the data or the folder is unusable.
     """
     devices = runner.check(plan, folder)
-    runner.open_folder(folder, plan, _datasets(plan), devices, command=command)
+    datasets = _datasets(plan)
+    runner.open_folder(folder, plan, datasets, devices, command=command)
+    return preset_notice(plan, datasets)
 
 
 def run_trials(
