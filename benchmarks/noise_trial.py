@@ -18,8 +18,7 @@ from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.data.types import Source, Split
 from alexnet_jax.training.context import open_session
 from alexnet_jax.training.devices import Devices
-from alexnet_jax.training.group import TrialGroup
-from alexnet_jax.training.resume import resume
+from alexnet_jax.training.group import TrialGroup, resume
 
 IMAGENET = 1_281_167  # training examples of an epoch
 IMAGES, CLASSES = 256, 1000  # different images; labels

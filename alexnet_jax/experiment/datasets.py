@@ -13,7 +13,6 @@ from alexnet_jax.config.trials import ExperimentPlan, Trial
 from alexnet_jax.data import duplicates, images, pipeline
 from alexnet_jax.data.open import open_source
 from alexnet_jax.data.prepared import reader
-from alexnet_jax.data.types import Split
 from alexnet_jax.errors import UserError
 
 # The small preset is offered for crops of this size or more, pixels, and images whose shorter
@@ -84,7 +83,7 @@ def check_batch(plan: ExperimentPlan, trial: Trial, num_examples: int) -> None:
     whose = f" ({layer}: {trial.name})" if layer in ("arm", "tuned") else ""
     raise UserError(
         f"config.{name}={batch_size}{whose} is larger than the training set of "
-        f"{plan.dataset}, which has {num_examples} images: take at most {num_examples}, for "
+        f"{plan.dataset}, which has {num_examples} images: use at most {num_examples}, for "
         f"example --config.{name}={_smaller(num_examples)}."
     )
 
@@ -110,8 +109,8 @@ def preset_notice(plan: ExperimentPlan, datasets: Datasets) -> str | None:
     ]
     if not full:
         return None
-    split = datasets.of(full[0].data).source.train
-    side = _typical_side(split)
+    data = datasets.of(full[0].data)
+    split, side = data.source.train, _typical_side(data)
     small = side is not None and side <= SMALL_SIDE
     few = split.num_examples < FEW_IMAGES
     if not small and not few:
@@ -126,8 +125,9 @@ def preset_notice(plan: ExperimentPlan, datasets: Datasets) -> str | None:
     )
 
 
-def _typical_side(split: Split) -> int | None:
+def _typical_side(data: pipeline.Data) -> int | None:
     """The median shorter side of some images, in pixels; None if they are rescaled."""
+    split = data.source.train
     if split.encoding != "original":
         return None
     step = max(1, split.num_examples // SAMPLED_IMAGES)

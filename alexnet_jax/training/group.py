@@ -11,10 +11,12 @@ from typing import Any
 
 import jax
 
+from alexnet_jax.training import failures
 from alexnet_jax.training.batches import stacked_batches
 from alexnet_jax.training.checkpoint_files import Phase, Position
 from alexnet_jax.training.context import RunContext
 from alexnet_jax.training.evaluation import Evaluator
+from alexnet_jax.training.initial_weights import starting_state
 from alexnet_jax.training.memory import StepMemory
 from alexnet_jax.training.metrics import NotFinite, PendingStep
 from alexnet_jax.training.prefetch import Prefetcher
@@ -265,3 +267,50 @@ def step_memory(trials: Sequence[RunningTrial], context: RunContext) -> StepMemo
         train_step_of=lambda microbatches: trainer_of(microbatches).train_step,
         shapes=shapes,
     )
+
+
+# --- Resumed from checkpoints, or started -----------------------------------------
+
+
+def resume(trials: Sequence[RunningTrial], context: RunContext) -> list[TrialGroup]:
+    """The trials in groups, each at one step and phase, from their checkpoints or new.
+
+    There is one group as long as all trials were saved together. After a kill between
+    two saves of the same step there may be more, to be trained one after another.
+
+    Raises:
+      UserError: if a checkpoint or a record does not fit the trial.
+    """
+    together: dict[tuple[int, Phase], list[tuple[RunningTrial, TrainState]]] = {}
+    with failures.explaining(step_memory(trials, context)):
+        for trial in trials:
+            state, position = _restored(trial, context)
+            trial.resume(position)
+            context.progress.skip(position.step * trial.schedule.batch_size)
+            here = together.setdefault((position.step, position.phase), [])
+            here.append((trial, state))
+    return [
+        TrialGroup(
+            [trial for trial, _ in here],
+            [state for _, state in here],
+            context,
+            step=step,
+            phase=phase,
+        )
+        for (step, phase), here in together.items()
+    ]
+
+
+def _restored(trial: RunningTrial, context: RunContext) -> tuple[TrainState, Position]:
+    """A trial's state, in host memory, and its position."""
+    trainer = Trainer.of(trial.settings, context.data, context.devices)
+    shapes = state_shapes(trainer.network, trainer.spec)
+    like = context.devices.replicated_shapes(shapes)
+    found = trial.checkpoints.restore(like)
+    if found is None:
+        return starting_state(trial.settings, trial.seed, trainer), Position()
+    state, position, damaged = found
+    for message in damaged:
+        warning = f"{message}. The one before it is used."
+        context.progress.warn(warning, trial.label)
+    return jax.device_get(state), position

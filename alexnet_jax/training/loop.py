@@ -14,10 +14,9 @@ import jax
 from alexnet_jax.errors import Stopped
 from alexnet_jax.training import failures, signals
 from alexnet_jax.training.context import RunContext
-from alexnet_jax.training.group import TrialGroup
+from alexnet_jax.training.group import TrialGroup, resume
 from alexnet_jax.training.prefetch import PREFETCHED, Prefetcher
 from alexnet_jax.training.profile import ProfilerWindow
-from alexnet_jax.training.resume import resume
 from alexnet_jax.training.trial import RunningTrial
 
 

@@ -14,8 +14,7 @@ from ml_collections import FrozenConfigDict
 
 from alexnet_jax.training import failures, loop
 from alexnet_jax.training.context import RunContext
-from alexnet_jax.training.group import TrialGroup
-from alexnet_jax.training.resume import resume
+from alexnet_jax.training.group import TrialGroup, resume
 
 # Steps timed after the first one; fewer where they take longer than this.
 TIMED_STEPS, TIMED_SECONDS = 10, 10.0

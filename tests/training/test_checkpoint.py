@@ -36,7 +36,7 @@ from alexnet_jax.training.checkpoint_files import (
 )
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.evaluation import Evaluator
-from alexnet_jax.training.resume import starting_state
+from alexnet_jax.training.initial_weights import starting_state
 from alexnet_jax.training.trainer import Trainer
 
 

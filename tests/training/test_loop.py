@@ -425,7 +425,9 @@ def test_overflowing_initial_weights_end_a_trial_before_its_first_step(
     def overflowing(*args):
         return jax.tree.map(lambda leaf: leaf + np.inf, steps.initial_state(*args))
 
-    monkeypatch.setattr("alexnet_jax.training.resume.initial_state", overflowing)
+    monkeypatch.setattr(
+        "alexnet_jax.training.initial_weights.initial_state", overflowing
+    )
     status, last, rows, advanced = trained(tiny(), data, devices, tmp_path)
     assert status == "diverged"
     assert rows == [last]

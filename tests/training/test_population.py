@@ -36,7 +36,7 @@ from alexnet_jax.training import step as steps
 from alexnet_jax.training.batches import augmented_batches, stacked_batches
 from alexnet_jax.training.checkpoint_files import Phase
 from alexnet_jax.training.devices import Devices
-from alexnet_jax.training.resume import resume
+from alexnet_jax.training.group import resume
 from alexnet_jax.training.trainer import Trainer
 
 # Two trials share a seed; each has three hyperparameters.
@@ -241,7 +241,9 @@ def test_overflowing_initial_weights_end_one_trial_before_its_first_step(
         state = steps.initial_state(network, seed, spec)
         return jax.tree.map(lambda leaf: leaf + np.inf, state) if seed == 1 else state
 
-    monkeypatch.setattr("alexnet_jax.training.resume.initial_state", overflowing)
+    monkeypatch.setattr(
+        "alexnet_jax.training.initial_weights.initial_state", overflowing
+    )
     (first, other), (status, found), (third, _) = trained(
         configs(), data, one_device, tmp_path
     )
