@@ -13,6 +13,7 @@ form, each with its own metric and number. A key that one of them leaves out is 
 the main claim.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -81,7 +82,9 @@ def check_claim(claim: Any, *, experiment: str, networks: Mapping[str, int]) -> 
         _check_keys(place, entry, needed=("metric", "paper"), known=_KEYS)
     places = [where, *(place for place, _ in _entries(where, also))]
     for place, each in zip(places, all_claims(claim), strict=True):
+        _check_texts(place, each)
         _check_metric(place, each, networks)
+        _check_compare(place, each.get("compare"))
         _check_paper(place, each)
         _check_pairs(place, compared_pairs(each), networks)
 
@@ -110,14 +113,37 @@ def _check_keys(
         raise UserError(f"{where} lacks {', '.join(map(repr, missing))}.")
 
 
+def _check_texts(where: str, claim: Mapping[str, Any]) -> None:
+    for key in ("section", "text", "dataset"):
+        if not isinstance(claim[key], str):
+            raise UserError(f"{where}: '{key}' is {claim[key]!r}: give text.")
+
+
+def _check_compare(where: str, given: Any) -> None:
+    """Checks that `compare` has the form that `compared_pairs` reads."""
+    sequence = (tuple, list)
+    pairs = isinstance(given, sequence) and (
+        all(isinstance(each, str) for each in given)
+        or all(
+            isinstance(each, sequence) and all(isinstance(arm, str) for arm in each)
+            for each in given
+        )
+    )
+    if given is not None and not isinstance(given, str) and not pairs:
+        raise UserError(
+            f"{where}: 'compare' is {given!r}. Give two arms, such as ('tanh', 'ReLU'), or "
+            "a tuple of such pairs."
+        )
+
+
 def _check_metric(
     where: str, claim: Mapping[str, Any], networks: Mapping[str, int]
 ) -> None:
     metric = claim["metric"]
-    if metric not in METRICS:
+    if not isinstance(metric, str) or metric not in METRICS:
         raise UserError(
-            f"{where} has the unknown metric '{metric}'."
-            + nearest(metric, tuple(METRICS))
+            f"{where} has the unknown metric {metric!r}."
+            + nearest(str(metric), tuple(METRICS))
             + f" Use one of {', '.join(METRICS)}."
         )
     if is_ratio(claim):
@@ -137,7 +163,10 @@ def _check_metric(
 def _check_paper(where: str, claim: Mapping[str, Any]) -> None:
     paper, ratio = claim["paper"], is_ratio(claim)
     compares = bool(compared_pairs(claim))
-    if isinstance(paper, (int, float)):
+    if isinstance(paper, (int, float)) and not isinstance(paper, bool):
+        if not math.isfinite(paper) or (ratio and paper <= 0):
+            needed = "a ratio of epochs above 0" if ratio else "a fraction"
+            raise UserError(f"{where}: 'paper' is {paper!r}. Give {needed}, or None.")
         if not ratio and abs(paper) > 1:
             raise UserError(
                 f"{where}: 'paper' is {paper!r}. Errors are fractions: write "
@@ -148,7 +177,7 @@ def _check_paper(where: str, claim: Mapping[str, Any]) -> None:
                 f"{where}: 'paper' is {paper!r}, which is no effect, so that neither "
                 "direction would be the paper's. Give None."
             )
-    elif paper is not None and paper not in tuple(DIRECTIONS):
+    elif paper is not None and (not isinstance(paper, str) or paper not in DIRECTIONS):
         raise UserError(
             f'{where}: \'paper\' is {paper!r}. Give a number, "higher" or "lower", or '
             "None where the paper does not report any."

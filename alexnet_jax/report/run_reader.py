@@ -16,6 +16,10 @@ from alexnet_jax.errors import UserError
 # What experiment.json must hold. The key "layers" is newer and may be absent.
 _NEEDED = ("config", "recipes", "data", "git", "versions", "devices")
 
+# What every "train" and "eval" row has, unless it says that the trial diverged.
+MEASURED = ("epoch", "top1_error", "top5_error")
+ENDED = ("finished", "diverged")
+
 # Layers of a configuration from which a value comes without anybody asking for it.
 _IMPLICIT_LAYERS = ("default", "recipe")
 
@@ -179,9 +183,17 @@ def read_experiment(folder: Path) -> dict[str, Any]:
         experiment = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(experiment, dict):
+        raise UserError(f"{path} cannot be read: it is no JSON object.")
     missing = [key for key in _NEEDED if key not in experiment]
     if missing:
         raise UserError(f"{path} cannot be read: {', '.join(missing)} is missing.")
+    try:
+        ExperimentPlan.of_json(experiment)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path} cannot be read: it is damaged ({type(error).__name__}: {error})."
+        ) from error
     return experiment
 
 
@@ -234,23 +246,63 @@ def _read_status(path: Path) -> tuple[str, int | None]:
         return "unfinished", None
     try:
         content = json.loads(path.read_text())
-        return content["status"], content.get("step")
-    except (ValueError, KeyError) as error:
+        status, step = content["status"], content.get("step")
+        if status not in ENDED or type(step) not in (int, type(None)):
+            raise ValueError(f"status {status!r}, step {step!r}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} cannot be read: {error!r}. Remove it: the trial continues from its "
             "last checkpoint."
         ) from error
+    return status, step
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text().splitlines() if path.exists() else []
-    rows = []
+    """The rows of a trial; a last line that was cut off while being written is none."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line, parse_constant=_refused)
         except ValueError as error:
-            if number < len(lines):
-                raise UserError(
-                    f"{path}, line {number} is not valid JSON: {error}."
-                ) from error
+            if number == len(lines):
+                break
+            raise _damaged(path, number, f"is not valid JSON: {error}") from error
+        problem = _problem(row, rows)
+        if problem:
+            raise _damaged(path, number, problem)
+        rows.append(row)
     return rows
+
+
+def _refused(constant: str) -> float:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def _damaged(path: Path, number: int, problem: str) -> UserError:
+    return UserError(
+        f"{path}, line {number} {problem}. Put the file back as it was, or remove "
+        f"{path.parent}, and the command of the run trains that trial again."
+    )
+
+
+def _problem(row: Any, before: list[dict[str, Any]]) -> str | None:
+    """What no run writes about a row: see docs/run-folder.md. None if nothing."""
+    if not isinstance(row, dict):
+        return f"is {row!r}, not an object"
+    kind, step = row.get("kind"), row.get("step")
+    if not isinstance(kind, str) or type(step) is not int or step < 0:
+        return f"has kind {kind!r} and step {step!r}"
+    if before and step < before[-1]["step"]:
+        return f"is of step {step}, after one of step {before[-1]['step']}"
+    if any(row == other for other in before[-4:]):
+        return "repeats an earlier line"
+    if kind in ("train", "eval") and not row.get("diverged"):
+        for name in (*MEASURED, *row.keys() & {"loss"}):
+            if not _is_number(row.get(name)):
+                return f"has {name} {row.get(name)!r}"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)

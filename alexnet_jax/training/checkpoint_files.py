@@ -51,6 +51,7 @@ class Position:
       step: steps done.
       phase: how far the last of them has come.
       record_bytes: bytes of metrics.jsonl written by then.
+      record_checksum: CRC-32C of these bytes; None in checkpoints of older versions.
       counts: counts of each step since the last train row, all finite.
       start_checked: whether the loss has fallen as it should at the start of training,
         or the user has been warned that it has not.
@@ -62,6 +63,7 @@ class Position:
     step: int = 0
     phase: Phase = Phase.STEP_DONE
     record_bytes: int = 0
+    record_checksum: int | None = None
     counts: tuple[TrainCounts, ...] = ()
     start_checked: bool = False
     best_step: int = 0

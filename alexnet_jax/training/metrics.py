@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import google_crc32c
 import jax
 import numpy as np
 
@@ -206,6 +207,7 @@ class Record:
         self.folder = folder
         self.file: BinaryIO | None = None
         self.board: Any = None
+        self.checksum = 0  # CRC-32C of the bytes of `file`
         if folder is None:
             return
         writer = tensorboard_writer() if tensorboard else None
@@ -226,23 +228,44 @@ class Record:
         if self.board is not None:
             self.board.close()
 
-    def resume(self, size: int) -> None:
+    def resume(self, size: int, checksum: int | None = None) -> None:
         """Truncates the record to the `size` bytes that it had at the checkpoint.
 
+        Args:
+          size, checksum: the attributes of `checkpoint_files.Position`.
+
         Raises:
-          UserError: if there are fewer than `size` bytes.
+          UserError: if these bytes are not those that were written. Nothing is cut then.
         """
         if self.file is None:
             return
-        if self.size() < size:
+        self.file.seek(0)
+        kept = self.file.read(size)
+        found = google_crc32c.value(kept)
+        problem = None
+        if len(kept) < size:
+            problem = f"has {len(kept)} bytes, but {size} were written"
+        elif checksum is not None and found != checksum:
+            problem = f"was changed in the first {size} bytes, which were written"
+        elif kept and not kept.endswith(b"\n"):
+            problem = (
+                f"was changed: no line ends after the {size} bytes that were written"
+            )
+        if problem is None:
+            try:
+                rows = [json.loads(line) for line in kept.splitlines()]
+            except ValueError as error:
+                problem = f"was changed ({error}) in the lines that were written"
+        if problem is not None:
             raise UserError(
-                f"{self.file.name} has {self.size()} bytes, but {size} were written "
-                f"before the checkpoint. Remove {self.folder} to start that trial again."
+                f"{self.file.name} {problem} before the checkpoint. Put the file back as "
+                f"it was, or remove {self.folder} to start that trial again."
             )
         self.file.truncate(size)
-        self.file.seek(0)
-        for line in self.file.read().splitlines():
-            self._show(json.loads(line))
+        self.file.seek(size)
+        self.checksum = found
+        for row in rows:
+            self._show(row)
 
     def size(self) -> int:
         """The size of metrics.jsonl in bytes."""
@@ -258,6 +281,7 @@ class Record:
         if self.file is None:
             return
         line = (json.dumps(row, allow_nan=False) + "\n").encode()
+        self.checksum = google_crc32c.extend(self.checksum, line)
         try:
             while line:
                 line = line[self.file.write(line) :]

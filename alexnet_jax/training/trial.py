@@ -93,7 +93,7 @@ class RunningTrial:
         self.last_row: dict[str, Any] = {}
         self.status = ""
 
-    # --- Where it stands --------------------------------------------------------------
+    # --- Its position ------------------------------------------------------------------
 
     def resume(self, position: Position) -> None:
         """Continues from `position`; rows written after it are cut off."""
@@ -102,7 +102,7 @@ class RunningTrial:
         self.plateau = Plateau(**position.plateau)
         self.metrics.counts = list(position.counts)
         self.start_monitor.done = self.start_monitor.done or position.start_checked
-        self.record.resume(position.record_bytes)
+        self.record.resume(position.record_bytes, position.record_checksum)
 
     def position(self, phase: Phase) -> Position:
         """Where the trial stands once all its steps are done and found finite.
@@ -117,6 +117,7 @@ class RunningTrial:
             step=self.step,
             phase=phase,
             record_bytes=self.record.size(),
+            record_checksum=self.record.checksum,
             counts=tuple(self.metrics.counts),
             start_checked=self.start_monitor.done,
             best_step=self.best_step,

@@ -13,6 +13,9 @@ PLAN = ExperimentPlan.of_json(
 )
 
 
+OTHER_KEYS = ("recipes", "data", "git", "versions", "devices")
+
+
 def write(folder, lines, status=None):
     trial = folder / "a" / "seed0"
     trial.mkdir(parents=True)
@@ -22,7 +25,10 @@ def write(folder, lines, status=None):
 
 
 def row(kind, epoch, error, **more):
-    return json.dumps({"kind": kind, "epoch": epoch, "top1_error": error} | more) + "\n"
+    """A line of metrics.jsonl whose means are all `error`."""
+    means = dict.fromkeys(("loss", "top1_error", "top5_error"), error)
+    facts = {"kind": kind, "step": round(epoch), "epoch": epoch}
+    return json.dumps(facts | means | more) + "\n"
 
 
 def test_train_rows_stand_in_the_middle_of_their_steps(tmp_path):
@@ -47,6 +53,62 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path):
     write(tmp_path, '{"kind": "tra\n' + row("train", 1.0, 0.9))
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 1"):
         run_reader.read_outcomes(tmp_path, PLAN)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("[1, 2]\n", "not an object"),
+        (row("eval", 2.0, float("nan")), "NaN"),
+        (row("eval", 2.0, None), "top1_error None"),
+        (row("eval", 2.0, 0.5, loss="0.5"), "loss '0.5'"),
+        (row("train", 1.0, 0.9), "repeats"),
+        (row("train", 0.0, 0.5), "step 0, after one of step 1"),
+        (row("eval", 2.0, 0.5, step="2"), "step '2'"),
+        ('{"kind": "eval", "step": 2, "epoch": 2.0, "loss": 1.0}\n', "top1_error None"),
+    ],
+)
+def test_a_damaged_record_that_parses_is_refused_by_file_and_line(
+    tmp_path, line, problem
+):
+    write(tmp_path, row("train", 1.0, 0.9) + line + row("eval", 3.0, 0.5), "finished")
+    with pytest.raises(
+        UserError, match=r"metrics\.jsonl, line 2 .*Put .* back"
+    ) as error:
+        run_reader.read_outcomes(tmp_path, PLAN)
+    assert problem in str(error.value)
+
+
+def test_bytes_that_are_no_text_are_refused_by_line(tmp_path):
+    write(tmp_path, row("train", 1.0, 0.9))
+    with (tmp_path / "a/seed0/metrics.jsonl").open("ab") as file:
+        file.write(b'{"kind": "\xff\xfe"}\n' + row("eval", 2.0, 0.5).encode())
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2 "):
+        run_reader.read_outcomes(tmp_path, PLAN)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"status": 3}', '{"status": "finished", "step": "9"}', "\xff"]
+)
+def test_a_trial_json_of_another_form_is_refused(tmp_path, content):
+    write(tmp_path, row("train", 1.0, 0.9), status="finished")
+    (tmp_path / "a/seed0/trial.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match=r"trial\.json cannot be read.*Remove it"):
+        run_reader.read_outcomes(tmp_path, PLAN)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "{", '{"config": {}}', "\xff", "null"]
+    + [
+        json.dumps({key: {} for key in OTHER_KEYS} | c)
+        for c in ({"config": 5}, {"config": {}}, {"config": {"arms": 3}})
+    ],
+)
+def test_an_experiment_json_that_is_partly_written_is_refused(tmp_path, content):
+    (tmp_path / "experiment.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match=r"experiment\.json cannot be read"):
+        run_reader.read_experiment(tmp_path)
 
 
 def test_a_diverged_trial_has_a_curve_and_no_final_error(tmp_path):

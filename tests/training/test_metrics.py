@@ -5,6 +5,7 @@ import json
 import struct
 import sys
 
+import google_crc32c
 import pytest
 
 from alexnet_jax.errors import UserError
@@ -67,9 +68,10 @@ def test_a_record_resumes_after_the_checkpointed_rows(tmp_path, kept):
             opened.write(row)
             sizes.append(opened.size())
         opened.close_trial("diverged")
+    before = (tmp_path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     with Record(tmp_path, tensorboard=False) as opened:
         assert not (tmp_path / "trial.json").exists()
-        opened.resume(sizes[kept])
+        opened.resume(sizes[kept], google_crc32c.value(b"".join(before[:kept])))
         opened.write(ROWS[1])
     written = [json.loads(line) for line in lines(tmp_path)]
     assert written == [*ROWS[:kept], ROWS[1]]
@@ -81,6 +83,32 @@ def test_a_record_shorter_than_at_the_checkpoint_is_refused(tmp_path):
         pytest.raises(UserError, match="has 0 bytes, but 7 were written"),
     ):
         opened.resume(7)
+
+
+@pytest.mark.parametrize(
+    ("change", "checked"),
+    [("CRLF", True), ("a row twice", True), ("a value", True), ("CRLF", False)],
+)
+def test_a_record_that_was_changed_is_refused_and_not_cut(tmp_path, change, checked):
+    """By its checksum, or in older checkpoints by where its lines end."""
+    path = tmp_path / "metrics.jsonl"
+    with Record(tmp_path, tensorboard=False) as opened:
+        for row in ROWS:
+            opened.write(row)
+        size, checksum = opened.size(), opened.checksum
+    lines = path.read_bytes().splitlines(keepends=True)
+    changed = {
+        "CRLF": b"".join(line.replace(b"\n", b"\r\n") for line in lines),
+        "a row twice": b"".join([lines[0], *lines]),
+        "a value": b"".join(lines).replace(b"1", b"2"),
+    }[change]
+    path.write_bytes(changed)
+    with (
+        Record(tmp_path, tensorboard=False) as opened,
+        pytest.raises(UserError, match=r"was changed.*remove .* to start that trial"),
+    ):
+        opened.resume(size, checksum if checked else None)
+    assert path.read_bytes() == changed
 
 
 # --- TensorBoard ------------------------------------------------------------------
