@@ -80,7 +80,9 @@ def run(
         print(f"{stopped} {_said(kept)}", file=sys.stderr)
         sys.exit(128 + stopped.number)
     except KeyboardInterrupt:
-        print(f"\nInterrupted.{f' {_said(kept)}' if with_config else ''}", file=sys.stderr)
+        print(
+            f"\nInterrupted.{f' {_said(kept)}' if with_config else ''}", file=sys.stderr
+        )
         sys.exit(INTERRUPTED)
 
 

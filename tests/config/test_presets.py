@@ -106,7 +106,9 @@ def test_a_file_may_make_a_preset_ineffective_but_not_its_own_fields():
 # --- by the flag ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dataset", ["folder=/pictures", "imagenet2012", "tfds=x:1.0.0"])
+@pytest.mark.parametrize(
+    "dataset", ["folder=/pictures", "imagenet2012", "tfds=x:1.0.0"]
+)
 def test_the_small_preset_is_for_any_data(dataset):
     plan = resolved(small_data(base(dataset)), preset="small")
     assert {name: plan.values[name] for name in SMALL_ANY} == SMALL_ANY
@@ -148,7 +150,9 @@ def test_a_plain_copy_with_a_preset_keeps_its_values():
     """It does not record layers; what it says is what is trained."""
     config = ConfigDict(small_data(base("digits")).to_dict())
     config.training.batch_size = FIELDS["training.batch_size"].default
-    assert resolve(config, {}).values["training.batch_size"] == config.training.batch_size
+    assert (
+        resolve(config, {}).values["training.batch_size"] == config.training.batch_size
+    )
 
 
 def test_the_four_layer_network_has_no_preset_of_alexnet():
