@@ -3,6 +3,7 @@
 Bad input ends a command with a message, without a traceback, and with exit status 2.
 """
 
+import importlib.metadata
 import os
 import re
 import runpy
@@ -222,12 +223,16 @@ def _check_config(argv: list[str]) -> None:
     path, *dataset = given.split(":", 1)
     if not os.path.isfile(path):
         hint = nearest(path, map(str, Path(path).parent.glob("*.py")))
+        for shipped in shipped_configs():
+            if shipped.name == Path(path).name:
+                hint = f" The shipped one is {shipped}."
         raise UserError(f"No such config file: {path}.{hint}{_known_configs()}")
     try:
         names = runpy.run_path(path)
         if "get_config" not in names:
             raise UserError(
-                f"{path} does not define get_config(dataset). See configs/ for examples."
+                f"{path} does not define get_config(dataset). For an example see "
+                f"{next(iter(shipped_configs()), 'configs/alexnet.py')}."
             )
         config = names["get_config"](*dataset)
     except UserError:
@@ -282,6 +287,28 @@ def _flag_value(argv: list[str], name: str) -> str | None:
     return value
 
 
+def shipped_configs() -> list[Path]:
+    """The config files of the checkout, or those that a wheel has installed."""
+    root = Path(__file__).parents[1]
+    if (root / "pyproject.toml").is_file():
+        return sorted((root / "configs").glob("*.py"))
+    try:
+        files = importlib.metadata.files("alexnet_jax") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    of_wheel = [
+        file for file in files if file.parts[-3:-1] == ("alexnet_jax", "configs")
+    ]
+    return sorted(Path(str(file.locate())).resolve() for file in of_wheel)
+
+
 def _known_configs() -> str:
+    """A line about the config files here, or else about those that are shipped."""
     found = sorted(map(str, Path("configs").glob("*.py")))
-    return f"\nConfigs here: {', '.join(found)}" if found else ""
+    if found:
+        return f"\nConfigs here: {', '.join(found)}"
+    shipped = shipped_configs()
+    if not shipped:
+        return ""
+    names = ", ".join(path.name for path in shipped)
+    return f"\nShipped configs, in {shipped[0].parent}: {names}"

@@ -1,9 +1,13 @@
 """Bad command lines and config files: one message, exit status 2, nothing written."""
 
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
+from importlib.metadata import PackagePath
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_question import question, resolved
@@ -257,6 +261,46 @@ def test_a_config_file_may_import_its_sibling(tmp_path):
     # Past the config file: what is refused is the claim.
     assert done.returncode == 2
     assert "claim" in done.stderr
+
+
+# --- without the checkout ---------------------------------------------------------
+
+
+def test_a_shipped_config_is_named_by_its_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as refused:
+        cli._check_config(["main", "--config=configs/relu_vs_tanh.py:cifar10"])
+    for words in (str(ROOT / "configs/relu_vs_tanh.py"), "alexnet.py"):
+        assert words in str(refused.value)
+
+
+def test_a_wheels_configs_are_where_its_record_says(tmp_path, monkeypatch):
+    shipped = tmp_path / "share/alexnet_jax/configs/depth.py"
+    shipped.parent.mkdir(parents=True)
+    shipped.touch()
+    record = [PackagePath("alexnet_jax/config/base.py"), PackagePath(*shipped.parts)]
+    for file in record:
+        file.dist = SimpleNamespace(locate_file=lambda path: path)
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "site/alexnet_jax/cli.py"))
+    monkeypatch.setattr(cli.importlib.metadata, "files", lambda name: record)
+    assert cli.shipped_configs() == [shipped]
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_the_configs(tmp_path):
+    pytest.importorskip("setuptools", minversion="77")
+    for name in ("alexnet_jax", "configs"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    options = ["--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir=out", "."]
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", *options], cwd=tmp_path, check=True
+    )
+    (wheel,) = (tmp_path / "out").iterdir()
+    held = zipfile.ZipFile(wheel).namelist()
+    found = {Path(name).name for name in held if "/share/alexnet_jax/configs/" in name}
+    assert found == {path.name for path in (ROOT / "configs").glob("*.py")}
 
 
 # --- what is kept -----------------------------------------------------------------

@@ -23,6 +23,9 @@ from alexnet_jax.errors import UserError
 # late.
 READERS, BATCHES_READ = 16, 2
 
+PLACE = ("offset", "mirrored")  # the columns that say where an image is cut
+SAMPLED_IMAGES = 16  # to find out how large the original images are
+
 Columns = dict[str, np.ndarray]  # arrays of one length
 
 
@@ -47,6 +50,41 @@ class RescaledSplit:
     @property
     def num_examples(self) -> int:
         return self.split.num_examples
+
+    def check_batch_size(self, batch_size: int, whose: str = "") -> None:
+        """Raises UserError if a batch is larger than the split.
+
+        It would hold some images several times, and a step would be more than an epoch.
+
+        Args:
+          batch_size: The number of images in a batch.
+          whose: Who sets it, for the message, if it is not the whole experiment.
+        """
+        count = self.num_examples
+        if batch_size <= count:
+            return
+        # A power of two that makes ten steps an epoch or more.
+        smaller = 2 ** (max(1, min(count // 10, 128)).bit_length() - 1)
+        raise UserError(
+            f"config.training.batch_size={batch_size}{whose and f' ({whose})'} is larger "
+            f"than the training set, which has {count} images: take at most {count}, for "
+            f"example --config.training.batch_size={smaller}."
+        )
+
+    def original_side(self) -> int | None:
+        """The median shorter side of some original images, in pixels.
+
+        None if they are those of a prepared set, or none can be read.
+        """
+        if self.split.encoding != "original":
+            return None
+        step = max(1, self.num_examples // SAMPLED_IMAGES)
+        sides = []
+        for index in range(0, self.num_examples, step):
+            with contextlib.suppress(UserError):  # It is reported when it is needed.
+                sides.append(images.shorter_side(self.split.read(index)[0]))
+        known = sorted(side for side in sides if side is not None)
+        return known[len(known) // 2] if known else None
 
     def rows(self, index: int, first: int, count: int) -> tuple[np.ndarray, int]:
         """Returns `count` rows of pixels from row `first` on, and the label.
@@ -115,6 +153,26 @@ class BatchLoader:
                         message = _unreadable(self.data, examples, batch)
                         raise UserError(message) from batch
                     yield batch
+
+    def single(self, columns: Columns) -> Columns:
+        """One batch, at once and in this thread: for a few images.
+
+        Raises:
+          UserError: If an image cannot be read; the message names it.
+        """
+        if self.data.images is not None or self.data.split.encoding == "raw":
+            return self.crop_rows(columns)
+        image, label = [], []
+        try:
+            for i, index in enumerate(columns["example"].tolist()):
+                encoded, of_class = self.data.split.read(index)
+                one = {name: tf.constant(columns[name][i]) for name in PLACE}
+                image.append(self._decode(tf.constant(encoded), one).numpy())
+                label.append(of_class)
+        except (UserError, tf.errors.OpError) as error:
+            examples = columns["example"].tolist()
+            raise UserError(_unreadable(self.data, examples, error)) from error
+        return {"image": np.stack(image), "label": np.array(label, np.int32), **columns}
 
     def crop_rows(self, columns: Columns) -> Columns:
         """Returns a batch of images that need no decoding."""
@@ -212,10 +270,10 @@ def _map_python(
 
 
 def _unreadable(
-    data: RescaledSplit, examples: Iterable[int], error: tf.errors.OpError
+    data: RescaledSplit, examples: Iterable[int], error: UserError | tf.errors.OpError
 ) -> str:
     """The message about a batch that cannot be made: which image, why, the way out."""
-    split, reason = data.split, images.reason(error)
+    split, reason = data.split, _reason(error)
     for index in examples:
         try:
             encoded, _ = split.read(index)
@@ -223,9 +281,7 @@ def _unreadable(
                 tf.constant(encoded), split.encoding, data.size, data.rescale
             )
         except (UserError, OSError, tf.errors.OpError) as found:
-            from_tf = isinstance(found, tf.errors.OpError)
-            reason = images.reason(found) if from_tf else str(found)
-            reason = f"{split.where(index)} in {split.name}: {reason}"
+            reason = f"{split.where(index)} in {split.name}: {_reason(found)}"
             break
     else:
         reason = f"one of the examples {sorted(examples)} in {split.name}: {reason}"
@@ -237,3 +293,8 @@ def _unreadable(
             "with --skip_bad prepares a set without them."
         )
     return f"An image could not be read: {reason}{way_out}"
+
+
+def _reason(error: Exception) -> str:
+    from_tf = isinstance(error, tf.errors.OpError)
+    return images.reason(error) if from_tf else str(error)

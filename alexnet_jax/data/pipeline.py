@@ -105,6 +105,16 @@ def load_data(source: Source, *, rescale: str, rescale_size: int) -> Data:
     return Data(source, train, validation, computed)
 
 
+def of_statistics(source: Source, *, rescale: str, rescale_size: int) -> Data:
+    """Like `load_data`, of a source whose statistics are known; reads nothing."""
+    assert source.statistics is not None
+    train, validation = (
+        RescaledSplit(split, rescale_size, rescale)
+        for split in (source.train, source.validation)
+    )
+    return Data(source, train, validation, source.statistics)
+
+
 def _read_into_memory(data: RescaledSplit) -> RescaledSplit:
     images = np.empty((data.num_examples, data.size, data.size, 3), np.uint8)
     labels = np.empty(data.num_examples, np.int32)
@@ -150,21 +160,49 @@ def train_batches(
     share = _share(batch_size, num_hosts)
 
     def describe(step: int) -> dict[str, np.ndarray]:
-        count = data.num_examples
         positions = step * batch_size + host * share + np.arange(share)
-        examples = sampling.examples_at(positions, seed=seed, num_examples=count)
-        drawn = augmentation.draw(
-            positions, examples, image_size=data.size, num_examples=count, seed=seed
-        )
-        return drawn | {
-            "example": examples.astype(np.int32),
-            "epoch": (positions // count).astype(np.int32),
-        }
+        return _augmented(data, augmentation, positions, seed)
 
     loader = BatchLoader(
         data, describe, augmentation.crop_size, share, num_parallel_calls
     )
     return cast(Generator[TrainBatch, None, None], loader.batches(steps))
+
+
+def _augmented(
+    data: RescaledSplit, augmentation: Augmentation, positions: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
+    """The columns of the examples at `positions` of a run, all but image and label."""
+    count = data.num_examples
+    examples = sampling.examples_at(positions, seed=seed, num_examples=count)
+    drawn = augmentation.draw(
+        positions, examples, image_size=data.size, num_examples=count, seed=seed
+    )
+    return drawn | {
+        "example": examples.astype(np.int32),
+        "epoch": (positions // count).astype(np.int32),
+    }
+
+
+def examples_at(
+    data: RescaledSplit, augmentation: Augmentation, positions: np.ndarray, *, seed: int
+) -> tuple[TrainBatch, UInt8[np.ndarray, "n size size 3"]]:
+    """The examples at `positions` of a run, as its batches hold them, and uncropped.
+
+    Args:
+      data, augmentation, seed: See `train_batches`.
+      positions: Positions in the endless sequence of epochs.
+    """
+    columns = _augmented(data, augmentation, positions, seed)
+    whole = columns | {
+        "offset": np.zeros_like(columns["offset"]),
+        "mirrored": np.zeros_like(columns["mirrored"]),
+    }
+    batch, uncropped = (
+        BatchLoader(data, lambda _: columns, size, len(positions)).single(described)
+        for described, size in ((columns, augmentation.crop_size), (whole, data.size))
+    )
+    return cast(TrainBatch, batch), uncropped["image"]
 
 
 def evaluation_batches(

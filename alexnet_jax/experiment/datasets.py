@@ -3,22 +3,22 @@
 import contextlib
 import functools
 import io
-import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ml_collections import FrozenConfigDict
 
 from alexnet_jax.config.folders import prepared_folder
-from alexnet_jax.config.trials import ExperimentPlan, Trial
-from alexnet_jax.data import duplicates, images, pipeline
+from alexnet_jax.config.trials import ExperimentPlan
+from alexnet_jax.data import duplicates, pipeline
 from alexnet_jax.data.open import open_source
 from alexnet_jax.data.prepared import reader
-from alexnet_jax.errors import UserError
+from alexnet_jax.experiment import contact_sheet
 
 # The small preset is offered for crops of this size or more, pixels, and images whose shorter
 # side is at most `SMALL_SIDE` pixels, or of which there are fewer than `FEW_IMAGES`.
 FULL_CROP, SMALL_SIDE, FEW_IMAGES = 200, 128, 10_000
-SAMPLED_IMAGES = 16
 
 
 class Datasets:
@@ -35,7 +35,11 @@ class Datasets:
         self._prepared: dict[tuple[str, str, str, int], pipeline.Data] = {}
         for trial in plan.one_per_setting():
             data = self.of(trial.settings.data)
-            check_batch(plan, trial, data.train.num_examples)
+            layer = plan.layer_of(trial.arm, "training.batch_size")
+            data.train.check_batch_size(
+                trial.settings.training.batch_size,
+                f"{layer}: {trial.name}" if layer in ("arm", "tuned") else "",
+            )
 
     def of(self, wanted: FrozenConfigDict) -> pipeline.Data:
         """Returns the data of a trial, given its settings of the section data."""
@@ -69,30 +73,6 @@ class Datasets:
         return [describe(data) for data in self._prepared.values()]
 
 
-def check_batch(plan: ExperimentPlan, trial: Trial, num_examples: int) -> None:
-    """Raises UserError if a batch of the trial is larger than the training set.
-
-    Such a batch would hold some images several times, and a step would be more than an
-    epoch.
-    """
-    name = "training.batch_size"
-    batch_size = trial.settings.training.batch_size
-    if batch_size <= num_examples:
-        return
-    layer = plan.layer_of(trial.arm, name)
-    whose = f" ({layer}: {trial.name})" if layer in ("arm", "tuned") else ""
-    raise UserError(
-        f"config.{name}={batch_size}{whose} is larger than the training set of "
-        f"{plan.dataset}, which has {num_examples} images: use at most {num_examples}, for "
-        f"example --config.{name}={_smaller(num_examples)}."
-    )
-
-
-def _smaller(num_examples: int) -> int:
-    """A batch size for a small training set: a power of two, ten steps an epoch or more."""
-    return 2 ** max(0, math.floor(math.log2(max(1, min(num_examples / 10, 128)))))
-
-
 def preset_notice(plan: ExperimentPlan, datasets: Datasets) -> str | None:
     """One line that offers the small preset to full-size AlexNets on small or few images.
 
@@ -109,13 +89,13 @@ def preset_notice(plan: ExperimentPlan, datasets: Datasets) -> str | None:
     ]
     if not full:
         return None
-    data = datasets.of(full[0].data)
-    split, side = data.source.train, _typical_side(data)
+    train = datasets.of(full[0].data).train
+    side = train.original_side()
     small = side is not None and side <= SMALL_SIDE
-    few = split.num_examples < FEW_IMAGES
+    few = train.num_examples < FEW_IMAGES
     if not small and not few:
         return None
-    what = f"{split.num_examples:,} training images"
+    what = f"{train.num_examples:,} training images"
     if small:
         what += f", typically {side} pixels high or wide,"
     return (
@@ -125,26 +105,55 @@ def preset_notice(plan: ExperimentPlan, datasets: Datasets) -> str | None:
     )
 
 
-def _typical_side(data: pipeline.Data) -> int | None:
-    """The median shorter side of some images, in pixels; None if they are rescaled."""
-    split = data.source.train
-    if split.encoding != "original":
-        return None
-    step = max(1, split.num_examples // SAMPLED_IMAGES)
-    sides = []
-    for index in range(0, split.num_examples, step):
-        with contextlib.suppress(UserError):  # Reported where it is needed.
-            sides.append(images.shorter_side(split.read(index)[0]))
-    known = sorted(side for side in sides if side is not None)
-    return known[len(known) // 2] if known else None
-
-
 def open_datasets(plan: ExperimentPlan, *, silent: bool) -> Datasets:
     """Opens the data of an experiment; if `silent`, without a line about each source."""
     if not silent:
         return Datasets(plan)
     with contextlib.redirect_stderr(io.StringIO()):
         return Datasets(plan)
+
+
+def write_contact_sheet(
+    folder: Path, plan: ExperimentPlan, data_of: Callable[..., pipeline.Data | None]
+) -> None:
+    """Writes the picture of what the networks of a plan see, unless `folder` has it.
+
+    Args:
+      folder: an existing folder.
+      data_of: from a trial's settings of the section data to its data; None leaves
+        the trial out.
+
+    Raises:
+      UserError: if an image cannot be read.
+    """
+    contact_sheet.write(
+        folder,
+        f"{plan.name} on {plan.dataset}",
+        [(trial.arm, trial.settings) for trial in plan.one_per_setting()],
+        data_of,
+    )
+
+
+def of_prepared(
+    folder: Path, rescale: str, rescale_size: int
+) -> Callable[[FrozenConfigDict], pipeline.Data | None]:
+    """The data of a prepared set, by a trial's settings of the section data.
+
+    None for a trial that needs its images otherwise. Nothing is read into memory: this is
+    for a few images.
+
+    Raises:
+      UserError: if the folder holds no prepared set, or a damaged one.
+    """
+    data = pipeline.of_statistics(
+        reader.open_prepared(folder), rescale=rescale, rescale_size=rescale_size
+    )
+
+    def of(wanted: FrozenConfigDict) -> pipeline.Data | None:
+        fits = (wanted.rescale, wanted.rescale_size) == (rescale, rescale_size)
+        return data if fits else None
+
+    return of
 
 
 def open_originals(wanted: FrozenConfigDict) -> pipeline.Data:

@@ -7,7 +7,6 @@ then removed.
 
 import contextlib
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,6 @@ from pathlib import Path
 from alexnet_jax.config.trials import ExperimentPlan
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import runner
-from alexnet_jax.experiment.datasets import open_datasets, preset_notice
 from alexnet_jax.training import checkpoint, memory, rehearsal
 from alexnet_jax.training.context import open_session
 from alexnet_jax.training.devices import Devices
@@ -39,10 +37,8 @@ def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]
     """
     started = time.perf_counter()
     devices = runner.check(plan, folder)
-    datasets = open_datasets(plan, silent=not devices.is_primary)
+    datasets = runner.open_data(plan, devices)
     data_seconds = time.perf_counter() - started
-    if (notice := preset_notice(plan, datasets)) and devices.is_primary:
-        print(notice, file=sys.stderr, flush=True)
 
     lines, needed = [], 0
     seconds_of_arm: dict[str, float] = {}

@@ -15,7 +15,12 @@ from alexnet_jax.config.trials import (
     Trial,
 )
 from alexnet_jax.experiment import ensemble, run_folder
-from alexnet_jax.experiment.datasets import Datasets, open_datasets, preset_notice
+from alexnet_jax.experiment.datasets import (
+    Datasets,
+    open_datasets,
+    preset_notice,
+    write_contact_sheet,
+)
 from alexnet_jax.model.network import build
 from alexnet_jax.report import claims
 from alexnet_jax.training import loop
@@ -38,13 +43,13 @@ def run(plan: ExperimentPlan, folder: Path) -> str:
       Stopped: after a signal, once the current trials have been saved.
     """
     devices = check(plan, folder)
-    datasets = open_datasets(plan, silent=not devices.is_primary)
+    remaining = [t for t in plan.trials if not run_folder.has_ended(folder, t)]
+    datasets = open_data(plan, devices, offer_preset=bool(remaining))
 
     devices.barrier("checked")  # Every process has seen the folder as it was.
     open_folder(folder, plan, datasets, devices)
     devices.barrier("opened")
 
-    remaining = [t for t in plan.trials if not run_folder.has_ended(folder, t)]
     if len(remaining) < len(plan.trials) and devices.is_primary:
         num_done = len(plan.trials) - len(remaining)
         print(
@@ -52,9 +57,6 @@ def run(plan: ExperimentPlan, folder: Path) -> str:
             file=sys.stderr,
             flush=True,
         )
-    notice = preset_notice(plan, datasets) if remaining else None
-    if notice and devices.is_primary:
-        print(notice, file=sys.stderr, flush=True)
     run_trials(remaining, folder, plan, datasets, devices)
     run_ensembles(folder, plan, datasets, devices)
     if not devices.is_primary:
@@ -92,6 +94,21 @@ def check(plan: ExperimentPlan, folder: Path) -> Devices:
     return devices
 
 
+def open_data(
+    plan: ExperimentPlan, devices: Devices, *, offer_preset: bool = True
+) -> Datasets:
+    """Opens the data of an experiment; of several processes, the primary says which.
+
+    Raises:
+      UserError: if the data are unusable.
+    """
+    datasets = open_datasets(plan, silent=not devices.is_primary)
+    notice = preset_notice(plan, datasets) if offer_preset else None
+    if notice and devices.is_primary:
+        print(notice, file=sys.stderr, flush=True)
+    return datasets
+
+
 def open_folder(
     folder: Path,
     plan: ExperimentPlan,
@@ -101,6 +118,8 @@ def open_folder(
     command: str = "",
 ) -> None:
     """Creates the run folder or checks its data; of several processes, the primary does.
+
+    It gets a picture of some training images, unless it has one: contact_sheet.png.
 
     Raises:
       UserError: if the folder was created with other data.
@@ -113,6 +132,7 @@ def open_folder(
             device_kinds=[device.device_kind for device in devices.devices],
             command=command,
         )
+        write_contact_sheet(folder, plan, datasets.of)
 
 
 def run_trials(

@@ -128,3 +128,17 @@ def test_a_record_that_fails_in_training_is_reported_in_one_message(in_memory):
     broken = pipeline.Data(numbered(), data, data, in_memory.statistics)
     with pytest.raises(UserError, match=r"example 17 in train: .*\n.*--skip_bad"):
         train_batches(broken)
+
+
+def test_an_unreadable_one_of_a_few_images_is_named():
+    def read(i):
+        return (b"no image" if i == 3 else encoded(i)), label(i)
+
+    loader = loading.BatchLoader(rescaled_split(read), lambda _: {}, SIZE, 4)
+    described = {
+        "example": np.arange(4),
+        "offset": np.zeros((4, 2), np.int32),
+        "mirrored": np.zeros(4, np.int32),
+    }
+    with pytest.raises(UserError, match="example 3 in train"):
+        loader.single(described)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numbered_images import (
+    AUGMENTATION,
     COUNT,
     CROP,
     CROPPED,
@@ -330,3 +331,19 @@ def test_the_hosts_shares_add_up_to_the_evaluation_batches(
         ]
         whole = evaluation_batches(data, batch_size=batch_size)
         assert_equal(joined_shares(shares), whole)
+
+
+# --- A few examples ---------------------------------------------------------------
+
+
+def test_a_few_examples_are_those_of_the_batches(data):
+    """From memory, and from disk without tf.data's threads."""
+    batch = joined_batch(train_batches(data, num_steps=3))
+    positions = np.array([0, 1, 7, 8, 23])
+    found, whole = pipeline.examples_at(data.train, AUGMENTATION, positions, seed=3)
+    assert_equal([found], [{name: batch[name][positions] for name in found}])
+    np.testing.assert_array_equal(whole, rescaled(found["example"]))
+
+
+def joined_batch(batches):
+    return {name: joined(batches, name) for name in batches[0]}

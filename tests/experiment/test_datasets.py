@@ -9,37 +9,47 @@ from PIL import Image
 from small_question import question, resolved
 
 from alexnet_jax.config import base
+from alexnet_jax.data.loading import RescaledSplit
 from alexnet_jax.data.types import Split
 from alexnet_jax.errors import UserError
-from alexnet_jax.experiment.datasets import Datasets, check_batch, preset_notice
+from alexnet_jax.experiment.datasets import Datasets, preset_notice
 
 TRAIN = 1438  # images of digits
 
 
-def check(plan):
-    for trial in plan.one_per_setting():
-        check_batch(plan, trial, TRAIN)
+def split(count):
+    return RescaledSplit(Split("train", count, lambda i: (b"", 0)), 16, "warp")
 
 
 @pytest.mark.parametrize("batch_size", [1, TRAIN - 1, TRAIN])
 def test_a_batch_may_be_the_whole_training_set(batch_size):
-    check(resolved(question(), training__batch_size=batch_size))
+    split(TRAIN).check_batch_size(batch_size)
 
 
-@pytest.mark.parametrize("batch_size", [TRAIN + 1, 10 * TRAIN])
-def test_a_batch_larger_than_the_training_set_is_refused_with_both_numbers(batch_size):
-    plan = resolved(question(), training__batch_size=batch_size)
+@pytest.mark.parametrize(("count", "example"), [(3, 1), (420, 32), (10**6, 128)])
+def test_a_batch_larger_than_the_training_set_is_refused_with_both_numbers(
+    count, example
+):
     with pytest.raises(UserError) as refused:
-        Datasets(plan)
-    for words in (f"config.training.batch_size={batch_size}", "digits", f"{TRAIN}"):
+        split(count).check_batch_size(count + 1)
+    for words in (f"batch_size={count + 1} ", f" {count} ", f"batch_size={example}."):
         assert words in str(refused.value)
 
 
-def test_the_batch_of_an_arm_is_refused_with_the_arm():
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "batch_size=1439 is larger"),
+        ({"tanh": {"training.batch_size": 2000}}, r"batch_size=2000 \(arm: tanh"),
+    ],
+)
+def test_it_is_refused_when_the_data_are_opened(changes, words):
     config = question()
-    config.arms["tanh"]["training.batch_size"] = 2000
-    with pytest.raises(UserError, match=r"batch_size=2000 \(arm: tanh"):
-        check(resolved(config))
+    for arm, fields in changes.items():
+        config.arms[arm] |= fields
+    config.training.batch_size = 64 if changes else TRAIN + 1
+    with pytest.raises(UserError, match=words):
+        Datasets(resolved(config))
 
 
 # --- small images, or few ---------------------------------------------------------
@@ -50,7 +60,7 @@ def datasets(side, count, encoding="original"):
     buffer = io.BytesIO()
     Image.fromarray(np.zeros((side, 2 * side, 3), np.uint8)).save(buffer, "png")
     split = Split("train", count, lambda i: (buffer.getvalue(), 0), encoding=encoding)
-    data = SimpleNamespace(source=SimpleNamespace(train=split))
+    data = SimpleNamespace(train=RescaledSplit(split, 256, "shorter_side"))
     made = object.__new__(Datasets)
     made.of = lambda wanted: data
     return made

@@ -60,7 +60,8 @@ def connect(address: str | None) -> None:
         import ray  # It comes with the extra "sweep".
     except ImportError as error:
         raise UserError(
-            "A sweep needs Ray: pip install -c constraints.txt -e '.[sweep]'"
+            "A sweep needs Ray: pip install -c constraints.txt -e '.[sweep]' in a "
+            "checkout, otherwise pip install 'ray>=2.50' rich."
         ) from error
     variables = {name: os.environ[name] for name in FORWARDED}
     options: dict[str, Any] = {
