@@ -35,7 +35,9 @@ def summarize(run: Run) -> dict[str, Any]:
       UserError: if the claim names an unknown metric or arm.
     """
     claims.check_claim(run.claim, experiment=run.name, networks=run.networks)
-    main, *others = [Measures(run, each) for each in claims.all_claims(run.claim)]
+    num_classes = run.data.get("num_classes")  # absent from old run folders
+    asked = claims.answerable_claims(run.claim, num_classes)
+    main, *others = [Measures(run, each) for each in asked]
     tuned = {outcome.trial.tuned_name: outcome.trial.tuned for outcome in run.outcomes}
     selected = {
         arm: min(tuned, key=lambda name: _rank(main.per_seed(arm, name)))
@@ -45,6 +47,7 @@ def summarize(run: Run) -> dict[str, Any]:
     summary = {
         "experiment": run.name,
         "dataset": run.data["name"],
+        "num_classes": num_classes,
         "bad_files": _bad_files(run),
         "claim": main.claim,
         "seeds": run.experiment["config"]["seeds"],

@@ -45,11 +45,10 @@ def _arms(summary: dict[str, Any]) -> Table:
         claims.describe_metric(one["claim"]): one for one in claims.answers(summary)
     }
     fields = list(next(iter(summary["arms"].values()))["tuned"])
-    others = [
-        metric
-        for metric in ("train_top1_error", "top1_error", "top5_error")
-        if claims.METRICS[metric] not in claimed
-    ]
+    others = ["train_top1_error", "top1_error"]
+    if claims.has_top5(summary.get("num_classes")):  # absent from old files
+        others.append("top5_error")
+    others = [metric for metric in others if claims.METRICS[metric] not in claimed]
     rows = [
         [
             "arm",
