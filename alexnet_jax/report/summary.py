@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.files import write_json
-from alexnet_jax.report import claims, wording
+from alexnet_jax.report import claims, headline, wording
 from alexnet_jax.report.claims import compared_pairs, is_ratio
 from alexnet_jax.report.run_reader import Outcome, Run
 from alexnet_jax.report.verdict import compare, interval, standing
@@ -71,6 +71,8 @@ def summarize(run: Run) -> dict[str, Any]:
     verdicts = wording.verdicts(summary)
     for answer, text in zip(claims.answers(summary), verdicts, strict=True):
         answer["verdict"] = text
+        answer["question"] = headline.question(answer)
+        answer["answer"] = headline.short_answer(answer)
     return summary
 
 

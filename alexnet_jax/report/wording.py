@@ -231,6 +231,11 @@ def paper_cell(claim: Mapping[str, Any]) -> str:
     return f"{paper}, no number" if isinstance(paper, str) else show_value(paper, claim)
 
 
+def paper_note(claim: Mapping[str, Any]) -> str:
+    """The paper's number and its data, such as "The paper, on CIFAR-10: 6"."""
+    return f"The paper, on {dataset_title(claim['dataset'])}: {paper_cell(claim)}"
+
+
 def agreement_cell(comparison: Mapping[str, Any]) -> str:
     """How a comparison stands to the paper, in a cell of a table.
 
