@@ -214,7 +214,7 @@ def _set_horizontal_scale(axes: Axes, shown: list[float], *, ratio: bool) -> Non
 def _unit(claim: Mapping[str, Any], *, compares: bool) -> str:
     metric = claims.describe_metric(claim)
     if not compares:
-        return metric if claims.is_ratio(claim) else f"{metric}, %"
+        return metric if claims.is_ratio(claim) else f"{metric} in %"
     if claims.is_ratio(claim):
         return f"{metric}, ratio (1: no effect; log scale)"
-    return f"{metric}, points (0: no effect)"
+    return f"{metric} in points (0: no effect)"

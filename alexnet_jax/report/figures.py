@@ -15,9 +15,14 @@ from matplotlib.figure import Figure
 
 from alexnet_jax.report import claims, comparison_figure
 from alexnet_jax.report.drawing import PAPER_COLOR, arm_styles, set_error_scale
-from alexnet_jax.report.formatting import dataset_title, field_name, plural
+from alexnet_jax.report.formatting import (
+    dataset_title,
+    field_name,
+    paper_cell,
+    paper_note,
+    plural,
+)
 from alexnet_jax.report.run_reader import Outcome
-from alexnet_jax.report.wording import paper_cell, paper_note
 
 # The bands of more arms would cover one another: they are drawn as rows of dots.
 MAX_CURVES = 4
@@ -57,7 +62,7 @@ def draw(
         heights.insert(0, CURVES_HEIGHT if curves or tuned else arms_height)
     if tuned and narrow:
         heights.insert(1, CURVES_HEIGHT)
-    width = 6.0 if narrow else 9.6 if tuned else 7.2
+    width = 5.4 if narrow else 9.6 if tuned else 7.2
     title = _Title(summary, width)
     size = (width, sum(heights) + title.height)
     figure = plt.figure(figsize=size)
@@ -191,7 +196,7 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
     set_error_scale(axes, name, min(ends, default=1.0))
     axes.set(xlabel="epochs", xlim=(0, None))
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    axes.legend(framealpha=0.85, edgecolor="none")
 
 
 def _curve_of(claim: dict[str, Any]) -> tuple[str, str]:
@@ -346,7 +351,7 @@ def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
         what = f"did not reach {claims.percent(claim['threshold'])}"
     axes.set_title(f"Every value tried (n×: n seeds {what})", fontsize=9, loc="left")
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    axes.legend(framealpha=0.85, edgecolor="none")
 
 
 def _note_missing(

@@ -7,6 +7,7 @@ from alexnet_jax.report.formatting import (
     brief,
     describe_comparison,
     field_name,
+    paper_cell,
     run_title,
     show_comparison,
     show_interval,
@@ -81,7 +82,7 @@ def _comparisons(summary: dict[str, Any]) -> Table:
                 [
                     describe_comparison(one["claim"], each),
                     show_comparison(each, one["claim"]),
-                    wording.paper_cell(one["claim"]),
+                    paper_cell(one["claim"]),
                     wording.agreement_cell(each),
                 ]
             )
@@ -131,7 +132,7 @@ def claims_table(
 
 def _rows_of_claim(answer: dict[str, Any], seeds: int) -> list[list[str]]:
     claim = answer["claim"]
-    paper = wording.paper_cell(claim)
+    paper = paper_cell(claim)
     if answer["comparisons"]:
         return [
             [

@@ -221,21 +221,6 @@ def paper_sentence(claim: Mapping[str, Any]) -> str:
     return f"The paper reports {what}, without a number."
 
 
-def paper_cell(claim: Mapping[str, Any]) -> str:
-    """What the paper reports, in a cell of a table."""
-    paper = claim["paper"]
-    if claim.get("instead_of"):
-        return "not comparable"
-    if paper is None:
-        return "not reported"
-    return f"{paper}, no number" if isinstance(paper, str) else show_value(paper, claim)
-
-
-def paper_note(claim: Mapping[str, Any]) -> str:
-    """The paper's number and its data, such as "The paper, on CIFAR-10: 6"."""
-    return f"The paper, on {dataset_title(claim['dataset'])}: {paper_cell(claim)}"
-
-
 def agreement_cell(comparison: Mapping[str, Any]) -> str:
     """How a comparison stands to the paper, in a cell of a table.
 
