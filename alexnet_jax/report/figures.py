@@ -219,8 +219,8 @@ def _draw_papers_error(axes: Axes, claim: dict[str, Any], drawn: str) -> list[fl
 
 def _curves_title(summary: dict[str, Any]) -> str:
     seeds = plural(summary["seeds"], "seed")
-    what = seeds if summary["seeds"] == 1 else f"mean and range of {seeds}"
-    return f"Learning curves{_selected(summary)}: {what}"
+    what = "One seed" if summary["seeds"] == 1 else f"Mean and range of {seeds}"
+    return f"{what}{_selected(summary)}"
 
 
 def _selected(summary: dict[str, Any]) -> str:

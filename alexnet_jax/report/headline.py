@@ -20,10 +20,10 @@ from alexnet_jax.report.verdict import Standing
 
 ANSWERS = {
     Standing.SAME_CLEAR: "Yes",
-    Standing.SAME_UNCLEAR: "Not clear",
+    Standing.SAME_UNCLEAR: "It seems so, but that is not clear",
     Standing.SAME_ONE_SEED: "In one seed, yes",
     Standing.SAME_BOUND: "Yes, by a bound only",
-    Standing.NOT_SEEN: "Not seen",
+    Standing.NOT_SEEN: "It does not seem so, but that is not clear",
     Standing.EQUAL_ONE_SEED: "Not in one seed",
     Standing.OPPOSITE_CLEAR: "No, the opposite",
     Standing.OPPOSITE_ONE_SEED: "In one seed, the opposite",
@@ -72,7 +72,7 @@ def _question_of_pairs(
 ) -> str:
     side = _direction(claim)
     reference = _reference(pairs)
-    which = "Which arms" if reference else "Of which pairs does the first arm"
+    which = "Which arms" if reference else "In which pairs does the first arm"
     other = f"'{reference}'" if reference else "the second"
     if is_ratio(claim):
         need = {None: "another number of", 1.0: "more", -1.0: "fewer"}[side]

@@ -156,7 +156,7 @@ table { border-collapse: collapse; font-size: 0.88rem; margin: 1rem 0; }
 th, td { border-bottom: 1px solid #d0d0d0; padding: 0.35rem 0.7rem; text-align: left;
   vertical-align: top; }
 th { background: #f2f2f2; }
-th, td { overflow-wrap: break-word; }
+td { min-width: 3.5rem; }
 img { max-width: 100%; height: auto; }
 code { background: #f2f2f2; padding: 0.1rem 0.3rem; }
 @media (max-width: 48rem) {
@@ -164,7 +164,7 @@ code { background: #f2f2f2; padding: 0.1rem 0.3rem; }
   table, tbody, tr, td { display: block; }
   thead { display: none; }
   tr { border: 1px solid #d0d0d0; border-radius: 4px; margin: 0.6rem 0; padding: 0.4rem; }
-  td { border: 0; padding: 0.1rem 0.3rem; overflow-wrap: anywhere; }
+  td { border: 0; padding: 0.1rem 0.3rem; }
   td::before { content: attr(data-heading) ": "; color: #555; }
 }
 """

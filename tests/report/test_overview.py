@@ -216,7 +216,9 @@ def test_nothing_on_the_page_is_scrolled_sideways(two, tmp_path, width):
     experiment = json.loads((two[0] / "experiment.json").read_text())
     experiment["command"] += " --workdir=/" + "a_long_name_of_a_folder/" * 9
     (two[0] / "experiment.json").write_text(json.dumps(experiment))
-    overview.write(two, tmp_path / "out")
+    again = tmp_path / ("the_folder_of_another_run_" * 5)
+    shutil.copytree(two[0], again)  # so that the folders are part of the titles
+    overview.write([*two, again], tmp_path / "out")
     page = html.escape((tmp_path / "out/report.html").read_text())
     (tmp_path / "frame.html").write_text(MEASURE.format(width=width, page=page))
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
