@@ -9,6 +9,7 @@ Run:    python -m alexnet_jax.main --config=configs/alexnet.py                 (
         python -m alexnet_jax.main --config=configs/alexnet.py:imagenet2012    (the paper's data)
         python -m alexnet_jax.main --config=configs/alexnet.py:folder=PATH     (your own images)
 Expect: top-5 error of one network on ImageNet with ten-crop evaluation: 18.2% in the paper.
+        With five classes or fewer, top-1 error, and no comparison with the paper.
         Not run here: it needs ImageNet and a GPU. On digits it trains the small-data
         preset and evaluates one center crop.
 """

@@ -17,8 +17,8 @@ import numpy as np
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment.trained_network import TrainedNetwork
 from alexnet_jax.report import page, tables
-from alexnet_jax.report.comparison_figure import Drawing, draw_beside_paper
-from alexnet_jax.report.figures import COLORS
+from alexnet_jax.report.comparison_figure import draw_beside_paper
+from alexnet_jax.report.drawing import COLORS, Drawing
 from alexnet_jax.report.run_reader import Outcome, read_run
 from alexnet_jax.report.summary import summarize
 

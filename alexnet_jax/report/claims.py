@@ -30,6 +30,9 @@ METRICS = {
 }
 DIRECTIONS = {"higher": 1.0, "lower": -1.0}
 
+# With so many classes or fewer, every label is among the five most probable ones.
+MAX_CLASSES_WITHOUT_TOP5 = 5
+
 # An average of networks is not trained, so it has these metrics only.
 EVALUATION_METRICS = ("top1_error", "top5_error")
 
@@ -41,6 +44,40 @@ def all_claims(claim: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The main claim without its `also`, then each of those, with all of its keys."""
     main = {key: value for key, value in claim.items() if key != "also"}
     return [main, *(main | dict(entry) for entry in claim.get("also", ()))]
+
+
+def has_top5(num_classes: int | None) -> bool:
+    """Whether top-5 errors mean anything: with five classes or fewer all of them are 0.
+
+    They are taken to where the classes are not known (None), as of some old records.
+    """
+    return num_classes is None or num_classes > MAX_CLASSES_WITHOUT_TOP5
+
+
+def answerable_claims(
+    claim: Mapping[str, Any], num_classes: int | None
+) -> list[dict[str, Any]]:
+    """`all_claims` with the metrics that data of so many classes have.
+
+    Where top-5 errors mean nothing, further claims about them are left out, and a main
+    claim about them asks for the top-1 error of the same arms instead. The paper's number
+    is then none of that metric: `paper` is None, and `instead_of` is "top5_error".
+    """
+    main, *others = all_claims(claim)
+    if has_top5(num_classes):
+        return [main, *others]
+    others = [other for other in others if other["metric"] != "top5_error"]
+    if main["metric"] != "top5_error":
+        return [main, *others]
+    instead = main | {
+        "metric": "top1_error",
+        "paper": None,
+        "instead_of": "top5_error",
+    }
+    for other in others:  # may ask for the same, and with the paper's own number
+        if all(other.get(key) == instead.get(key) for key in ("metric", "compare")):
+            return [other, *(one for one in others if one is not other)]
+    return [instead, *others]
 
 
 def answers(summary: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
-"""Draws the figure of a run folder, in the manner of the paper's Figure 1."""
+"""Draws the figure of a run folder: curves as in the paper's Figure 1, and the answer."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +11,89 @@ matplotlib.use("agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from alexnet_jax.report import claims
-from alexnet_jax.report.formatting import field_name, same_dataset
+from alexnet_jax.report import claims, comparison_figure
+from alexnet_jax.report.drawing import PAPER_COLOR, arm_styles, set_error_scale
+from alexnet_jax.report.formatting import (
+    dataset_title,
+    field_name,
+    paper_cell,
+    paper_note,
+    plural,
+)
 from alexnet_jax.report.run_reader import Outcome
 
-# Arms differ in color and in line, so that they can be told apart in print and by
-# readers who are color-blind.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#333333")
-LINES = ("-", "--", "-.", ":")
+# The bands of more arms would cover one another: they are drawn as rows of dots.
+MAX_CURVES = 4
+
+CURVES_HEIGHT = 3.6  # inches
 
 
-def draw(summary: dict[str, Any], outcomes: list[Outcome], folder: Path) -> None:
-    """Writes figure.png and figure.svg: learning curves, and beside them tuned values."""
-    settings = summary["at_equal_tuned_values"]
-    tuned = len(settings) > 1 and len(_tuned_fields(summary)) == 1
-    widths = [5, 4] if tuned else [1]
-    figure, axes = plt.subplots(
-        1,
-        len(widths),
-        figsize=(9.6 if tuned else 6, 4.2),
-        width_ratios=widths,
-        squeeze=False,
-        layout="constrained",
+def draw(
+    summary: dict[str, Any],
+    outcomes: list[Outcome],
+    folder: Path,
+    *,
+    narrow: bool = False,
+) -> None:
+    """Writes figure.png and figure.svg.
+
+    On top the learning curves or, of many arms, a row of dots for each; beside them the
+    tuned values; below, the comparisons of every claim with the paper's number. The title
+    is the question and its answer.
+
+    Args:
+      summary: the content of summary.json.
+      outcomes: the trials, for their curves.
+      folder: where the files are written.
+      narrow: whether the tuned values stand below the curves, as for a phone.
+    """
+    answers = claims.answers(summary)
+    curves = len(summary["arms"]) <= MAX_CURVES
+    tuned = (
+        len(summary["at_equal_tuned_values"]) > 1 and len(_tuned_fields(summary)) == 1
     )
-    _draw_curves(axes[0, 0], summary, outcomes)
+    heights = [comparison_figure.answer_height(answer) for answer in answers]
+    # Arms that nothing is compared with are rows of dots below, beside the paper's number.
+    top = curves or tuned or bool(summary["comparisons"])
+    if top:
+        arms_height = 0.9 + 0.3 * len(summary["arms"])
+        heights.insert(0, CURVES_HEIGHT if curves or tuned else arms_height)
+    if tuned and narrow:
+        heights.insert(1, CURVES_HEIGHT)
+    width = 5.4 if narrow else 9.6 if tuned else 7.2
+    title = _Title(summary, width)
+    size = (width, sum(heights) + title.height)
+    figure = plt.figure(figsize=size)
+    title.draw(figure)
+    grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+    places = [grid[number] for number in range(len(heights))]
+    if tuned and not narrow:
+        places[:1] = grid[0].subgridspec(1, 2, width_ratios=[5, 4])
+    panels = [figure.add_subplot(place) for place in places]
+    if top:
+        _draw_arms(panels.pop(0), summary, outcomes, curves=curves)
     if tuned:
-        _draw_tuned(axes[0, 1], summary)
-    figure.suptitle(_title(summary), fontsize=11)
+        _draw_tuned(panels.pop(0), summary)
+    for axes, answer in zip(panels, answers, strict=True):
+        comparison_figure.draw_answer(axes, answer)
+    _save(figure, folder)
+
+
+def _draw_arms(
+    axes: Axes, summary: dict[str, Any], outcomes: list[Outcome], *, curves: bool
+) -> None:
+    if curves:
+        _draw_curves(axes, summary, outcomes)
+        axes.set_title(_curves_title(summary), fontsize=9, loc="left")
+        return
+    comparison_figure.draw_arms(axes, summary)
+    intervals = "" if summary["seeds"] == 1 else ", 95% intervals, and every seed"
+    axes.set_title(f"Means{_selected(summary)}{intervals}", fontsize=9, loc="left")
+
+
+def _save(figure: Figure, folder: Path) -> None:
     for suffix, options in (
         ("png", {"dpi": 150}),
         ("svg", {"metadata": {"Date": None}}),
@@ -48,18 +104,51 @@ def draw(summary: dict[str, Any], outcomes: list[Outcome], folder: Path) -> None
     plt.close(figure)
 
 
-def _title(summary: dict[str, Any]) -> str:
-    title = f"{summary['experiment']} on {summary['dataset']}"
-    if not same_dataset(summary["dataset"], summary["claim"]["dataset"]):
-        title += f" (the paper: {summary['claim']['dataset']})"
-    return title
+class _Title:
+    """The lines above a figure: the question, its answer, and what was measured on what.
 
+    Attributes:
+      height: in inches.
+    """
 
-def _styles(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {
-        arm: {"color": COLORS[i % len(COLORS)], "linestyle": LINES[i % len(LINES)]}
-        for i, arm in enumerate(summary["arms"])
-    }
+    def __init__(self, summary: dict[str, Any], width: float) -> None:
+        name = f"{summary['experiment']} on {dataset_title(summary['dataset'])}"
+        note = f"{name}. {paper_note(summary['claim'])}."
+        # Text, size in points, weight, color, and characters an inch.
+        parts = [
+            (summary["question"], 12.0, "bold", "black", 9.5),
+            (summary["answer"], 10.5, "normal", "black", 12.0),
+            (note, 9.0, "normal", "0.35", 14.0),
+        ]
+        self.lines = [
+            (line, size, weight, color)
+            for text, size, weight, color, density in parts
+            for line in textwrap.wrap(text, int(density * width))
+        ]
+        self.height = 0.2 + sum(map(self._line_height, self.lines))
+
+    @staticmethod
+    def _line_height(line: tuple[str, float, str, str]) -> float:
+        return 1.45 * line[1] / 72
+
+    def draw(self, figure: Figure) -> None:
+        """Writes the lines, and keeps everything else below them."""
+        width, height = figure.get_size_inches()
+        down = 0.08
+        for line in self.lines:
+            text, size, weight, color = line
+            figure.text(
+                0.08 / width,
+                1 - down / height,
+                text,
+                fontsize=size,
+                fontweight=weight,
+                color=color,
+                va="top",
+            )
+            down += self._line_height(line)
+        below = (0, 0, 1, 1 - self.height / height)
+        figure.set_layout_engine("constrained", rect=below)
 
 
 def _tuned_fields(summary: dict[str, Any]) -> list[str]:
@@ -72,8 +161,9 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
     Test errors are drawn with the training errors as thin lines: the space between the
     two shows overfitting.
     """
-    claim, styles = summary["claim"], _styles(summary)
+    claim, styles = summary["claim"], arm_styles(summary["arms"])
     kind, metric = _curve_of(claim)
+    ends: list[float] = []
     any_training = False
     for number, (arm, facts) in enumerate(summary["arms"].items()):
         own = [
@@ -83,28 +173,30 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
         ]
         curves = [outcome.curve(kind, metric) for outcome in own]
         values = (f"{field_name(f)} {value}" for f, value in facts["tuned"].items())
-        if not _draw_arm(axes, curves, ", ".join([arm, *values]), styles[arm]):
+        mean = _draw_arm(axes, curves, ", ".join([arm, *values]), styles[arm])
+        if not len(mean):
             continue
+        ends.append(mean[-1])
         if kind == "eval":
             curves = [outcome.curve("train", metric) for outcome in own]
-            any_training |= _draw_training(axes, curves, styles[arm])
+            training = _draw_training(axes, curves, styles[arm])
+            ends += training[-1:].tolist()
+            any_training |= len(training) > 0
         if claims.is_ratio(claim) and facts["mean"] is not None:
             point = (facts["mean"], claim["threshold"])
             _mark_crossing(axes, point, styles[arm]["color"], below=number % 2 == 1)
     if claims.is_ratio(claim):
         _draw_threshold(axes, claim["threshold"])
-    axes.set(
-        xlabel="epochs",
-        ylabel="training error" if kind == "train" else claims.METRICS[metric],
-        xlim=(0, None),
-        ylim=(0, 1),
-    )
+        ends = []  # The threshold is far from 0.
+    elif not summary["comparisons"]:
+        ends += _draw_papers_error(axes, claim, claims.METRICS[metric])
     if any_training:
-        _make_room_for_training_errors(axes)
-    axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
-    axes.set_title(_curves_title(summary), fontsize=9)
+        axes.plot([], [], color="0.3", linewidth=0.8, label="thin: training error")
+    name = "training error" if kind == "train" else claims.METRICS[metric]
+    set_error_scale(axes, name, min(ends, default=1.0))
+    axes.set(xlabel="epochs", xlim=(0, None))
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    axes.legend(framealpha=0.85, edgecolor="none")
 
 
 def _curve_of(claim: dict[str, Any]) -> tuple[str, str]:
@@ -115,11 +207,24 @@ def _curve_of(claim: dict[str, Any]) -> tuple[str, str]:
     return "eval", claim["metric"] if evaluated else "top1_error"
 
 
+def _draw_papers_error(axes: Axes, claim: dict[str, Any], drawn: str) -> list[float]:
+    """The paper's number, where it is an error of the kind that is drawn; returns it."""
+    paper = claim["paper"]
+    if not isinstance(paper, (int, float)) or claims.describe_metric(claim) != drawn:
+        return []
+    label = f"the paper: {paper_cell(claim)}"
+    axes.axhline(paper, color=PAPER_COLOR, linestyle="--", linewidth=1.4, label=label)
+    return [paper]
+
+
 def _curves_title(summary: dict[str, Any]) -> str:
-    if summary["seeds"] == 1:
-        return "one seed"
-    selected = "each arm at its selected value, " if _tuned_fields(summary) else ""
-    return f"{selected}mean and range of {summary['seeds']} seeds"
+    seeds = plural(summary["seeds"], "seed")
+    what = "One seed" if summary["seeds"] == 1 else f"Mean and range of {seeds}"
+    return f"{what}{_selected(summary)}"
+
+
+def _selected(summary: dict[str, Any]) -> str:
+    return ", each arm at its selected value" if _tuned_fields(summary) else ""
 
 
 Curve = list[tuple[float, float]]
@@ -127,8 +232,8 @@ Curve = list[tuple[float, float]]
 
 def _draw_arm(
     axes: Axes, curves: list[Curve], label: str, style: dict[str, Any]
-) -> bool:
-    """The mean of an arm's curves and their range; whether there is a mean.
+) -> np.ndarray:
+    """Draws the mean of an arm's curves and their range; returns the mean (points,).
 
     Where the curve of a diverged seed ends, the mean ends too, as that of the other seeds
     would jump. They continue as thin lines.
@@ -139,7 +244,7 @@ def _draw_arm(
             rest = np.array(curve[max(0, len(epochs) - 1) :])
             axes.plot(rest[:, 0], rest[:, 1], linewidth=0.7, **style)
     if not len(epochs):
-        return False
+        return np.zeros(0)
     marker = "o" if len(epochs) == 1 else None
     mean = errors.mean(axis=0)
     axes.plot(epochs, mean, label=label, linewidth=1.8, marker=marker, **style)
@@ -151,19 +256,22 @@ def _draw_arm(
         alpha=0.18,
         linewidth=0,
     )
-    return True
+    return mean
 
 
-def _draw_training(axes: Axes, curves: list[Curve], style: dict[str, Any]) -> bool:
-    """The mean training error as a thin line; whether there is one.
+def _draw_training(
+    axes: Axes, curves: list[Curve], style: dict[str, Any]
+) -> np.ndarray:
+    """Draws the mean training error as a thin line; returns it (points,).
 
     An average of networks has none, because it is not trained.
     """
     epochs, errors = _over_seeds(curves)
     if not len(epochs):
-        return False
-    axes.plot(epochs, errors.mean(axis=0), linewidth=0.8, alpha=0.8, **style)
-    return True
+        return np.zeros(0)
+    mean = errors.mean(axis=0)
+    axes.plot(epochs, mean, linewidth=0.8, alpha=0.8, **style)
+    return mean
 
 
 def _over_seeds(curves: list[Curve]) -> tuple[np.ndarray, np.ndarray]:
@@ -206,23 +314,12 @@ def _draw_threshold(axes: Axes, threshold: float) -> None:
     )
 
 
-def _make_room_for_training_errors(axes: Axes) -> None:
-    """An axis of square roots, and an entry of the legend for all thin lines.
-
-    Training and test errors end within a few percent: a linear axis would draw them on
-    top of each other, and a logarithmic axis has no place for an error of zero.
-    """
-    axes.plot([], [], color="0.3", linewidth=0.8, label="thin: training error")
-    axes.set_yscale("function", functions=(np.sqrt, np.square))
-    axes.set_yticks([0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.7, 1])
-
-
 def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
     """The metric at every tuned value, a point for each seed, and its mean as a line.
 
     Above them, at each value, the number of seeds that have no value.
     """
-    claim, styles = summary["claim"], _styles(summary)
+    claim, styles = summary["claim"], arm_styles(summary["arms"])
     top = 0.0
     missing: dict[str, dict[float, int]] = {}
     for arm, facts in summary["arms"].items():
@@ -252,9 +349,9 @@ def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
     what = "without a value"
     if claims.is_ratio(claim):
         what = f"did not reach {claims.percent(claim['threshold'])}"
-    axes.set_title(f"every value tried (n×: n seeds {what})", fontsize=9)
+    axes.set_title(f"Every value tried (n×: n seeds {what})", fontsize=9, loc="left")
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    axes.legend(framealpha=0.85, edgecolor="none")
 
 
 def _note_missing(

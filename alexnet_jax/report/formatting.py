@@ -169,5 +169,20 @@ def missing_seeds(facts: Mapping[str, Any], claim: Mapping[str, Any]) -> str:
     return f"{missing} of {seeds} seeds {what}" + (f" ({reasons})" if reasons else "")
 
 
+def paper_cell(claim: Mapping[str, Any]) -> str:
+    """What the paper reports, in a cell of a table."""
+    paper = claim["paper"]
+    if claim.get("instead_of"):
+        return "not comparable"
+    if paper is None:
+        return "not reported"
+    return f"{paper}, no number" if isinstance(paper, str) else show_value(paper, claim)
+
+
+def paper_note(claim: Mapping[str, Any]) -> str:
+    """The paper's number and its data, such as "The paper, on CIFAR-10: 6"."""
+    return f"The paper, on {dataset_title(claim['dataset'])}: {paper_cell(claim)}"
+
+
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

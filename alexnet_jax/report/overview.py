@@ -10,18 +10,17 @@ from typing import Any, NamedTuple
 from alexnet_jax.errors import UserError
 from alexnet_jax.files import atomic_file
 from alexnet_jax.report import figures, page
-from alexnet_jax.report.formatting import plural, run_title, same_dataset
+from alexnet_jax.report.formatting import paper_note, plural, run_title, same_dataset
 from alexnet_jax.report.run_reader import Run, read_run
+from alexnet_jax.report.shared_networks import in_common
 from alexnet_jax.report.summary import summarize
 from alexnet_jax.report.tables import Table, claims_table, markdown, plain, tables
 
 TITLE = "The paper's claims, and what was measured"
 
-# Belongs wherever several verdicts stand on one page.
+# Belongs wherever several verdicts of the same trained networks stand on one page.
 SHARED = (
-    "Experiments on the same dataset share their control arm where it is the same network "
-    "with the same seeds, as in crops_and_flips, depth, dropout and most others. An "
-    "unusually good or bad control shows in all of them, so their verdicts are not "
+    "An unusually good or bad control shows in all of them, so their verdicts are not "
     "independent."
 )
 
@@ -75,7 +74,7 @@ def write(folders: list[Path], output: Path) -> str:
     images = []
     for number, one in enumerate(runs, start=1):
         with tempfile.TemporaryDirectory(dir=output) as scratch:
-            figures.draw(one.summary, one.run.outcomes, Path(scratch))
+            figures.draw(one.summary, one.run.outcomes, Path(scratch), narrow=True)
             images.append((Path(scratch) / "figure.svg").read_bytes())
             os.replace(Path(scratch) / "figure.png", output / f"figure{number}.png")
     with atomic_file(output / "report.md") as file:
@@ -109,8 +108,12 @@ def _scope(runs: list[Reported]) -> str:
             f" The runs used different datasets ({', '.join(datasets)}): compare within a "
             "row only."
         )
-    if len(datasets) < len(runs):
-        text += f" {SHARED}"
+    for numbers in in_common([one.run for one in runs]):
+        names = [runs[number].title(runs) for number in numbers]
+        text += (
+            f" {', '.join(names[:-1])} and {names[-1]} have trained networks in common "
+            f"(the same settings, seeds and data). {SHARED}"
+        )
     return text + (
         " Brackets are 95% intervals by Student's t over paired seeds, each by itself; "
         "the column of seeds counts the pairs that have a value in both arms."
@@ -118,55 +121,96 @@ def _scope(runs: list[Reported]) -> str:
 
 
 def _markdown(runs: list[Reported]) -> str:
-    parts = [f"# {TITLE}", _scope(runs), markdown(_table_of_runs(runs))]
+    answers = [
+        f"- **{one.title(runs)}.** {one.summary['question']} **{one.summary['answer']}** "
+        f"{paper_note(one.summary['claim'])}."
+        for one in runs
+    ]
+    parts = [f"# {TITLE}", "\n".join(answers), _scope(runs)]
+    parts.append(markdown(_table_of_runs(runs)))
     for number, one in enumerate(runs, start=1):
         experiment = one.run.experiment
         parts += [
             f"## {one.title(runs)}",
             *page.claims_and_verdicts(one.summary),
-            f"![learning curves](figure{number}.png)",
+            f"![the answer, drawn](figure{number}.png)",
             *(markdown(each) for each in tables(one.summary)),
             f"`{experiment['command']}`, commit {page.commit(experiment)}.",
         ]
     return "\n\n".join(parts) + "\n"
 
 
+# On a screen narrower than 48 rem a table has a block for every row, with the heading of
+# each cell before it, so that nothing has to be scrolled sideways.
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto;
-  padding: 0 1rem; color: #1a1a1a; background: #fff; }
-table { border-collapse: collapse; font-size: 0.88rem; display: block; overflow-x: auto; }
+  padding: 0 1rem; color: #1a1a1a; background: #fff; overflow-wrap: anywhere; }
+h1, h2 { line-height: 1.25; }
+h2 { margin-top: 3rem; border-top: 1px solid #d0d0d0; padding-top: 1rem; }
+ol.answers { list-style: none; padding: 0; }
+ol.answers li { border-left: 4px solid #0072b2; padding: 0.1rem 0 0.1rem 0.8rem;
+  margin: 1rem 0; }
+.answer { font-weight: 600; }
+.note { color: #555; font-size: 0.88rem; }
+table { border-collapse: collapse; font-size: 0.88rem; margin: 1rem 0; }
 th, td { border-bottom: 1px solid #d0d0d0; padding: 0.35rem 0.7rem; text-align: left;
   vertical-align: top; }
 th { background: #f2f2f2; }
-img { max-width: 100%; }
-code { background: #f2f2f2; padding: 0.1rem 0.3rem; overflow-wrap: anywhere; }
+td { min-width: 3.5rem; }
+img { max-width: 100%; height: auto; }
+code { background: #f2f2f2; padding: 0.1rem 0.3rem; }
+@media (max-width: 48rem) {
+  body { margin: 1rem auto; }
+  table, tbody, tr, td { display: block; }
+  thead { display: none; }
+  tr { border: 1px solid #d0d0d0; border-radius: 4px; margin: 0.6rem 0; padding: 0.4rem; }
+  td { border: 0; padding: 0.1rem 0.3rem; }
+  td::before { content: attr(data-heading) ": "; color: #555; }
+}
 """
 
 
 def _html(runs: list[Reported], images: list[bytes]) -> str:
+    """The answers first, then what may be concluded from them, then run after run."""
     text = html.escape
+    answers = [
+        f'<li><a href="#run{number}">{text(one.title(runs))}</a><br>\n'
+        f"{_html_answer(one.summary)}</li>"
+        for number, one in enumerate(runs, start=1)
+    ]
     body = [
         f"<h1>{text(TITLE)}</h1>",
+        '<ol class="answers">\n' + "\n".join(answers) + "\n</ol>",
         f"<p>{text(_scope(runs))}</p>",
         _html_table(_table_of_runs(runs)),
     ]
-    for one, image in zip(runs, images, strict=True):
-        title, experiment = text(one.title(runs)), one.run.experiment
+    for number, (one, image) in enumerate(zip(runs, images, strict=True), start=1):
+        experiment = one.run.experiment
         paragraphs = page.claims_and_verdicts(one.summary)
         source = f"data:image/svg+xml;base64,{base64.b64encode(image).decode()}"
+        drawn = text(f"{one.summary['question']} {one.summary['answer']}")
         body += [
-            f"<h2>{title}</h2>",
+            f'<h2 id="run{number}">{text(one.title(runs))}</h2>',
             *(f"<p>{_bold(text(paragraph))}</p>" for paragraph in paragraphs),
-            f'<p><img alt="learning curves of {title}" src="{source}"></p>',
+            f'<p><img alt="{drawn}" src="{source}"></p>',
             *(_html_table(each) for each in tables(one.summary)),
             f"<p><code>{text(experiment['command'])}</code>, commit "
             f"{text(page.commit(experiment))}.</p>",
         ]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>AlexNet: the paper's claims</title>\n<style>{STYLE}</style>\n</head>\n"
         "<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
+    )
+
+
+def _html_answer(summary: dict[str, Any]) -> str:
+    question, answer = (html.escape(summary[key]) for key in ("question", "answer"))
+    note = html.escape(paper_note(summary["claim"]))
+    return (
+        f'{question} <span class="answer">{answer}</span>\n'
+        f'<br><span class="note">{note}</span>'
     )
 
 
@@ -180,12 +224,15 @@ def _bold(paragraph: str) -> str:
 
 
 def _html_table(content: Table) -> str:
-    def row(cells: list[str], tag: str) -> str:
-        return "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
-
-    heading, *rows = content
-    lines = [
-        f"<tr>{row(heading, 'th')}</tr>",
-        *(f"<tr>{row(r, 'td')}</tr>" for r in rows),
-    ]
-    return "<table>\n" + "\n".join(lines) + "\n</table>"
+    """A table whose cells know their heading: see `STYLE`."""
+    escaped = [[html.escape(cell) for cell in row] for row in content]
+    heading, *rows = escaped
+    lines = ["<thead><tr>", *(f"<th>{cell}</th>" for cell in heading), "</tr></thead>"]
+    lines.append("<tbody>")
+    for row in rows:
+        cells = [
+            f'<td data-heading="{name}">{cell}</td>'
+            for name, cell in zip(heading, row, strict=True)
+        ]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return "<table>\n" + "\n".join(lines) + "\n</tbody>\n</table>"

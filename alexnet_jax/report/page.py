@@ -65,11 +65,11 @@ def report(run: Run, summary: dict[str, Any]) -> str:
 
 
 def claims_and_verdicts(summary: dict[str, Any]) -> list[str]:
-    """Paragraphs: the claim and its verdict, then those under "also"."""
+    """Paragraphs: the verdict and its claim, then those under "also"."""
     claim = summary["claim"]
     found = [
-        f"Claim (section {claim['section']}): {claim['text']}.",
         f"**Verdict.** {summary['verdict']}",
+        f"Claim (section {claim['section']}): {claim['text']}.",
     ]
     for one in summary.get("also", ()):
         text = one["claim"]["text"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.files import write_json
-from alexnet_jax.report import claims, wording
+from alexnet_jax.report import claims, headline, wording
 from alexnet_jax.report.claims import compared_pairs, is_ratio
 from alexnet_jax.report.run_reader import Outcome, Run
 from alexnet_jax.report.verdict import compare, interval, standing
@@ -35,7 +35,9 @@ def summarize(run: Run) -> dict[str, Any]:
       UserError: if the claim names an unknown metric or arm.
     """
     claims.check_claim(run.claim, experiment=run.name, networks=run.networks)
-    main, *others = [Measures(run, each) for each in claims.all_claims(run.claim)]
+    num_classes = run.data.get("num_classes")  # absent from old run folders
+    asked = claims.answerable_claims(run.claim, num_classes)
+    main, *others = [Measures(run, each) for each in asked]
     tuned = {
         outcome.trial.tuned_name: dict(outcome.trial.tuned) for outcome in run.outcomes
     }
@@ -47,6 +49,7 @@ def summarize(run: Run) -> dict[str, Any]:
     summary = {
         "experiment": run.name,
         "dataset": run.data["name"],
+        "num_classes": num_classes,
         "bad_files": _bad_files(run),
         "claim": main.claim,
         "seeds": run.experiment["config"]["seeds"],
@@ -70,6 +73,8 @@ def summarize(run: Run) -> dict[str, Any]:
     verdicts = wording.verdicts(summary)
     for answer, text in zip(claims.answers(summary), verdicts, strict=True):
         answer["verdict"] = text
+        answer["question"] = headline.question(answer)
+        answer["answer"] = headline.short_answer(answer)
     return summary
 
 

@@ -7,6 +7,7 @@ from alexnet_jax.report.formatting import (
     brief,
     describe_comparison,
     field_name,
+    paper_cell,
     run_title,
     show_comparison,
     show_interval,
@@ -45,11 +46,10 @@ def _arms(summary: dict[str, Any]) -> Table:
         claims.describe_metric(one["claim"]): one for one in claims.answers(summary)
     }
     fields = list(next(iter(summary["arms"].values()))["tuned"])
-    others = [
-        metric
-        for metric in ("train_top1_error", "top1_error", "top5_error")
-        if claims.METRICS[metric] not in claimed
-    ]
+    others = ["train_top1_error", "top1_error"]
+    if claims.has_top5(summary.get("num_classes")):  # absent from old files
+        others.append("top5_error")
+    others = [metric for metric in others if claims.METRICS[metric] not in claimed]
     rows = [
         [
             "arm",
@@ -82,7 +82,7 @@ def _comparisons(summary: dict[str, Any]) -> Table:
                 [
                     describe_comparison(one["claim"], each),
                     show_comparison(each, one["claim"]),
-                    wording.paper_cell(one["claim"]),
+                    paper_cell(one["claim"]),
                     wording.agreement_cell(each),
                 ]
             )
@@ -132,7 +132,7 @@ def claims_table(
 
 def _rows_of_claim(answer: dict[str, Any], seeds: int) -> list[list[str]]:
     claim = answer["claim"]
-    paper = wording.paper_cell(claim)
+    paper = paper_cell(claim)
     if answer["comparisons"]:
         return [
             [

@@ -62,6 +62,7 @@ class Standing(enum.StrEnum):
     SAME_ONE_SEED = "same direction, one seed"
     SAME_BOUND = "same direction, a bound only"
     NOT_SEEN = "not in the paper's direction, not clear at 95%"
+    EQUAL_ONE_SEED = "equal, one seed"
     OPPOSITE_CLEAR = "opposite direction, statistically clear at 95%"
     OPPOSITE_ONE_SEED = "opposite direction, one seed"
     OPPOSITE_BOUND = "opposite direction, a bound only"
@@ -166,24 +167,32 @@ def standing(comparison: dict[str, Any], paper: float | str | None) -> Standing:
     )
     if mean is None:
         return _standing_of_bound(comparison, claimed, no_effect)
-    # Equal error counts can give means of floating-point numbers that differ by 1e-18.
-    equal = math.isclose(mean, no_effect, rel_tol=0.0, abs_tol=1e-12)
+    equal = _is_equal(mean, no_effect)
     side = 0.0 if equal else math.copysign(1.0, mean - no_effect)
     if low is None:
         if equal:
-            return Standing.NOT_SEEN
+            return Standing.EQUAL_ONE_SEED
         return Standing.SAME_ONE_SEED if side == claimed else Standing.OPPOSITE_ONE_SEED
-    if low <= no_effect <= high:
+    # An interval without any width may miss no effect by the same rounding.
+    if equal or low <= no_effect <= high:
         return Standing.SAME_UNCLEAR if side == claimed else Standing.NOT_SEEN
     return Standing.SAME_CLEAR if side == claimed else Standing.OPPOSITE_CLEAR
+
+
+def _is_equal(mean: float, no_effect: float) -> bool:
+    """Whether a mean is no effect, but for the rounding of floating-point numbers.
+
+    Equal error counts can give means that differ by 1e-18.
+    """
+    return math.isclose(mean, no_effect, rel_tol=0.0, abs_tol=1e-12)
 
 
 def _standing_without_paper(
     mean: float | None, low: float | None, high: float | None, no_effect: float
 ) -> Standing:
-    if low is None or high is None:
+    if mean is None or low is None or high is None:
         return Standing.NOT_ANSWERED if mean is None else Standing.ONE_SEED
-    if low <= no_effect <= high:
+    if _is_equal(mean, no_effect) or low <= no_effect <= high:
         return Standing.DIFFERENCE_UNCLEAR
     return Standing.DIFFERENCE_CLEAR
 

@@ -43,6 +43,7 @@ AGREEMENT = {
         "Not in the paper's direction, and not clear at 95%: the interval includes no "
         "effect."
     ),
+    Standing.EQUAL_ONE_SEED: "No difference in one seed, and without an interval.",
     Standing.OPPOSITE_CLEAR: (
         "The opposite of the paper's result: the 95% interval lies entirely on the "
         "opposite side."
@@ -143,9 +144,12 @@ def _measured_ratio(
             known = uncertainty(comparison, comparison.get("seeds_each", 1), claim)
         else:
             known = missing_values(comparison, claim)
+        times = f"{show_value(comparison[key], claim)} times "
+        if key == "mean" and times == "1 times ":
+            times = ""
         return (
-            f"{place}, {first} needed {words}{show_value(comparison[key], claim)} times "
-            f"as many epochs as {second} {goal} ({known})."
+            f"{place}, {first} needed {words}{times}as many epochs as {second} {goal} "
+            f"({known})."
         )
     return (
         f"{place}, the epochs that {first} and {second} needed {goal} cannot be compared "
@@ -167,8 +171,9 @@ def _measured_difference(
         )
     known = uncertainty(comparison, seeds_each, claim)
     number = show_number(mean, claim)
-    if number == "0.0":
-        return f"{place}, the {metric} of {first} was that of {second} ({known})."
+    if number == "0.0":  # also a difference of one image in 50,000
+        same = "that" if abs(mean) < 1e-12 else "within 0.005 points of that"
+        return f"{place}, the {metric} of {first} was {same} of {second} ({known})."
     if mean < 0:
         known = f"difference {show_value(mean, claim)}, {known}"
         number = f"{number.removeprefix('-')} points lower"
@@ -185,16 +190,23 @@ def _measured_together(
         pairs_counted(each["n"], each.get("seeds_each", 1)) for each in comparisons
     }
     of = f" ({counts.pop()})" if len(counts) == 1 else ""
+    if any(each["low"] is not None for each in comparisons):
+        of = f", with 95% intervals{of}"
     what = "ratios of" if is_ratio(claim) else "differences in"
     shown = "; ".join(
         f"{show_pair(each, claim)} {brief(each, claim)}" for each in comparisons
     )
-    return f"{place}, {what} {describe_metric(claim)}, with 95% intervals{of}: {shown}."
+    return f"{place}, {what} {describe_metric(claim)}{of}: {shown}."
 
 
 def paper_sentence(claim: Mapping[str, Any]) -> str:
     """What the paper reports, as a sentence."""
     paper, pairs = claim["paper"], compared_pairs(claim)
+    if claim.get("instead_of"):
+        return (
+            "The paper's number is a top-5 error, which is 0 for any network with five "
+            "classes or fewer: nothing is compared with it."
+        )
     if paper is None:
         return "The paper does not report this."
     if not isinstance(paper, str):
@@ -207,14 +219,6 @@ def paper_sentence(claim: Mapping[str, Any]) -> str:
     else:
         what = f"a {paper} {describe_metric(claim)} for '{pairs[0][0]}'"
     return f"The paper reports {what}, without a number."
-
-
-def paper_cell(claim: Mapping[str, Any]) -> str:
-    """What the paper reports, in a cell of a table."""
-    paper = claim["paper"]
-    if paper is None:
-        return "not reported"
-    return f"{paper}, no number" if isinstance(paper, str) else show_value(paper, claim)
 
 
 def agreement_cell(comparison: Mapping[str, Any]) -> str:
@@ -267,15 +271,16 @@ def _caveats(answer: dict[str, Any], dataset: str) -> list[str]:
             if claim["paper"] is not None
             else f"The paper's networks were trained on {there}."
         )
-    if len(comparisons) > 1:
+    if sum(each["low"] is not None for each in comparisons) > 1:
         found.append(SEPARATE_INTERVALS)
     for each in comparisons:
         finished = each.get("finished_pairs")
         if finished is not None:
             shown = show_mean(finished, each.get("seeds_each", 1), claim)
             pair = f" of {show_pair(each, claim)}" if len(comparisons) > 1 else ""
+            pairs, give = ("pair", "gives") if finished["n"] == 1 else ("pairs", "give")
             found.append(
-                f"The finished pairs{pair} alone give {shown}, which decides nothing."
+                f"The finished {pairs}{pair} alone {give} {shown}, which decides nothing."
             )
     early = [
         f"{arm} in {plural(facts['at_first_record'], 'seed')}"

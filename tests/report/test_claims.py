@@ -4,7 +4,11 @@ import pytest
 from report_records import CLAIM
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.report.claims import check_claim, describe_metric
+from alexnet_jax.report.claims import (
+    answerable_claims,
+    check_claim,
+    describe_metric,
+)
 
 
 def check(claim, **networks):
@@ -87,3 +91,20 @@ def test_an_average_of_networks_has_no_training_error():
 def test_a_small_threshold_is_not_rounded_to_nothing(threshold, shown):
     claim = CLAIM | {"threshold": threshold}
     assert describe_metric(claim) == f"epochs to {shown} training error"
+
+
+def test_with_five_classes_or_fewer_a_claim_about_top_5_asks_for_top_1():
+    top1 = {"metric": "top1_error", "paper": 0.014}
+    top5 = {"metric": "top5_error", "paper": 0.012}
+
+    def asked(main, also=(), num_classes=5):
+        found = answerable_claims(CLAIM | main | {"also": also}, num_classes)
+        return [(one["metric"], one["paper"]) for one in found]
+
+    assert asked(top1, [top5]) == [("top1_error", 0.014)]
+    assert asked(top5) == [("top1_error", None)]
+    # A further claim about the same top-1 errors has the paper's number for them.
+    assert asked(top5, [top1]) == [("top1_error", 0.014)]
+    both = [("top5_error", 0.012), ("top1_error", 0.014)]
+    assert asked(top5, [top1], num_classes=6) == both
+    assert asked(top5, [top1], num_classes=None) == both

@@ -2,9 +2,10 @@
 
 import pytest
 from matplotlib import pyplot as plt
-from report_records import CLAIM, experiment, row, summary_of, trial
+from report_records import CLAIM, experiment, row, summary_of, trial, with_errors
 
-from alexnet_jax.report import figures
+from alexnet_jax.report import figures, headline
+from alexnet_jax.report.drawing import COLORS, PAPER_COLOR, arm_styles
 from alexnet_jax.report.run_reader import Outcome
 
 
@@ -38,22 +39,28 @@ def test_crossings_are_marked_where_the_curves_meet_the_line(drawn, tmp_path):
     ]
     summary = summarize(outcomes)
     figures.draw(summary, outcomes, tmp_path)
-    curves, tuned = drawn().axes
+    curves, tuned, comparison = drawn().axes
     assert summary["arms"]["ReLU"]["mean"] == pytest.approx(0.5 + 0.65 / 0.8)
     assert {"1.31", "2.12", "25%"} <= set(texts(curves))
     assert [line.get_ydata()[0] for line in curves.lines].count(0.25) == 3
     assert texts(tuned) == ["1×", "1×"]  # seeds that did not reach 25%
     assert tuned.get_xscale() == "log"
-    assert drawn()._suptitle.get_text() == "relu_vs_tanh on digits (the paper: cifar10)"
+    title = " ".join(text.get_text() for text in drawn().texts)
+    assert headline.question(summary) in title
+    assert headline.short_answer(summary) in title
+    assert "on handwritten digits" in title
+    assert "The paper, on CIFAR-10: 6" in title
+    assert "the paper: 6" in texts(comparison)
+    assert 6.0 in [line.get_xdata()[0] for line in comparison.lines]
 
 
-def test_without_tuned_values_there_are_only_curves(drawn, tmp_path):
+def test_without_tuned_values_there_are_curves_and_the_comparison(drawn, tmp_path):
     outcomes = [
         outcome("ReLU", None, 0, [0.9, 0.1]),
         outcome("tanh", None, 0, [0.9, 0.2]),
     ]
     figures.draw(summarize(outcomes, rates=None), outcomes, tmp_path)
-    assert len(drawn().axes) == 1
+    assert len(drawn().axes) == 2
     assert (tmp_path / "figure.png").exists()
     assert (tmp_path / "figure.svg").exists()
 
@@ -83,17 +90,20 @@ def test_training_errors_are_thin_beside_test_errors(
         )
         outcomes.append(one)
     figures.draw(summarize(outcomes, rates=None), outcomes, tmp_path)
-    (axes,) = drawn().axes
+    axes, _ = drawn().axes
+    # Small errors are told apart on a logarithmic axis, which says so.
+    assert axes.get_yscale() == "symlog"
+    assert "log scale" in axes.get_ylabel()
     ends = {
         (line.get_color(), line.get_linewidth()): line.get_ydata()[-1]
         for line in axes.lines
         if len(line.get_ydata())
     }
     assert ends == {
-        (figures.COLORS[0], 1.8): 0.04,
-        (figures.COLORS[0], 0.8): 0.02,
-        (figures.COLORS[1], 1.8): 0.06,
-        (figures.COLORS[1], 0.8): 0.02,
+        (COLORS[0], 1.8): 0.04,
+        (COLORS[0], 0.8): 0.02,
+        (COLORS[1], 1.8): 0.06,
+        (COLORS[1], 0.8): 0.02,
     }
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
     assert legend == ["ReLU", "tanh", "thin: training error"]
@@ -111,7 +121,60 @@ def test_where_a_seed_diverged_the_others_continue_as_thin_lines(drawn, tmp_path
     lines = {
         line.get_linewidth(): line.get_ydata()
         for line in drawn().axes[0].lines
-        if line.get_color() == figures.COLORS[0] and len(line.get_ydata()) > 1
+        if line.get_color() == COLORS[0] and len(line.get_ydata()) > 1
     }
     assert lines[1.8] == pytest.approx([0.9, 0.6])
     assert lines[0.7] == pytest.approx([0.5, 0.1])
+
+
+def test_many_arms_are_rows_of_dots_with_the_papers_number(drawn, tmp_path):
+    errors = {f"without {n}": [(e, e, e) for e in (0.4, 0.41)] for n in range(6)}
+    errors["all"] = [(0.38, 0.38, 0.38), (0.38, 0.38, 0.38)]
+    pairs = [[arm, "all"] for arm in errors if arm != "all"]
+    claim = CLAIM | {"metric": "top1_error", "compare": pairs, "paper": 0.02}
+    outcomes = with_errors({(arm, None): values for arm, values in errors.items()})
+    content = experiment(claim=claim, rates=(), arms=errors)
+    figures.draw(summary_of(content, outcomes), outcomes, tmp_path)
+    arms, comparisons = drawn().axes
+    assert [label.get_text() for label in arms.get_yticklabels()] == list(errors)
+    assert not arms.collections  # no bands
+    labels = [label.get_text() for label in comparisons.get_yticklabels()]
+    assert labels == [f"{arm} - all" for arm, _ in pairs]
+    paper = [line for line in comparisons.lines if line.get_color() == PAPER_COLOR]
+    assert [line.get_xdata()[0] for line in paper] == [2.0]
+
+
+def test_an_error_that_nothing_is_compared_with_stands_beside_the_papers(
+    drawn, tmp_path
+):
+    claim = CLAIM | {"metric": "top1_error", "compare": None, "paper": 0.182}
+    outcomes = with_errors({("alexnet", None): [(0.1, 0.3, 0.1)]})
+    content = experiment(claim=claim, rates=(), arms=["alexnet"], seeds=1)
+    figures.draw(summary_of(content, outcomes), outcomes, tmp_path)
+    curves, dots = drawn().axes
+    assert curves.get_yscale() == "linear"
+    lines = [line for line in curves.lines if line.get_color() == PAPER_COLOR]
+    assert lines[0].get_ydata()[0] == 0.182
+    assert "the paper: 18.2%" in texts(dots)
+
+
+def test_a_bound_is_drawn_with_its_direction(drawn, tmp_path):
+    outcomes = [
+        outcome("ReLU", None, 0, [0.9, 0.1]),
+        outcome("tanh", None, 0, [0.9, 0.8, 0.8, 0.8]),
+    ]
+    summary = summarize(outcomes, rates=None)
+    figures.draw(summary, outcomes, tmp_path)
+    bound = summary["comparisons"][0]["at_least"]
+    comparison = drawn().axes[-1]
+    markers = [line for line in comparison.lines if line.get_marker() == ">"]
+    assert [line.get_xdata()[0] for line in markers] == [bound]
+
+
+def test_no_two_arms_share_color_and_line():
+    styles = arm_styles([f"arm {n}" for n in range(50)])
+    looks = {(style["color"], str(style["linestyle"])) for style in styles.values()}
+    assert len(looks) == 50
+    few = list(styles.values())[:7]
+    assert len({style["color"] for style in few}) == 7
+    assert len({str(style["linestyle"]) for style in few}) == 7

@@ -1,6 +1,7 @@
 """One page over many run folders, from records that the test writes."""
 
 import base64
+import html
 import json
 import re
 import shutil
@@ -14,7 +15,7 @@ import pytest
 from test_page import folder as run_folder
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.report import overview
+from alexnet_jax.report import overview, shared_networks
 from alexnet_jax.report.tables import CLAIMS_HEADINGS, claims_table
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +58,9 @@ def test_the_page_has_a_row_per_comparison_and_is_self_contained(two, tmp_path):
     found = Page(text)
     assert found.tags.count("h2") == found.tags.count("img") == 2
     for source in found.loaded:
+        if source.startswith("#"):  # within the page
+            assert f'id="{source[1:]}"' in text
+            continue
         kind, _, data = source.partition(",")
         assert kind == "data:image/svg+xml;base64"
         ElementTree.fromstring(base64.b64decode(data))
@@ -79,8 +83,8 @@ def test_two_runs_of_one_experiment_are_told_apart_by_their_folders(two, tmp_pat
     text = (tmp_path / "out/report.html").read_text()
     for folder in (digits, again):
         assert f"relu_vs_tanh on digits ({folder})" in printed
-        assert f"<h2>relu_vs_tanh on digits ({folder})</h2>" in text
-    assert "<h2>relu_vs_tanh on cifar10:3.0.2</h2>" in text
+        assert f">relu_vs_tanh on digits ({folder})</h2>" in text
+    assert ">relu_vs_tanh on cifar10:3.0.2</h2>" in text
 
 
 def test_further_claims_have_rows_of_their_own(two, tmp_path):
@@ -99,13 +103,40 @@ def test_further_claims_have_rows_of_their_own(two, tmp_path):
     assert "**Also, top-5 error.**" in (tmp_path / "out/report.md").read_text()
 
 
-def test_runs_on_the_same_data_share_their_control_and_the_page_says_so(
-    two, run_folder, tmp_path
-):
-    assert "not independent" not in overview.write(two, tmp_path / "one")
-    printed = overview.write([*two, run_folder], tmp_path / "out")  # digits again
+def test_the_answers_come_first(two, tmp_path):
+    overview.write(two, tmp_path / "out")
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / "out" / name).read_text()
+        body = text[text.index("and what was measured") :]
+        answer = overview.read(two[0]).summary["answer"]
+        places = [body.index(answer), body.index("used other data"), body.index("3.1")]
+        assert places == sorted(places)
+
+
+def changed(folder, **training):
+    """Sets fields of the section training of a run folder."""
+    path = folder / "experiment.json"
+    held = json.loads(path.read_text())
+    held["config"]["training"] |= training
+    path.write_text(json.dumps(held))
+
+
+def test_runs_that_share_networks_are_named_and_no_others(two, run_folder, tmp_path):
+    changed(two[1], batch_size=7)
+    assert not shared_networks.in_common([overview.read(each).run for each in two])
+    changed(run_folder, checkpoint_every_epochs=3.0)  # the same networks
+    runs = [*two, run_folder]  # digits, others, digits again
+    assert shared_networks.in_common([overview.read(each).run for each in runs]) == [
+        [0, 2]
+    ]
+    printed = overview.write([two[0], run_folder], tmp_path / "out")
     assert overview.SHARED in printed
-    assert overview.SHARED in (tmp_path / "out/report.md").read_text()
+    text = (tmp_path / "out/report.md").read_text()
+    assert overview.SHARED in text
+    for folder in (two[0], run_folder):
+        assert f"relu_vs_tanh on digits ({folder})" in printed
+    for name in ("crops_and_flips", "dropout"):  # experiments that are not on the page
+        assert name not in text
     notebook = json.loads((ROOT / "experiments/overview.ipynb").read_text())
     assert overview.SHARED in "".join(notebook["cells"][0]["source"])
 
@@ -153,6 +184,61 @@ def test_a_folder_that_is_not_a_run_is_refused_with_the_runs_inside_it(two, tmp_
     with pytest.raises(UserError, match="given twice"):
         overview.write([two[0], two[0]], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+# A frame is as wide as asked; the window of a headless browser has a smallest width.
+MEASURE = """<!DOCTYPE html><meta charset="utf-8">
+<iframe id="frame" style="width: {width}px; height: 844px; border: 0" srcdoc="{page}">
+</iframe><pre id="found"></pre>
+<script>
+addEventListener("load", () => {{
+  const page = document.getElementById("frame").contentDocument;
+  const root = page.documentElement;
+  const wide = [...page.querySelectorAll("body *")].filter(
+    one => one.getBoundingClientRect().right > root.clientWidth + 0.5
+      || one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).overflowX != "visible");
+  const top = name => page.querySelector(name).getBoundingClientRect().top;
+  document.getElementById("found").textContent = JSON.stringify({{
+    width: root.clientWidth, scrolled: root.scrollWidth,
+    wide: wide.map(one => one.tagName + " " + one.textContent.slice(0, 60)),
+    answer: top(".answer"), table: top("table"), figure: top("img")}});
+}});
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_on_the_page_is_scrolled_sideways(two, tmp_path, width):
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next(filter(None, map(shutil.which, names)), None)
+    if browser is None:
+        pytest.skip("no Chromium to open the page in")
+    experiment = json.loads((two[0] / "experiment.json").read_text())
+    experiment["command"] += " --workdir=/" + "a_long_name_of_a_folder/" * 9
+    (two[0] / "experiment.json").write_text(json.dumps(experiment))
+    again = tmp_path / ("the_folder_of_another_run_" * 5)
+    shutil.copytree(two[0], again)  # so that the folders are part of the titles
+    overview.write([*two, again], tmp_path / "out")
+    page = html.escape((tmp_path / "out/report.html").read_text())
+    (tmp_path / "frame.html").write_text(MEASURE.format(width=width, page=page))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    options += ["--window-size=1400,900", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run(
+        [browser, *options, (tmp_path / "frame.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    (text,) = re.findall(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
+    found = json.loads(html.unescape(text))
+    assert found["wide"] == []
+    # A vertical scroll bar may take some of the width.
+    assert width - 20 <= found["width"] <= width
+    assert found["scrolled"] <= found["width"]
+    # On the first screen of a phone stands an answer; tables and figures are below.
+    assert found["answer"] < 400
+    assert found["answer"] < found["table"] < found["figure"]
 
 
 def command(*arguments):

@@ -162,7 +162,7 @@ def test_the_figure_is_an_image_and_names_its_data(folder):
         assert len(image.convert("RGB").getcolors(2**24)) > 100
     svg = (folder / "figure.svg").read_text()
     ElementTree.fromstring(svg)
-    assert "relu_vs_tanh on digits (the paper: cifar10)" in svg
+    assert "relu_vs_tanh on handwritten digits. The paper, on CIFAR-10: 6" in svg
 
 
 def test_no_draft_is_left(folder):

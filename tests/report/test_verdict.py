@@ -67,7 +67,7 @@ def test_without_an_end_of_the_curves_there_is_no_bound():
         ([(0.5, 1.0), (0.52, 1.0), (0.48, 1.0)], 0.3, Standing.SAME_CLEAR),
         ([(3.0, 1.0)], 6.0, Standing.SAME_ONE_SEED),
         ([(0.3, 1.0)], 6.0, Standing.OPPOSITE_ONE_SEED),
-        ([(1.0, 1.0)], 6.0, Standing.NOT_SEEN),
+        ([(1.0, 1.0)], 6.0, Standing.EQUAL_ONE_SEED),
         ([(None, 1.0), (6.0, 1.0)], 6.0, Standing.SAME_BOUND),
         ([(1.0, None), (1.0, 2.0)], 6.0, Standing.OPPOSITE_BOUND),
         ([(None, 11.0), (9.0, 10.0)], 6.0, Standing.NOT_ANSWERED),
@@ -109,6 +109,10 @@ def test_equal_error_counts_are_no_effect_whatever_the_rounding():
         found = differences(pairs) | {"mean": 8.7e-19}
         for paper in ("higher", "lower", 0.02):
             assert standing(found, paper) == Standing.NOT_SEEN
+        # Without a minimum there is no width, and the interval is the rounding error.
+        found |= {"low": 8.7e-19, "high": 8.7e-19}
+        assert standing(found, "lower") == Standing.NOT_SEEN
+        assert standing(found, None) == Standing.DIFFERENCE_UNCLEAR
 
 
 def test_the_same_difference_of_one_image_in_three_seeds_is_not_clear():

@@ -5,14 +5,16 @@ import itertools
 import pytest
 from report_records import (
     CLAIM,
+    ERRORS,
     RATE,
     all_reaching,
     experiment,
     summary_of,
     summary_of_errors,
+    with_errors,
 )
 
-from alexnet_jax.report import wording
+from alexnet_jax.report import tables, wording
 from alexnet_jax.report.verdict import Standing, compare, standing
 
 # Ratios 5, 5.2 and 5.4 at the only learning rate: the interval holds no 6.
@@ -118,6 +120,68 @@ def test_no_caveat_stands_twice_on_one_page():
     assert page.count("CIFAR-10; a run on other data") == 1
     assert page.count("at the edge") == 1
     assert wording.GAP_CAVEAT in texts[1]
+
+
+ONE_SEED = {
+    "equal": {("ReLU", 0.1): [(0.1, 0.4, 0.1)], ("tanh", 0.1): [(0.1, 0.4, 0.1)]},
+    "apart": {("ReLU", 0.1): [(0.1, 0.4, 0.1)], ("tanh", 0.1): [(0.1, 0.3, 0.1)]},
+}
+
+
+@pytest.mark.parametrize("paper", [0.014, "higher", "lower", None])
+@pytest.mark.parametrize("values", ONE_SEED)
+@pytest.mark.parametrize(
+    "pairs", [["tanh", "ReLU"], [["tanh", "ReLU"], ["ReLU", "tanh"]]]
+)
+def test_one_seed_has_no_interval_to_speak_of(values, paper, pairs):
+    claim = CLAIM | {"metric": "top1_error", "paper": paper, "compare": pairs}
+    content = experiment(seeds=1, rates=(0.1,), claim=claim)
+    summary = summary_of(content, with_errors(ONE_SEED[values]))
+    text = summary["verdict"]
+    assert "one seed, no interval" in text
+    for words in ("95%", "includes", "not clear", wording.SEPARATE_INTERVALS):
+        assert words not in text
+    if values == "equal" and paper is not None:
+        assert summary["comparisons"][0]["standing"] == Standing.EQUAL_ONE_SEED
+
+
+def test_equal_epochs_are_not_one_time_as_many():
+    equal = {("ReLU", 0.1): [2.0], ("tanh", 0.1): [2.0]}
+    content = experiment(seeds=1, rates=(0.1,))
+    text = summary_of(content, all_reaching(equal))["verdict"]
+    assert "tanh needed as many epochs as ReLU to reach 25%" in text
+    assert "one seed, no interval" in text
+
+
+def test_a_difference_that_rounds_to_nothing_is_not_called_none():
+    errors = {("ReLU", 0.1): [(0.1, 0.4, 0.1)], ("tanh", 0.1): [(0.1, 0.40002, 0.1)]}
+    claim = CLAIM | {"metric": "top1_error", "paper": "higher"}
+    content = experiment(seeds=1, rates=(0.1,), claim=claim)
+    text = summary_of(content, with_errors(errors))["verdict"]
+    assert "'tanh' was within 0.005 points of that of 'ReLU'" in text
+
+
+def test_with_five_classes_nothing_is_compared_with_a_top_5_error():
+    claim = {"metric": "top5_error", "paper": 0.182, "compare": None}
+    claim["also"] = [{"metric": "top5_error", "paper": 0.1, "compare": None}]
+    content = experiment(
+        seeds=3, rates=(0.1, 0.2), claim=CLAIM | claim, dataset="folder=five"
+    )
+    content["data"][0]["num_classes"] = 5
+    summary = summary_of(content, with_errors(ERRORS))
+    assert summary["claim"]["metric"] == "top1_error"
+    assert summary["claim"]["paper"] is None
+    assert summary["also"] == []
+    assert "18.2%" not in summary["verdict"]
+    assert "tanh had a top-1 error of 38.3%" in summary["verdict"]
+    (headings, *_), *_ = shown = tables.tables(summary)
+    assert "top-5 error" not in headings
+    shown.append(tables.claims_table([summary]))
+    cells = [cell for table in shown for row in table for cell in row]
+    assert not any("top-5" in cell or "18.2" in cell for cell in cells)
+    assert "not comparable" in cells
+    content["data"][0]["num_classes"] = 6
+    assert summary_of(content, with_errors(ERRORS))["claim"]["paper"] == 0.182
 
 
 def test_several_comparisons():

@@ -1,0 +1,62 @@
+"""What the figures have in common: how arms look, and the scale of errors."""
+
+import io
+from collections.abc import Iterable
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Arms differ in color and in line, so that they can be told apart in print and by
+# readers who are color-blind. The two numbers have no common factor: 56 arms differ.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#333333")
+LINES: tuple[Any, ...] = (
+    *("-", "--", "-.", ":"),
+    *((0, dashes) for dashes in ((8, 2), (6, 2, 1, 2, 1, 2), (3, 3), (1, 4))),
+)
+
+# No arm has these.
+MEASURED_COLOR = "#1a1a1a"
+PAPER_COLOR = "#b2182b"
+
+# Where curves end below it, a linear axis would draw them on top of each other.
+SMALL_ERROR = 0.05
+
+
+class Drawing(Figure):
+    """A figure that a notebook shows at the end of a cell, with any backend."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=80)
+        return file.getvalue()
+
+
+def arm_styles(arms: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The color and the line of every arm, as keywords of `Axes.plot`."""
+    return {
+        arm: {"color": COLORS[i % len(COLORS)], "linestyle": LINES[i % len(LINES)]}
+        for i, arm in enumerate(arms)
+    }
+
+
+def set_error_scale(axes: Axes, name: str, lowest: float) -> None:
+    """The scale of a vertical axis of errors, and its label, which says so.
+
+    Linear, or, where the lowest curve ends in a small error, logarithmic down to 1% (or
+    0.1%) and linear from there to 0, for which a logarithmic axis has no place.
+
+    Args:
+      name: of the errors.
+      lowest: the lowest of the values at which the curves end.
+    """
+    axes.set(ylabel=name, ylim=(0, 1))
+    if lowest < SMALL_ERROR:
+        linear_below = 0.01 if lowest >= 0.002 else 0.001
+        axes.set_yscale("symlog", linthresh=linear_below, linscale=0.5)
+        axes.set_ylabel(f"{name} (log scale, linear below {100 * linear_below:g}%)")
+        ticks = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
+        axes.set_yticks([0, *(tick for tick in ticks if tick >= linear_below)])
+        axes.set_ylim(0, 1)
+        axes.minorticks_off()
+    axes.yaxis.set_major_formatter(lambda error, _: f"{100 * error:g}%")
