@@ -3,6 +3,7 @@
 Bad input ends a command with a message, without a traceback, and with exit status 2.
 """
 
+import errno
 import importlib.metadata
 import os
 import re
@@ -17,13 +18,13 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from alexnet_jax.config import validate
 from alexnet_jax.config.fields import FIELDS, TYPE_NAMES
+from alexnet_jax.config.hints import hint
 from alexnet_jax.config.resolve import is_complete, replaced_values, resolve
 from alexnet_jax.config.trials import ExperimentPlan
 from alexnet_jax.errors import Stopped, UserError, nearest
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
 # By launcher: the number of this process among several.
 RANK_VARIABLES = ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK")
 NOTHING_KEPT = "Nothing was written."
@@ -65,17 +66,21 @@ def run(
         logging.set_verbosity(logging.WARNING)  # JAX logs every backend it lacks.
         _use_compilation_cache()
         main(argv[1:])
+        sys.stdout.flush()
 
     def parse(argv: list[str]) -> list[str]:
         return _parse_flags(argv, with_config)
 
     try:
         app.run(guarded, flags_parser=parse)
-    except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        _leave(BAD_INPUT)
-    except OSError as error:  # A full disk, a folder removed or without permission.
-        print(f"Error: {error}", file=sys.stderr)
+    except BrokenPipeError:  # The reader, such as head, has left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE_CLOSED)
+    except (UserError, OSError, RuntimeError) as error:
+        message = _explained(error)
+        if message is None:
+            raise
+        print(f"Error: {message}", file=sys.stderr)
         _leave(BAD_INPUT)
     except Stopped as stopped:
         print(f"{stopped} {_said(kept)}", file=sys.stderr)
@@ -85,6 +90,29 @@ def run(
             f"\nInterrupted.{f' {_said(kept)}' if with_config else ''}", file=sys.stderr
         )
         sys.exit(INTERRUPTED)
+
+
+def _explained(error: Exception) -> str | None:
+    """What is wrong, where, and the way out; None if that is not known."""
+    if isinstance(error, UserError):
+        return str(error)
+    if not isinstance(error, OSError):
+        if "home directory" not in str(error):
+            return None
+        return (
+            "A path begins with ~, and there is no such user or no home folder: write the "
+            "whole path."
+        )
+    # A full disk, a folder removed or without permission.
+    where = f" at {error.filename}" if error.filename else ""
+    way_out = {
+        errno.ENOSPC: " Free some space; the same command then continues.",
+        errno.EDQUOT: " Free some of your quota; the same command then continues.",
+        errno.ENAMETOOLONG: " Use a shorter name.",
+        errno.EACCES: " Choose a folder that you may read and write.",
+        errno.EROFS: " Choose a folder that you may write to.",
+    }.get(error.errno or 0, "")
+    return f"{error.strerror or error}{where}.{way_out}"
 
 
 def _said(kept: str | Callable[[], str]) -> str:
@@ -176,7 +204,11 @@ def cache_folder() -> Path:
 
 def _use_compilation_cache() -> None:
     """Keeps compiled programs for the next run, unless the user has configured JAX's cache."""
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder()))
+    try:
+        folder = str(cache_folder())
+    except RuntimeError:  # There is no home folder: programs are compiled each time.
+        return
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
@@ -207,10 +239,13 @@ def _parse_flags(argv: list[str], with_config: bool) -> list[str]:
 def _with_field(message: str) -> str:
     """Adds the full name to absl's message if the unknown flag is a field's last part."""
     found = re.match(r"Unknown command line flag '(\w+)'", message)
-    names = [name for name in FIELDS if found and name.split(".")[-1] == found[1]]
-    return (
-        f"{found[0]}. Did you mean --config.{names[0]}?" if found and names else message
-    )
+    if not found:
+        return message
+    names = [name for name in FIELDS if name.split(".")[-1] == found[1]]
+    if names:
+        return f"{found[0]}. Did you mean --config.{names[0]}?"
+    said = hint(found[1])
+    return f"{found[0]}.{said}" if said else message
 
 
 def _check_config(argv: list[str]) -> None:
@@ -271,7 +306,7 @@ def _check_fields(argv: list[str]) -> None:
         found = re.match(r"--?(?:no)?config\.([^=]+)", argument)
         if found and found[1] not in FIELDS:
             name = found[1]
-            raise UserError(f"No such field: config.{name}.{validate.hint(name)}")
+            raise UserError(f"No such field: config.{name}.{hint(name)}")
         if found and not config_given:
             raise UserError(f"Put --config=FILE before its overrides: {argument}.")
 

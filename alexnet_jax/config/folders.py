@@ -1,6 +1,5 @@
 """Where the prepared images of an experiment are, unless the user says so."""
 
-import os
 from pathlib import Path
 
 from ml_collections import FrozenConfigDict
@@ -20,4 +19,4 @@ def prepared_folder(data: FrozenConfigDict) -> Path | None:
         return None
     warp = "" if data.rescale == "shorter_side" else f"-{data.rescale}"
     name = f"{path_part(data.dataset)}-{data.rescale_size}{warp}"
-    return Path(os.path.expanduser(data.prepared_dir) or f"prepared/{name}").absolute()
+    return Path(data.prepared_dir or f"prepared/{name}").expanduser().absolute()

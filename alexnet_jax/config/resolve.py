@@ -6,6 +6,8 @@ command line. The plan knows which layer set each value.
 
 import itertools
 from collections.abc import Mapping
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -103,12 +105,14 @@ def replaced_values(
 
 
 def _plain(value: Any) -> Any:
-    """Returns NumPy's numbers as Python's, sequences as tuples, and mappings as dicts."""
-    if isinstance(value, np.generic):
-        return value.item()
+    """Returns numbers of any library as Python's, sequences as tuples, mappings as dicts."""
+    if hasattr(value, "__array__"):  # NumPy's and JAX's numbers and arrays
+        return _plain(np.asarray(value).tolist())
+    if isinstance(value, (Fraction, Decimal)):
+        return float(value)
     if isinstance(value, (Mapping, ConfigDict)):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
+        return {_plain(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
         return tuple(_plain(each) for each in value)
     return value
 

@@ -7,7 +7,6 @@ hands the values of a trial's `settings` further down.
 
 import dataclasses
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -246,7 +245,7 @@ class ExperimentPlan:
     def run_folder(self, workdir: str = "") -> Path:
         """The absolute path of `workdir`; if empty, of runs/<experiment>-<dataset>."""
         default = f"runs/{self.name}-{path_part(self.dataset)}"
-        return Path(os.path.expanduser(workdir) or default).absolute()
+        return Path(workdir or default).expanduser().absolute()
 
     @functools.cached_property
     def settings(self) -> FrozenConfigDict:

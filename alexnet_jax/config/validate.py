@@ -18,16 +18,12 @@ from alexnet_jax.config.fields import (
     TYPE_NAMES,
     Field,
 )
-from alexnet_jax.config.old_names import RENAMED
+from alexnet_jax.config.hints import hint
 from alexnet_jax.config.recipes import NO_RECIPE, RECIPES, without_effect
 from alexnet_jax.errors import UserError, nearest
 
-
-def hint(name: str) -> str:
-    """Returns a sentence with the new or the nearest name of a field; "" if none is near."""
-    if name in RENAMED:
-        return f" It is called '{RENAMED[name]}' now."
-    return nearest(name, FIELDS)
+# File systems refuse names above 255 bytes, and drafts have longer names.
+LONGEST_NAME = 100
 
 
 def recipe(name: Any, network: str) -> None:
@@ -49,6 +45,11 @@ def folder_name(what: str, name: Any) -> None:
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_+ -]+", name):
         raise UserError(
             f"{what} '{name}' becomes a folder name: use letters, digits, spaces and _+- only."
+        )
+    if len(name) > LONGEST_NAME:
+        raise UserError(
+            f"{what} '{name[:20]}...' becomes a folder name and has {len(name)} characters: "
+            f"use at most {LONGEST_NAME}."
         )
 
 

@@ -34,7 +34,7 @@ def open_tfds(name: str, *, tfds_dir: str) -> Source:
     """
     import tensorflow_datasets as tfds  # seconds; other sources do without
 
-    data_dir = os.path.abspath(os.path.expanduser(tfds_dir)) if tfds_dir else None
+    data_dir = str(Path(tfds_dir).expanduser().absolute()) if tfds_dir else None
     builder = _builder(tfds, name, data_dir)
     image_key, label_key = _feature_keys(tfds, name, builder.info)
     if not _is_prepared(builder):
@@ -143,7 +143,7 @@ def _available(name: str, data_dir: str | None) -> str:
     import tensorflow_datasets as tfds  # seconds; other sources do without
 
     asked = re.split("[/:]", name)[0]
-    folder = Path(os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR))
+    folder = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     found = sorted(
         f"{file.parent.parent.relative_to(folder)}:{file.parent.name}"
         for pattern in ("*", "*/*")
@@ -185,7 +185,7 @@ def _download(builder, name: str, data_dir: str | None) -> None:
     """Downloads and builds the dataset, as the user requested by naming it."""
     import tensorflow_datasets as tfds  # seconds; other sources do without
 
-    folder = Path(os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR))
+    folder = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     where = f" --data_dir={shlex.quote(data_dir)}" if data_dir else ""
     command = f"tfds build {name}{where}"
     if builder.name == "imagenet2012":

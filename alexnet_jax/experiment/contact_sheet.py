@@ -27,7 +27,7 @@ INK, FAINT, FRAME = "black", "dimgray", "magenta"
 OTHER_FIELDS = ("eval_crops", "prepared_dir", "lighting_off_epoch")
 
 
-class Row(NamedTuple):
+class ImageRow(NamedTuple):
     """Training images of the trials that see the same ones.
 
     Attributes:
@@ -74,7 +74,7 @@ def write(
 def rows(
     settings_of: Sequence[tuple[str, FrozenConfigDict]],
     data_of: Callable[[FrozenConfigDict], Any],
-) -> Iterator[Row]:
+) -> Iterator[ImageRow]:
     """The first `MAX_ROWS` different ways in which trials see their first images."""
     found: dict[str, dict[str, FrozenConfigDict]] = {}
     for arm, settings in settings_of:
@@ -88,13 +88,13 @@ def rows(
             images = seen_images(settings, data, COLUMNS)
             names = data.source.class_names
             classes = tuple(names[label] for label in images.batch["label"])
-            yield Row(tuple(alike), images, classes)
+            yield ImageRow(tuple(alike), images, classes)
 
 
 # --- The drawing ------------------------------------------------------------------
 
 
-def draw(title: str, of_rows: Sequence[Row]) -> Image.Image:
+def draw(title: str, of_rows: Sequence[ImageRow]) -> Image.Image:
     """The picture: for each row, the images before and after, under their class names."""
     font = _font()
     step = TILE + GAP
@@ -127,7 +127,7 @@ def draw(title: str, of_rows: Sequence[Row]) -> Image.Image:
     return sheet
 
 
-def _captions(one: Row, *, with_arms: bool) -> tuple[str, str]:
+def _captions(one: ImageRow, *, with_arms: bool) -> tuple[str, str]:
     """What stands above the images before, and above those after."""
     size, crop = one.images.whole.shape[1], one.images.seen.shape[1]
     arms = f" ({', '.join(one.arms)})" if with_arms else ""
@@ -144,7 +144,7 @@ def _tile(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels).resize((TILE, TILE), how)
 
 
-def _crop_frame(one: Row, i: int, x: int, y: int) -> list[float]:
+def _crop_frame(one: ImageRow, i: int, x: int, y: int) -> list[float]:
     scale = TILE / one.images.whole.shape[1]
     top, left = (int(offset) for offset in one.images.batch["offset"][i])
     side = one.images.seen.shape[1] * scale - 1

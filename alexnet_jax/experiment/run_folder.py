@@ -60,15 +60,19 @@ def lock_trial(trial_folder: Path) -> contextlib.AbstractContextManager[None]:
 def check_writable(folder: Path) -> None:
     """Raises UserError unless `folder` can be created and written to; leaves no trace."""
     try:
+        str(folder).encode()  # Checkpoints are written by code that needs UTF-8.
         existing = next(p for p in (folder, *folder.parents) if p.exists())
         if not existing.is_dir():
             raise NotADirectoryError(f"{existing} is a file")
         with tempfile.TemporaryFile(dir=existing):
             pass
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, UnicodeEncodeError):
+            reason = "the name is not UTF-8"
         raise UserError(
-            f"Cannot write the run folder {folder}: {error.strerror or error}. Choose "
-            "another folder with --workdir=DIR."
+            f"Cannot write the run folder {str(folder)!r}: {reason}. Choose another folder "
+            "with --workdir=DIR."
         ) from error
 
 

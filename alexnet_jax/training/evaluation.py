@@ -72,7 +72,11 @@ class Evaluator:
             data,
             trainer.place_mean(data, devices),
             devices,
-            devices.rounded_up(evaluation_batch_size(settings, len(seed_index))),
+            max(
+                # XLA on CPU cannot compile ten crops of a single image on a device.
+                2 * len(devices.devices),
+                devices.rounded_up(evaluation_batch_size(settings, len(seed_index))),
+            ),
             {
                 crops: Trainer.of(settings, data, devices, seed_index, eval_crops=crops)
                 for crops in crops_beside

@@ -114,7 +114,7 @@ def test_the_small_preset_is_for_any_data(dataset):
     plan = resolved(small_data(base(dataset)), preset="small")
     assert {name: plan.values[name] for name in SMALL_ANY} == SMALL_ANY
     assert {plan.layers[name] for name in SMALL_ANY} == {"preset", "command line"}
-    assert plan.as_json()["preset"] == "small"
+    assert plan.as_json()["config"]["preset"] == "small"
     assert plan.layers["preset"] == "command line"
 
 
@@ -168,6 +168,6 @@ def test_an_unknown_preset_is_refused_with_the_presets():
 
 def test_a_run_from_before_presets_had_names_can_be_continued():
     plan = resolved(small_data(base("digits")))
-    held = json.loads(json.dumps({"config": plan.as_json(), "layers": plan.layers}))
+    held = json.loads(json.dumps(plan.as_json()))
     del held["config"]["preset"], held["layers"]["preset"]
     assert not ExperimentPlan.of_json(held).differences(plan)

@@ -1,7 +1,10 @@
 """A configuration becomes a plan: which layer wins, what each recipe gives, what is refused."""
 
+import json
 import re
+from fractions import Fraction
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -12,6 +15,7 @@ from alexnet_jax.config.layered import get_field
 from alexnet_jax.config.presets import base, small_data
 from alexnet_jax.config.recipes import CHOICES, RECIPES
 from alexnet_jax.config.resolve import is_complete, resolve
+from alexnet_jax.config.trials import ExperimentPlan
 from alexnet_jax.errors import UserError
 
 
@@ -534,4 +538,38 @@ def test_an_arm_that_sets_a_field_without_an_effect_is_refused():
         "without": {"model.normalization": "none", "model.norm_k": 1.0},
     }
     with pytest.raises(UserError, match=r"Arm 'without': model\.norm_k has no effect"):
+        resolved(config)
+
+
+def test_numbers_of_any_library_become_pythons():
+    config = base()
+    config.arms = {
+        "a": {"optimizer.weight_decay": np.float32(0.5)},
+        "b": {"training.batch_size": np.array(16), "model.biases": np.ones(9)},
+        "c": {"optimizer.momentum": jnp.float32(0.25), "data.random_flip": np.bool_(0)},
+    }
+    config.tuned = {
+        "optimizer.learning_rate": (Fraction(1, 100), *np.logspace(-2, -1, 2)[1:])
+    }
+    config.seeds = np.int64(2)
+    plan = resolved(config)
+    changes = [value for arm in plan.arms.values() for value in arm.values()]
+    assert {type(value) for value in changes} <= {int, float, bool, tuple}
+    assert {trial.tuned_name for trial in plan.trials} == {
+        "learning_rate=0.01",
+        "learning_rate=0.1",
+    }
+    held = json.loads(json.dumps(plan.as_json()))
+    assert [trial.folder for trial in ExperimentPlan.of_json(held).trials] == [
+        trial.folder for trial in plan.trials
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("arms", {1: {}}), ("tuned", None), ("arms", {"a" * 300: {}})]
+)
+def test_arms_and_tuned_values_of_another_form_are_refused(name, value):
+    config = base()
+    config[name] = value
+    with pytest.raises(UserError):
         resolved(config)

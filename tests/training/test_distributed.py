@@ -312,6 +312,6 @@ def test_a_failed_join_message_names_the_cause_and_a_remedy(monkeypatch):
 
 def test_pmap_is_refused_with_several_processes(monkeypatch):
     monkeypatch.setattr(distributed.jax, "process_count", lambda: 2)
-    with pytest.raises(UserError, match="take shard_map"):
+    with pytest.raises(UserError, match="use shard_map"):
         Devices("pmap")
     assert Devices().how == "shard_map"

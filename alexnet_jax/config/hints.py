@@ -1,0 +1,88 @@
+"""What to say about a field or a flag that does not exist."""
+
+import difflib
+
+from alexnet_jax.config.fields import FIELDS
+from alexnet_jax.config.old_names import RENAMED
+
+# Common names of what is done here in another way, by the last part of the name.
+ELSEWHERE = {
+    "lr": "The field is 'optimizer.learning_rate'.",
+    "wd": "The field is 'optimizer.weight_decay'.",
+    "epochs": "The field is 'training.num_epochs'.",
+    "max_epochs": "The field is 'training.num_epochs'.",
+    "bs": "The field is 'training.batch_size'.",
+    "dropout": "The field is 'model.dropout_rate'.",
+    "seed": "Seeds are 0, 1, ...: 'seeds' is their number.",
+    "num_seeds": "The field is 'seeds'.",
+    "dataset": "The dataset follows the config file: --config=FILE:DATASET.",
+    "data_dir": "Images in folders are --config=FILE:folder=PATH; TFDS has 'data.tfds_dir'.",
+    "output_dir": "The run folder is --workdir=DIR.",
+    "log_dir": "The run folder is --workdir=DIR.",
+    "resume": "The same command resumes an interrupted run.",
+    "gpus": "All devices are used; CUDA_VISIBLE_DEVICES restricts them.",
+    "devices": "All devices are used; CUDA_VISIBLE_DEVICES restricts them.",
+    "workers": "Images are decoded on all CPU cores.",
+    "num_workers": "Images are decoded on all CPU cores.",
+    "fp16": "The field is 'model.dtype', and its values float32 and bfloat16.",
+    "amp": "The field is 'model.dtype', and its values float32 and bfloat16.",
+    "precision": "The field is 'model.dtype', and its values float32 and bfloat16.",
+    "pretrained": "The field is 'training.init_from', a trial folder or checkpoint.",
+}
+
+# Ideas that have no field, by words in the last part of the name.
+NOT_OFFERED = {
+    "label_smoothing": "Label smoothing",
+    "smoothing": "Label smoothing",
+    "mixup": "Mixup",
+    "cutmix": "CutMix",
+    "randaugment": "RandAugment",
+    "rand_augment": "RandAugment",
+    "batch_norm": "Batch normalization",
+    "batchnorm": "Batch normalization",
+    "layer_norm": "Layer normalization",
+    "warmup": "Warm-up of the learning rate",
+    "warm_up": "Warm-up of the learning rate",
+    "ema": "An exponential moving average of the weights",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "lars": "LARS",
+    "lamb": "LAMB",
+    "nesterov": "Nesterov momentum",
+    "clip": "Gradient clipping",
+    "early_stopping": "Early stopping",
+    "patience": "Early stopping",
+}
+
+
+def hint(name: str) -> str:
+    """Returns a sentence about a field that does not exist, with a leading space.
+
+    It names what the field is called, that its idea is not offered, or a field whose name
+    is spelled almost like it; "" if there is none of these.
+
+    Args:
+      name: the dotted name of a field, or a flag's name without dashes.
+    """
+    if name in RENAMED:
+        return f" It is called '{RENAMED[name]}' now."
+    last = name.rpartition(".")[2].lower()
+    if last in ELSEWHERE:
+        return f" {ELSEWHERE[last]}"
+    words = f"_{last}_"
+    for idea, called in NOT_OFFERED.items():
+        if f"_{idea}_" in words or (len(idea) > 4 and idea in last):
+            return f" {called} is not offered."
+    return _nearest_field(name, last)
+
+
+def _nearest_field(name: str, last: str) -> str:
+    """Whole names are compared, and then last parts, as a section is often forgotten."""
+    of_last = {field.rpartition(".")[2]: field for field in FIELDS}
+    if last in of_last:
+        return f" Did you mean '{of_last[last]}'?"
+    near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.8)
+    near += [
+        of_last[each] for each in difflib.get_close_matches(last, of_last, cutoff=0.75)
+    ]
+    return f" Did you mean '{near[0]}'?" if near else ""
