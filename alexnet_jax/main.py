@@ -36,7 +36,8 @@ def main(_: list[str]) -> None:
     folder = plan.run_folder(WORKDIR.value)
     if cli.is_first_process(PROCESS_ID.value) and not PREFLIGHT.value:
         total = len(plan.trials)
-        line = f"{plan.name} on {plan.dataset}: {total} trials, into {folder}"
+        trials = f"{total} trial{'' if total == 1 else 's'}"
+        line = f"{plan.name} on {plan.dataset}: {trials}, into {folder}"
         print(*cli.pinned_fields(), line, sep="\n", file=sys.stderr, flush=True)
     # A scheduler may ask for a checkpoint before there is anything to save.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)

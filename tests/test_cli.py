@@ -36,9 +36,7 @@ def refuse(tmp_path):
         )
         assert done.returncode == 2, done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr
-        lines = [
-            line for line in done.stderr.splitlines() if " trials, into " not in line
-        ]
+        lines = [line for line in done.stderr.splitlines() if ", into " not in line]
         assert lines[0].startswith("Error: ")
         assert done.stdout == ""
         assert sorted(tmp_path.rglob("*")) == before, "something was left behind"

@@ -13,7 +13,9 @@ import enum
 import functools
 import json
 import logging
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -124,9 +126,18 @@ class Damaged(Exception):
     """The content of a checkpoint's folder is not what was written to it."""
 
 
+LONGEST_REASON = 300  # characters
+
+
 def reason_of(error: Exception) -> str:
-    """The first line of an error's message, without its period."""
-    return (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
+    """The first line of an error's message, without its period.
+
+    What TensorStore adds in brackets, its source locations and kilobytes of settings, is
+    left out.
+    """
+    first = (str(error).strip() or repr(error)).splitlines()[0]
+    first = re.split(r" \[(?:source locations|tensorstore_spec)=", first)[0]
+    return textwrap.shorten(first, LONGEST_REASON, placeholder="...").rstrip(".")
 
 
 # --- What is saved ----------------------------------------------------------------

@@ -609,3 +609,13 @@ def test_a_checkpoint_that_reads_back_differently_is_refused(
     with pytest.raises(UserError, match="No checkpoint can be read"):
         try_out(like(config_of(), data, devices), tmp_path, devices)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_reason_of_tensorstores_error_is_one_short_line():
+    error = ValueError(
+        "NOT_FOUND: Error reading \"fc8.kernel/.zarray\" [source locations='a.cc:1'] "
+        "[tensorstore_spec='{" + "x" * 2000 + "}']\nmore"
+    )
+    reason = checkpoint_files.reason_of(error)
+    assert reason == 'NOT_FOUND: Error reading "fc8.kernel/.zarray"'
+    assert len(checkpoint_files.reason_of(ValueError("word " * 500))) <= 300
