@@ -26,7 +26,7 @@ METRICS = {
     "train_top1_error": "final training error",
     "top1_error": "top-1 error",
     "top5_error": "top-5 error",
-    "overfitting_gap": "gap between test and training error",  # defined at summary.measured
+    "overfitting_gap": "gap between test and training error",  # defined at measures.measured
 }
 DIRECTIONS = {"higher": 1.0, "lower": -1.0}
 

@@ -29,6 +29,7 @@ ANSWERS = {
     Standing.OPPOSITE_ONE_SEED: "In one seed, the opposite",
     Standing.OPPOSITE_BOUND: "The opposite, by a bound only",
     Standing.NOT_ANSWERED: "Not answered",
+    Standing.LEFT_OPEN: "Left open by a diverged seed",
     Standing.DIFFERENCE_CLEAR: "Yes",
     Standing.DIFFERENCE_UNCLEAR: "Not clear",
     Standing.ONE_SEED: "Not known from one seed",
@@ -133,6 +134,7 @@ _SIDES = {
     Standing.DIFFERENCE_CLEAR: _CLEAR,
     Standing.OPPOSITE_CLEAR: _OPPOSITE,
     Standing.NOT_ANSWERED: "not answered",
+    Standing.LEFT_OPEN: "not answered",
 }
 
 

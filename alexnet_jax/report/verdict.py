@@ -67,6 +67,7 @@ class Standing(enum.StrEnum):
     OPPOSITE_ONE_SEED = "opposite direction, one seed"
     OPPOSITE_BOUND = "opposite direction, a bound only"
     NOT_ANSWERED = "not answered"
+    LEFT_OPEN = "left open: it depends on a setting of which a seed diverged"
     # Where the paper reports no direction:
     DIFFERENCE_CLEAR = "difference statistically clear at 95%"
     DIFFERENCE_UNCLEAR = "difference not clear at 95%"
@@ -177,6 +178,21 @@ def standing(comparison: dict[str, Any], paper: float | str | None) -> Standing:
     if equal or low <= no_effect <= high:
         return Standing.SAME_UNCLEAR if side == claimed else Standing.NOT_SEEN
     return Standing.SAME_CLEAR if side == claimed else Standing.OPPOSITE_CLEAR
+
+
+def depends_on(comparison: dict[str, Any], others: Sequence[float]) -> bool:
+    """Whether the direction of a comparison is another one at other tuned values.
+
+    Args:
+      comparison: as `compare` returns it.
+      others: what its mean would be at the other values.
+    """
+    no_effect = 1.0 if comparison["kind"] == "ratio" else 0.0
+    mean = comparison["mean"]
+    if mean is None:
+        return False
+    side = np.sign(mean - no_effect)
+    return any(np.sign(other - no_effect) != side for other in others)
 
 
 def _is_equal(mean: float, no_effect: float) -> bool:

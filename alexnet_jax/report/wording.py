@@ -53,6 +53,10 @@ AGREEMENT = {
     ),
     Standing.OPPOSITE_BOUND: "The opposite of the paper's direction, by a bound only.",
     Standing.NOT_ANSWERED: "The question is not answered.",
+    Standing.LEFT_OPEN: (
+        "Left open: it depends on a setting that was not selected because a seed diverged "
+        "there."
+    ),
     Standing.DIFFERENCE_CLEAR: "The arms differ, statistically clear at 95%.",
     Standing.DIFFERENCE_UNCLEAR: (
         "No difference is clear at 95%: the interval includes no effect."
@@ -62,7 +66,7 @@ AGREEMENT = {
 
 CONSISTENT = "Consistent with the paper."
 
-# Why the gaps of two arms are not to be taken at face value: see `summary.measured`.
+# Why the gaps of two arms are not to be taken at face value: see `measures.measured`.
 GAP_CAVEAT = (
     "Training errors are measured on augmented images and with dropout on, so the gap of "
     "an arm with more of either is measured too small."
@@ -226,7 +230,14 @@ def agreement_cell(comparison: Mapping[str, Any]) -> str:
 
     The words of an old summary.json are read as today's.
     """
-    return Standing(comparison["standing"]).value
+    cell = Standing(comparison["standing"]).value
+    passed = [
+        f"{arm} at {_setting(facts)}, {_diverged_seeds(facts)}"
+        for arm, facts in comparison.get(
+            "passed_over", {}
+        ).items()  # absent from old files
+    ]
+    return f"{cell} ({'; '.join(passed)})" if passed else cell
 
 
 def _agreement(
@@ -316,6 +327,11 @@ def _caveats_of_trials(summary: dict[str, Any]) -> list[str]:
         "values tried."
         for field, names in at_edge.items()
     ]
+    found += [
+        _passed_over(arm, facts["passed_over"], summary["claim"])
+        for arm, facts in arms.items()
+        if facts["passed_over"]
+    ]
     for arm, facts in arms.items():
         found += [
             _cliff(arm, field, facts["tuned"][field], values)
@@ -337,6 +353,27 @@ def _diverged(summary: dict[str, Any]) -> str:
     if not by_arm:
         return f"{total}, none at the selected values."
     return f"{total}; at the selected values {by_arm}."
+
+
+def _passed_over(arm: str, facts: Mapping[str, Any], claim: Mapping[str, Any]) -> str:
+    """A setting with a better value in the seeds that did not diverge."""
+    count = facts["seeds"] - len(facts["diverged_seeds"])
+    mean = facts["mean"]
+    value = f"{mean:.3g} epochs" if is_ratio(claim) else f"{mean:.1%}"
+    return (
+        f"{arm} at {_setting(facts)} had {value} in "
+        f"{count} of {plural(facts['seeds'], 'seed')}, lower than at the selected values, "
+        f"but was not selected: {_diverged_seeds(facts)}."
+    )
+
+
+def _setting(facts: Mapping[str, Any]) -> str:
+    return facts["tuned"].replace("_", " ").replace("=", " ").replace(",", ", ")
+
+
+def _diverged_seeds(facts: Mapping[str, Any]) -> str:
+    seeds = facts["diverged_seeds"]
+    return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))} diverged"
 
 
 def _cliff(arm: str, field: str, selected: float, failing: list[float]) -> str:

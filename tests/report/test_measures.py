@@ -16,8 +16,8 @@ from report_records import (
 )
 from scipy import stats
 
+from alexnet_jax.report.measures import crossing
 from alexnet_jax.report.run_reader import Outcome
-from alexnet_jax.report.summary import crossing
 from alexnet_jax.report.verdict import interval
 
 

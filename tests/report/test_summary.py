@@ -17,7 +17,8 @@ from report_records import (
 from scipy import stats
 
 from alexnet_jax.report.run_reader import Outcome
-from alexnet_jax.report.verdict import interval
+from alexnet_jax.report.verdict import Standing, interval
+from alexnet_jax.report.wording import agreement_cell
 
 EVERYWHERE = {(arm, r): [1.0, 2.0] for arm in ("ReLU", "tanh") for r in (0.1, 0.2, 0.4)}
 
@@ -161,3 +162,59 @@ def test_a_further_claim_may_compare_other_arms_in_another_way():
     assert also["comparisons"][0]["missing_second"] == 3  # tanh stays above 20%
     assert "20% training error" in also["verdict"]
     assert "CIFAR-10" in also["verdict"]
+
+
+# At the rate 0.2 ReLU is 30 points better in the seeds that did not diverge.
+PASSED_OVER = {
+    ("ReLU", 0.1): [(0.1, 0.40, 0.1)] * 3,
+    ("ReLU", 0.2): [(0.1, 0.10, 0.1), (0.1, 0.10, 0.1), (0.1, None, 0.1)],
+    ("tanh", 0.1): [(0.1, 0.20, 0.1), (0.1, 0.22, 0.1), (0.1, 0.21, 0.1)],
+    ("tanh", 0.2): [(0.1, 0.50, 0.1)] * 3,
+}
+
+
+def with_a_diverged_seed(errors=PASSED_OVER, **claim):
+    changed = {"metric": "top1_error", "dataset": "imagenet2012", **claim}
+    outcomes = [
+        Outcome(each.trial, "diverged", each.rows)
+        if (each.trial.arm, each.trial.tuned_name, each.trial.seed)
+        == ("ReLU", "learning_rate=0.2", 2)
+        else each
+        for each in with_errors(errors)
+    ]
+    content = experiment(seeds=3, rates=(0.1, 0.2), claim=CLAIM | changed)
+    return summary_of(content, outcomes)
+
+
+def test_agreement_is_left_open_where_it_depends_on_a_setting_with_a_diverged_seed():
+    summary = with_a_diverged_seed(
+        paper="lower"
+    )  # tanh better, as at the selected rates
+    (comparison,) = summary["comparisons"]
+    assert summary["arms"]["ReLU"]["tuned"] == {RATE: 0.1}
+    assert comparison["mean"] == pytest.approx(-0.19)
+    assert comparison["standing"] == Standing.LEFT_OPEN
+    facts = comparison["passed_over"]["ReLU"]
+    assert (facts["tuned"], facts["diverged_seeds"]) == ("learning_rate=0.2", [2])
+    assert facts["mean"] == pytest.approx(0.10)
+    for text in (summary["verdict"], agreement_cell(comparison)):
+        assert "Consistent" not in text
+        assert "learning rate 0.2" in text
+        assert "seed 2 diverged" in text
+    assert "10.0% in 2 of 3 seeds" in summary["verdict"]
+
+
+def test_a_setting_passed_over_is_told_and_leaves_a_direction_that_it_does_not_change():
+    better = PASSED_OVER | {("tanh", 0.1): [(0.1, 0.05, 0.1)] * 2 + [(0.1, 0.06, 0.1)]}
+    summary = with_a_diverged_seed(better, paper="lower")
+    (comparison,) = summary["comparisons"]
+    assert comparison["standing"] == Standing.SAME_CLEAR
+    assert comparison["passed_over"] == {}
+    assert "learning rate 0.2" in summary["verdict"]
+
+
+def test_a_worse_setting_with_a_diverged_seed_is_not_passed_over():
+    worse = PASSED_OVER | {("ReLU", 0.2): [(0.1, 0.6, 0.1)] * 2 + [(0.1, None, 0.1)]}
+    summary = with_a_diverged_seed(worse, paper="lower")
+    assert summary["arms"]["ReLU"]["passed_over"] is None
+    assert summary["comparisons"][0]["standing"] == Standing.SAME_CLEAR
