@@ -36,7 +36,7 @@ def open_run(name: str, folder: str | Path = "") -> "RunAnalysis":
       folder: of a run; relative to the working directory or to the repository's root.
 
     Raises:
-      UserError: if the folder is not a run folder.
+      UserError: if the folder is not a run folder, or that of another experiment.
     """
     given = str(folder) or os.environ.get("ALEXNET_RUN", "")
     path = _resolve(given) if given else ROOT / "runs" / f"{name}-digits"
@@ -48,7 +48,14 @@ def open_run(name: str, folder: str | Path = "") -> "RunAnalysis":
             cwd=ROOT,
             check=True,
         )
-    return RunAnalysis(path)
+    analysis = RunAnalysis(path)
+    if analysis.run.name != name:
+        raise UserError(
+            f"{path} holds the experiment '{analysis.run.name}', and this notebook is about "
+            f"'{name}'. Name a run of '{name}' in ALEXNET_RUN, or open "
+            f"experiments/{analysis.run.name}/{analysis.run.name}.ipynb."
+        )
+    return analysis
 
 
 def _resolve(given: str) -> Path:

@@ -124,11 +124,16 @@ def test_a_folder_may_be_relative_to_the_root_of_the_repository(
     monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setattr(analysis, "ROOT", tmp_path)
     monkeypatch.setenv("ALEXNET_RUN", "runs/mine")
-    assert analysis.open_run("dropout").run.name == "tiny"
+    assert analysis.open_run("tiny").run.name == "tiny"
 
 
 def test_the_environment_may_name_the_run(run, monkeypatch, tmp_path):
     monkeypatch.setenv("ALEXNET_RUN", str(run.run.folder))
-    assert analysis.open_run("dropout").run.name == "tiny"
+    assert analysis.open_run("tiny").run.name == "tiny"
     with pytest.raises(UserError, match=r"experiment\.json"):
         analysis.open_run("dropout", tmp_path)
+
+
+def test_a_run_of_another_experiment_is_refused_by_name(run):
+    with pytest.raises(UserError, match="'tiny', and this notebook is about 'dropout'"):
+        analysis.open_run("dropout", run.run.folder)
