@@ -26,6 +26,9 @@ from alexnet_jax.config.recipes import CHOICES, DEFAULT, NO_RECIPE
 from alexnet_jax.config.trials import ExperimentPlan
 from alexnet_jax.errors import UserError
 
+# The keys that make a claim one of the paper.
+OF_THE_PAPER = ("section", "text", "paper", "dataset", "also")
+
 # By dotted name of the field: its value, and the layer that set it.
 Values = dict[str, Any]
 Layers = dict[str, str]
@@ -80,7 +83,7 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ExperimentPlan:
         }
     _check_arms(values, arms, tuned)
     plan = ExperimentPlan.build(
-        values, arms, tuned, _plain(config["claim"]), layers, arm_layers
+        values, arms, tuned, _claim(config, values, arms), layers, arm_layers
     )
     _check_ensembles(plan)
     of_arms = {arm: values | changes for arm, changes in arms.items()}
@@ -115,6 +118,27 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return tuple(_plain(each) for each in value)
     return value
+
+
+def _claim(config: ConfigDict, values: Values, arms: Mapping[str, Values]) -> Any:
+    """The claim of a configuration; without one of the paper, a question of its own.
+
+    Such a question compares every other arm with the first one by the top-1 error, unless
+    `claim` sets another "metric" or "compare". Its section is empty.
+    """
+    claim = _plain(config["claim"])
+    if not isinstance(claim, dict) or claim.keys() & set(OF_THE_PAPER):
+        return claim
+    first, *others = arms
+    asked = {
+        "section": "",
+        "text": "",
+        "metric": "top1_error",
+        "compare": tuple((other, first) for other in others),
+        "paper": None,
+        "dataset": values["data.dataset"],
+    }
+    return asked | claim
 
 
 def _layers(config: ConfigDict, values: Values) -> dict[str, str]:

@@ -11,6 +11,9 @@ without a number; or None, where it reports neither.
 Where the paper says more about the same arms, `also` holds further claims of the same
 form, each with its own metric and number. A key that one of them leaves out is that of
 the main claim.
+
+A config without a claim of the paper compares its arms all the same: its claim, which
+`config.resolve` fills in, has an empty section, and reports of it do not speak of the paper.
 """
 
 import math
@@ -44,6 +47,11 @@ def all_claims(claim: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The main claim without its `also`, then each of those, with all of its keys."""
     main = {key: value for key, value in claim.items() if key != "also"}
     return [main, *(main | dict(entry) for entry in claim.get("also", ()))]
+
+
+def is_of_paper(claim: Mapping[str, Any]) -> bool:
+    """Whether the paper makes the claim; otherwise it is a question of its own."""
+    return claim.get("section") != ""
 
 
 def has_top5(num_classes: int | None) -> bool:

@@ -113,7 +113,7 @@ class _Title:
 
     def __init__(self, summary: dict[str, Any], width: float) -> None:
         name = f"{summary['experiment']} on {dataset_title(summary['dataset'])}"
-        note = f"{name}. {paper_note(summary['claim'])}."
+        note = f"{name}. {paper_note(summary['claim'])}".rstrip()
         # Text, size in points, weight, color, and characters an inch.
         parts = [
             (summary["question"], 12.0, "bold", "black", 9.5),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alexnet_jax.config.dataset_names import short_name
-from alexnet_jax.report.claims import describe_metric, is_ratio
+from alexnet_jax.report.claims import describe_metric, is_of_paper, is_ratio
 
 DATASET_TITLES = {
     "digits": "handwritten digits",
@@ -172,6 +172,8 @@ def missing_seeds(facts: Mapping[str, Any], claim: Mapping[str, Any]) -> str:
 def paper_cell(claim: Mapping[str, Any]) -> str:
     """What the paper reports, in a cell of a table."""
     paper = claim["paper"]
+    if not is_of_paper(claim):
+        return "-"
     if claim.get("instead_of"):
         return "not comparable"
     if paper is None:
@@ -180,8 +182,13 @@ def paper_cell(claim: Mapping[str, Any]) -> str:
 
 
 def paper_note(claim: Mapping[str, Any]) -> str:
-    """The paper's number and its data, such as "The paper, on CIFAR-10: 6"."""
-    return f"The paper, on {dataset_title(claim['dataset'])}: {paper_cell(claim)}"
+    """The paper's number and its data, such as "The paper, on CIFAR-10: 6.".
+
+    Empty if the paper makes no such claim.
+    """
+    if not is_of_paper(claim):
+        return ""
+    return f"The paper, on {dataset_title(claim['dataset'])}: {paper_cell(claim)}."
 
 
 def plural(count: int, noun: str) -> str:

@@ -123,7 +123,7 @@ def _scope(runs: list[Reported]) -> str:
 def _markdown(runs: list[Reported]) -> str:
     answers = [
         f"- **{one.title(runs)}.** {one.summary['question']} **{one.summary['answer']}** "
-        f"{paper_note(one.summary['claim'])}."
+        f"{paper_note(one.summary['claim'])}".rstrip()
         for one in runs
     ]
     parts = [f"# {TITLE}", "\n".join(answers), _scope(runs)]

@@ -67,10 +67,9 @@ def report(run: Run, summary: dict[str, Any]) -> str:
 def claims_and_verdicts(summary: dict[str, Any]) -> list[str]:
     """Paragraphs: the verdict and its claim, then those under "also"."""
     claim = summary["claim"]
-    found = [
-        f"**Verdict.** {summary['verdict']}",
-        f"Claim (section {claim['section']}): {claim['text']}.",
-    ]
+    found = [f"**Verdict.** {summary['verdict']}"]
+    if claims.is_of_paper(claim):
+        found.append(f"Claim (section {claim['section']}): {claim['text']}.")
     for one in summary.get("also", ()):
         text = one["claim"]["text"]
         own = f" {text}." if text != claim["text"] else ""

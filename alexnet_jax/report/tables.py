@@ -75,14 +75,15 @@ def _arms(summary: dict[str, Any]) -> Table:
 
 def _comparisons(summary: dict[str, Any]) -> Table:
     """A row for each pair of arms and metric."""
-    rows = [["comparison", "measured", "paper", "agreement"]]
+    of_paper = claims.is_of_paper(summary["claim"])
+    rows = [["comparison", "measured", *(["paper", "agreement"] if of_paper else [""])]]
     for one in claims.answers(summary):
         for each in one["comparisons"]:
             rows.append(
                 [
                     describe_comparison(one["claim"], each),
                     show_comparison(each, one["claim"]),
-                    paper_cell(one["claim"]),
+                    *([paper_cell(one["claim"])] if of_paper else []),
                     wording.agreement_cell(each),
                 ]
             )
@@ -125,7 +126,7 @@ def claims_table(
     for title, summary in zip(titles, summaries, strict=True):
         for answer in claims.answers(summary):
             for cells in _rows_of_claim(answer, summary["seeds"]):
-                section = str(answer["claim"]["section"])
+                section = str(answer["claim"]["section"]) or "-"
                 rows.append([section, title, *cells])
     return rows
 

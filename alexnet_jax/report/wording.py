@@ -12,6 +12,7 @@ from alexnet_jax.report.claims import (
     answers,
     compared_pairs,
     describe_metric,
+    is_of_paper,
     is_ratio,
     percent,
 )
@@ -101,16 +102,16 @@ def _result(answer: dict[str, Any], dataset: str) -> list[str]:
     if not comparisons:
         arms = answer["arms"].items()
         measured = [_measured_arm(place, arm, facts, claim) for arm, facts in arms]
-        return [*measured, paper_sentence(claim)]
+        return [*measured, *paper_sentences(claim)]
     if len(comparisons) > 1:
         together = _measured_together(place, comparisons, claim)
-        return [together, paper_sentence(claim), *_agreements(comparisons)]
+        return [together, *paper_sentences(claim), *_agreements(comparisons)]
     (comparison,) = comparisons
     measure = _measured_ratio if is_ratio(claim) else _measured_difference
     on_paper_data = same_dataset(dataset, claim["dataset"])
     return [
         measure(place, comparison, claim),
-        paper_sentence(claim),
+        *paper_sentences(claim),
         _agreement(comparison, claim, on_paper_data=on_paper_data),
     ]
 
@@ -201,6 +202,11 @@ def _measured_together(
         f"{show_pair(each, claim)} {brief(each, claim)}" for each in comparisons
     )
     return f"{place}, {what} {describe_metric(claim)}{of}: {shown}."
+
+
+def paper_sentences(claim: Mapping[str, Any]) -> list[str]:
+    """What the paper reports, in one sentence; none if the claim is not the paper's."""
+    return [paper_sentence(claim)] if is_of_paper(claim) else []
 
 
 def paper_sentence(claim: Mapping[str, Any]) -> str:

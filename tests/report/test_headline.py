@@ -29,7 +29,7 @@ def test_a_ratio_is_asked_in_the_papers_direction_and_answered():
     assert headline.short_answer(summary).startswith(
         "No, the opposite: tanh / ReLU 0.55 (95% interval"
     )
-    assert formatting.paper_note(CLAIM) == "The paper, on CIFAR-10: 6"
+    assert formatting.paper_note(CLAIM) == "The paper, on CIFAR-10: 6."
 
 
 @pytest.mark.parametrize(
