@@ -18,7 +18,6 @@ from alexnet_jax.experiment import runner
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
-NAMES.remove("alexnet")  # A single arm has nothing to compare.
 MOST_BYTES = 400_000
 
 
