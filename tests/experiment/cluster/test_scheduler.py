@@ -53,7 +53,7 @@ def test_a_failed_trial_is_retried_and_warnings_are_printed_once(
         place = run / trial.folder
         place.mkdir(parents=True, exist_ok=True)
         warning = "it may never start" if trial.arm == "tanh" else None
-        row = {"kind": "diagnosis", "epoch": 0.0, "warning": warning}
+        row = {"kind": "diagnosis", "step": 0, "epoch": 0.0, "warning": warning}
         (place / "metrics.jsonl").write_text(json.dumps(row) + "\n")
         if trial.name == "tanh seed1" and attempt == 1:
             raise RayError("lost")
