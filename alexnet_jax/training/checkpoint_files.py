@@ -15,7 +15,6 @@ import json
 import logging
 import re
 import sys
-import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -133,11 +132,14 @@ def reason_of(error: Exception) -> str:
     """The first line of an error's message, without its period.
 
     What TensorStore adds in brackets, its source locations and kilobytes of settings, is
-    left out.
+    left out, and the middle of a long rest: the cause, such as a full disk, comes last.
     """
     first = (str(error).strip() or repr(error)).splitlines()[0]
     first = re.split(r" \[(?:source locations|tensorstore_spec)=", first)[0]
-    return textwrap.shorten(first, LONGEST_REASON, placeholder="...").rstrip(".")
+    if len(first) > LONGEST_REASON:
+        half = LONGEST_REASON // 2
+        first = f"{first[:half]} ... {first[-half:]}"
+    return first.rstrip(".")
 
 
 # --- What is saved ----------------------------------------------------------------

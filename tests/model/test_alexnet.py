@@ -284,30 +284,26 @@ def test_a_pool_left_without_pixels_is_refused_with_its_name():
 
 
 @pytest.mark.parametrize(
-    ("recipe", "biases"),
+    ("recipe", "stds", "biases"),
     [
-        ("paper", (0, 1, 0, 1, 1, 1, 1, 0)),
-        ("source2012", (0, 1, 0, 1, 1, 1, 1, 0)),
-        ("caffe", (0, 0.1, 0, 0.1, 0.1, 0.1, 0.1, 0)),
+        ("paper", (0.01,) * 8, (0, 1, 0, 1, 1, 1, 1, 0)),
+        (
+            "source2012",
+            (0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01),
+            (0, 1, 0, 1, 1, 1, 1, 0),
+        ),
+        (
+            "caffe",
+            (0.01, 0.01, 0.01, 0.01, 0.01, 0.005, 0.005, 0.01),
+            (0, 0.1, 0, 0.1, 0.1, 0.1, 0.1, 0),
+        ),
     ],
 )
-def test_biases_start_as_their_recipe_says(recipe, biases):
+def test_weights_and_biases_start_as_their_recipe_says(recipe, stds, biases):
+    """After the first layer the paper's over sqrt(width), which preserves the sums."""
     params = small(recipe=recipe).initialize(jax.random.key(0))
     for name, bias in zip(NAMES, biases, strict=True):
         assert (params[name]["bias"] == jnp.float32(bias)).all(), name
-
-
-@pytest.mark.parametrize(
-    ("recipe", "stds"),
-    [
-        ("paper", (0.01,) * 8),
-        ("source2012", (0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01)),
-        ("caffe", (0.01, 0.01, 0.01, 0.01, 0.01, 0.005, 0.005, 0.01)),
-    ],
-)
-def test_weights_start_with_the_std_of_their_layer(recipe, stds):
-    """After the first layer the paper's over sqrt(width), which preserves the sums."""
-    params = small(recipe=recipe).initialize(jax.random.key(0))
     for layer, name in enumerate(NAMES):
         kernel = np.asarray(params[name]["kernel"], np.float64)
         std = stds[layer] * (1 if layer == 0 else 0.125**-0.5)
