@@ -29,7 +29,7 @@ class Network:
     the only state. Dropout keys, one an example, turn dropout on; None turns it off.
 
     Attributes:
-      initialize: key -> parameters.
+      initialize: key -> parameters, in host memory.
       apply: parameters, NHWC images, dropout keys -> logits.
       outputs: the same arguments -> the output of each layer by its name, logits last.
     """
@@ -59,7 +59,6 @@ def build(settings: ConfigDict, *, image_size: int, num_classes: int) -> Network
 
     graph = nnx.graphdef(nnx.eval_shape(lambda: module(jax.random.key(0))))
 
-    @jax.jit
     def initialize(key: Key[Array, ""]) -> Params:
         return nnx.to_pure_dict(nnx.state(module(key)))
 

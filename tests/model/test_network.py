@@ -40,7 +40,7 @@ def test_params_are_a_plain_nested_dict(params):
     for layer in params.values():
         assert type(layer) is dict
         assert set(layer) == {"kernel", "bias"}
-        assert all(isinstance(leaf, jax.Array) for leaf in layer.values())
+        assert all(isinstance(leaf, np.ndarray) for leaf in layer.values())
         assert all(leaf.dtype == jnp.float32 for leaf in layer.values())
 
 

@@ -5,8 +5,10 @@ import math
 import zlib
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
+
+from alexnet_jax.model.layers import draws
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,13 +56,17 @@ def layer_key(key: Key[Array, ""], name: str) -> Key[Array, ""]:
 
 def initial_parameters(
     shape: tuple[int, ...], initialization: LayerInitialization, key: Key[Array, ""]
-) -> tuple[Float[Array, "..."], Float[Array, " o"]]:
-    """Draws a kernel of `shape`, whose last axis is the outputs, and a bias."""
+) -> tuple[
+    Float[np.ndarray, "..."] | Float[Array, "..."],
+    Float[np.ndarray, " o"] | Float[Array, " o"],
+]:
+    """Draws a kernel of `shape`, whose last axis is the outputs, and a bias.
+
+    Both are arrays in host memory, or traced ones under a JAX transformation.
+    """
     if initialization.std is not None:
-        kernel = initialization.std * jax.random.normal(key, shape)
-        return kernel, jnp.full(shape[-1:], initialization.bias, jnp.float32)
+        bias = np.full(shape[-1:], initialization.bias, np.float32)
+        return draws.normal(key, shape, initialization.std), bias
     bound = 1 / math.sqrt(math.prod(shape[:-1]))
-    kernel = jax.random.uniform(key, shape, minval=-bound, maxval=bound)
     bias_key = jax.random.fold_in(key, 1)
-    bias = jax.random.uniform(bias_key, shape[-1:], minval=-bound, maxval=bound)
-    return kernel, bias
+    return draws.uniform(key, shape, bound), draws.uniform(bias_key, shape[-1:], bound)

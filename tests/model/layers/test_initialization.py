@@ -1,10 +1,14 @@
 """Initial weights and biases (section 5)."""
 
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from alexnet_jax.model import layers
+from alexnet_jax.model.layers import draws
 
 
 def test_a_layers_key_is_a_function_of_the_root_and_its_name_alone():
@@ -40,3 +44,25 @@ def test_fan_in_starts_uniform_to_one_over_the_root_of_a_units_inputs():
         assert 0.09 < jnp.abs(values).max() <= 0.1  # 100 inputs
         assert jnp.abs(values.mean()) < 0.02
     assert kernel.std() == pytest.approx(0.1 / 3**0.5, rel=0.02)
+
+
+def assert_equal_bits(ours, theirs):
+    assert isinstance(ours, np.ndarray)
+    assert ours.tobytes() == np.asarray(theirs).tobytes()
+
+
+@pytest.mark.parametrize("shape", [(3,), (5, 5, 3, 32), (draws.CHUNK + 1,), (300, 513)])
+def test_weights_are_those_of_the_library_to_the_last_bit(shape):
+    key = layers.layer_key(jax.random.key(7), "conv1")
+    for std in (0.01, 0.005, 0.03, 0.06 / math.sqrt(2)):
+        theirs = jax.jit(lambda key, std=std: std * jax.random.normal(key, shape))
+        assert_equal_bits(draws.normal(key, shape, std), theirs(key))
+    for bound in (0.1, 1 / math.sqrt(75)):
+        theirs = jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+        assert_equal_bits(draws.uniform(key, shape, bound), theirs)
+
+
+def test_weights_drawn_in_a_compiled_program_are_the_same():
+    key = jax.random.key(3)
+    compiled = jax.jit(lambda key: draws.normal(key, (300, 513), 0.01))
+    assert_equal_bits(draws.normal(key, (300, 513), 0.01), compiled(key))

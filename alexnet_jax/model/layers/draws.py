@@ -1,0 +1,91 @@
+"""Random numbers for initial weights: those of `jax.random`, at little cost to compile.
+
+`jax.random.normal` compiles one program for each shape, up to a second each, which is most
+of the time between the first command and its first step. Here one program draws
+`CHUNK` numbers of any array, and the values are equal to the last bit.
+"""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend import random as raw_random
+from jaxtyping import Array, Float, Float32, Key, UInt32
+
+# Numbers drawn by a call: few calls for 60 million weights, little waste for a small kernel.
+CHUNK = 2**16
+
+
+def normal(
+    key: Key[Array, ""], shape: tuple[int, ...], std: float
+) -> Float[np.ndarray, "..."] | Float[Array, "..."]:
+    """Draws from N(0, std**2): the values of a compiled `std * jax.random.normal`.
+
+    Returns:
+      An array in host memory; under a JAX transformation, a traced one.
+    """
+    below_one = np.nextafter(np.float32(1), np.float32(0))
+    # XLA multiplies the two constants first.
+    scale = np.float32(std) * np.float32(math.sqrt(2))
+    return _in_chunks(_normal, key, shape, -below_one, np.float32(1), scale)
+
+
+def uniform(
+    key: Key[Array, ""], shape: tuple[int, ...], bound: float
+) -> Float[np.ndarray, "..."] | Float[Array, "..."]:
+    """Draws from [-bound, bound): the values of `jax.random.uniform`.
+
+    Returns:
+      An array in host memory; under a JAX transformation, a traced one.
+    """
+    return _in_chunks(_uniform, key, shape, np.float32(-bound), np.float32(bound))
+
+
+def _in_chunks(draw, key, shape, *numbers):
+    size = math.prod(shape)
+    data = jax.random.key_data(key)
+    if isinstance(data, jax.core.Tracer):
+        return draw(data, np.uint32(0), *numbers, count=size).reshape(shape)
+    drawn = np.empty(size, np.float32)
+    for start in range(0, size, CHUNK):
+        piece = draw(data, np.uint32(start), *numbers, count=CHUNK)
+        drawn[start : start + CHUNK] = np.asarray(piece)[: size - start]
+    return drawn.reshape(shape)
+
+
+@partial(jax.jit, static_argnames="count")
+def _uniform(
+    key: UInt32[Array, "2"],
+    start: UInt32[Array, ""] | np.uint32,
+    low: Float32[Array, ""] | np.float32,
+    high: Float32[Array, ""] | np.float32,
+    *,
+    count: int,
+) -> Float32[Array, " count"]:
+    """Numbers `start` to `start + count` of those that the key draws from [low, high)."""
+    index = start + lax.iota(jnp.uint32, count)
+    words = raw_random.threefry_2x32(
+        key, jnp.concatenate([jnp.zeros_like(index), index])
+    )
+    bits = words[:count] ^ words[count:]
+    # 23 random bits as the fraction of a number in [1, 2).
+    fraction = lax.bitcast_convert_type(
+        (bits >> 9) | np.uint32(0x3F800000), jnp.float32
+    )
+    return jnp.maximum(low, (fraction - 1) * (high - low) + low)
+
+
+@partial(jax.jit, static_argnames="count")
+def _normal(
+    key: UInt32[Array, "2"],
+    start: UInt32[Array, ""] | np.uint32,
+    low: Float32[Array, ""] | np.float32,
+    high: Float32[Array, ""] | np.float32,
+    scale: Float32[Array, ""] | np.float32,
+    *,
+    count: int,
+) -> Float32[Array, " count"]:
+    return scale * lax.erf_inv(_uniform(key, start, low, high, count=count))
