@@ -10,9 +10,9 @@ os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "true")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
     Path(__file__).parent.parent / ".pytest_cache" / "compiled"
 )
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["MPLBACKEND"] = "agg"
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # as alexnet_jax.datasets it; JAX sets another
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # as alexnet_jax.data; JAX sets another
 # An array that is broadcast to more dimensions by accident is an error.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 

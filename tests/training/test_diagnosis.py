@@ -349,7 +349,7 @@ def test_the_threshold_separates_the_recipes_from_the_fault(name, changes, fires
     form = InputForm.of(config.data)
     mean = form.mean_of(np.full((256, 256, 3), 118.0), np.full(3, 118.0))
     batch = make_batch(photographs(224))
-    params = network.initialize(jax.random.key(0))
+    params = jax.device_put(network.initialize(jax.random.key(0)))
     measured = diagnosis.make_diagnose(network.outputs, form)(
         params, batch, jax.device_put(mean)
     )
