@@ -177,7 +177,7 @@ def pinned_fields() -> list[str]:
     ]
 
 
-def is_first_process(process_id: int | None) -> bool:
+def launches_as_primary(process_id: int | None) -> bool:
     """Whether this process prints, by its flag or its launcher; needs no JAX.
 
     Args:

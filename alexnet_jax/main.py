@@ -34,7 +34,7 @@ PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --coordinator, from 
 def main(_: list[str]) -> None:
     plan = cli.resolved_plan()
     folder = plan.run_folder(WORKDIR.value)
-    if cli.is_first_process(PROCESS_ID.value) and not PREFLIGHT.value:
+    if cli.launches_as_primary(PROCESS_ID.value) and not PREFLIGHT.value:
         total = len(plan.trials)
         trials = f"{total} trial{'' if total == 1 else 's'}"
         line = f"{plan.name} on {plan.dataset}: {trials}, into {folder}"

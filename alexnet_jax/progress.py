@@ -71,7 +71,7 @@ class Progress:
             self.timed_seconds += time.monotonic() - self._since
         self._since, self._untimed = None, max(self._untimed, untimed)
 
-    def total_is(self, images: int) -> None:
+    def set_total(self, images: int) -> None:
         """Corrects the total, for example when a trial ends early."""
         self.total = images
         if self.bar is not None:
@@ -117,9 +117,9 @@ class Progress:
     def warn(self, warning: str | None, label: str) -> None:
         """Prints a warning about `label`, unless it is None."""
         if warning is not None:
-            self.say(f"Warning, {label}: {warning}")
+            self.print(f"Warning, {label}: {warning}")
 
-    def say(self, message: str) -> None:
+    def print(self, message: str) -> None:
         """Prints a line without breaking the bar."""
         if not self.shown:
             return

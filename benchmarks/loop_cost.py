@@ -33,7 +33,7 @@ from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.group import TrialGroup
 from alexnet_jax.training.prefetch import Prefetcher
 from alexnet_jax.training.profile import ProfilerWindow
-from benchmarks.noise_trial import IMAGENET, LOG_EVERY, begun, noise, trial
+from benchmarks.noise_trial import IMAGENET, LOG_EVERY, noise, started_trial, trial
 from benchmarks.start_cost import Clock, start_rows
 from benchmarks.timing import set_precision
 
@@ -53,7 +53,7 @@ PACKAGES = (
 )
 
 
-def over_and_over(
+def endlessly(
     batches: list[dict[str, np.ndarray]],
 ) -> Generator[dict[str, np.ndarray], None, None]:
     yield from itertools.cycle(batches)
@@ -63,7 +63,7 @@ def over_and_over(
 
 
 @dataclasses.dataclass
-class Stand:
+class TimedRun:
     """A run with its input, to be timed in turns.
 
     Attributes:
@@ -111,13 +111,13 @@ class Stand:
 
 
 @contextlib.contextmanager
-def standing(
+def timed_run(
     settings: FrozenConfigDict, data: Data, devices: Devices, *, count: int
-) -> Iterator[Stand]:
+) -> Iterator[TimedRun]:
     """A trial with batches that are cut already, before its first step."""
     with (
         tempfile.TemporaryDirectory() as made,
-        begun(settings, data, devices, Path(made), shown=True) as group,
+        started_trial(settings, data, devices, Path(made), shown=True) as group,
     ):
         with contextlib.closing(
             stacked_batches(
@@ -126,8 +126,8 @@ def standing(
         ) as batches:
             held = list(itertools.islice(batches, BATCHES))
         fixed = devices.place_batch(held[0])
-        with Prefetcher(over_and_over(held), devices.place_batch) as prefetcher:
-            yield Stand(group, prefetcher, fixed, count)
+        with Prefetcher(endlessly(held), devices.place_batch) as prefetcher:
+            yield TimedRun(group, prefetcher, fixed, count)
 
 
 def steps_of_a_turn(seconds: float) -> int:
@@ -135,46 +135,46 @@ def steps_of_a_turn(seconds: float) -> int:
     return int(min(MOST, max(FEWEST, SECONDS / seconds)))
 
 
-def loop_row(stand: Stand, repeats: int) -> dict[str, Any]:
+def loop_row(run: TimedRun, repeats: int) -> dict[str, Any]:
     """Milliseconds a step, bare and in the loop, in turns; bare first every other time."""
     times: dict[str, list[float]] = {"bare": [], "loop": []}
-    forms = {"bare": stand.bare, "loop": stand.loop}
-    waited = stand.batches.waited
+    forms = {"bare": run.bare, "loop": run.loop}
+    waited = run.batches.waited
     for turn in range(repeats):
         for name in ("bare", "loop") if turn % 2 == 0 else ("loop", "bare"):
-            times[name].append(forms[name]() / stand.count)
-    waited = stand.batches.waited - waited
+            times[name].append(forms[name]() / run.count)
+    waited = run.batches.waited - waited
     ratios = [
         loop / bare for loop, bare in zip(times["loop"], times["bare"], strict=True)
     ]
     return {
         "name": "loop",
-        "steps": stand.count,
+        "steps": run.count,
         "milliseconds": {
             name: 1000 * statistics.median(of_form) for name, of_form in times.items()
         },
         "ratio": statistics.median(ratios),
         "ratios": ratios,
-        "waiting": waited / (sum(times["loop"]) * stand.count),
+        "waiting": waited / (sum(times["loop"]) * run.count),
     }
 
 
 # --- A save -----------------------------------------------------------------------
 
 
-def save_row(stand: Stand, repeats: int) -> dict[str, Any]:
+def save_row(run: TimedRun, repeats: int) -> dict[str, Any]:
     """Seconds a save takes from training, those of a restore, and bytes on disk."""
-    saves = [one_save(stand) for _ in range(repeats)]
-    group = stand.group
+    saves = [one_save(run) for _ in range(repeats)]
+    group = run.group
     checkpoints = group.trials[0].checkpoints
     restores, like = [], group.state_of(0)
     for _ in range(repeats):
-        start = stand.clock()
+        start = run.clock()
         found = checkpoints.restore(like)
         assert found is not None
         assert not found[2], "a save was damaged"
         jax.block_until_ready(found[0])
-        restores.append(stand.clock() - start)
+        restores.append(run.clock() - start)
         del found
     newest = checkpoints.folder / str(checkpoints.manager.latest_step())
     return {
@@ -187,26 +187,26 @@ def save_row(stand: Stand, repeats: int) -> dict[str, Any]:
     }
 
 
-def one_save(stand: Stand) -> dict[str, float]:
+def one_save(run: TimedRun) -> dict[str, float]:
     """Seconds: "step" before it, "blocked" in the call, "written" behind it, "extra".
 
     "extra" is what the steps behind it take longer, for as long as it is written in the
     background; "lost" is what training pays for it, by noise never less than nothing.
     """
-    group = stand.group
+    group = run.group
     checkpoints = group.trials[0].checkpoints
-    step = stand.loop() / stand.count
+    step = run.loop() / run.count
     positions = group.positions()
-    start = stand.clock()
+    start = run.clock()
     group.save(positions)
-    blocked = stand.clock() - start
+    blocked = run.clock() - start
 
-    start, count, written = stand.clock(), 0, 0.0
+    start, count, written = run.clock(), 0, 0.0
     while checkpoints.manager.is_saving_in_progress() or count < 2:
-        stand.one()
+        run.one()
         count += 1
-        written = stand.clock() - start
-    seconds = stand.done(start)
+        written = run.clock() - start
+    seconds = run.done(start)
     checkpoints.wait()
     extra = seconds - count * step
     return {
@@ -239,18 +239,18 @@ def running_rows(
     data, devices = noise(settings), Devices(settings.parallel)
     batch_size = settings.training.batch_size
     devices.check_batch_size(batch_size)
-    with standing(settings, data, devices, count=1) as stand:
-        stand.loop()  # compiles
-        stand.count = 2
-        count = steps_of_a_turn(stand.bare() / stand.count)
+    with timed_run(settings, data, devices, count=1) as run:
+        run.loop()  # compiles
+        run.count = 2
+        count = steps_of_a_turn(run.bare() / run.count)
     # At least one row a turn: what it takes is part of the loop. A little less than the
     # turn's images, so that no rounding moves a row to the next turn.
     log_every = min(LOG_EVERY, (count * batch_size - 0.01) / IMAGENET)
     settings = settings_of(log_every)
-    with standing(settings, data, devices, count=count) as stand:
-        stand.group.context.progress.total_is(3 * repeats * count * batch_size)
-        stand.loop()  # its first step is not timed
-        rows = [loop_row(stand, repeats), save_row(stand, repeats)]
+    with timed_run(settings, data, devices, count=count) as run:
+        run.group.context.progress.set_total(3 * repeats * count * batch_size)
+        run.loop()  # its first step is not timed
+        rows = [loop_row(run, repeats), save_row(run, repeats)]
     rows[1]["share"] = share_lost(
         lost=rows[1]["lost"],
         step=rows[1]["step"],

@@ -74,7 +74,7 @@ def noise(settings: FrozenConfigDict) -> Data:
 
 
 @contextlib.contextmanager
-def begun(
+def started_trial(
     settings: FrozenConfigDict,
     data: Data,
     devices: Devices,

@@ -30,8 +30,8 @@ from alexnet_jax.provenance import versions
 from alexnet_jax.training.devices import Devices
 from benchmarks.timing import set_precision
 
-# So many seeds, and as many learning rates: trials are these times these.
-SIDES = (2, 4)
+# The number of seeds, and of learning rates: an experiment has the square of it in trials.
+SEEDS_AND_RATES = (2, 4)
 EPOCHS = 1.0  # of each trial
 RATES = (0.001, 0.002, 0.003, 0.004)
 PACKAGES = ("jax", "jaxlib", "flax", "tensorflow-cpu", "tensorflow")
@@ -106,7 +106,7 @@ def main() -> None:
     jax.config.update("jax_enable_compilation_cache", False)  # what a first run costs
     rows = []
     for name, network in (("four-layer", four_layer), ("small-data AlexNet", alexnet)):
-        for side in SIDES:
+        for side in SEEDS_AND_RATES:
             alone, together = (
                 experiment(network(), batch_size, dtype, side, population=population)
                 for population in (False, True)

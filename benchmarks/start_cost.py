@@ -25,9 +25,9 @@ import jax
 # Everything that the command imports at its start.
 import alexnet_jax.experiment.runner  # noqa: F401
 from alexnet_jax.training import loop
-from alexnet_jax.training.checkpoint import try_out
+from alexnet_jax.training.checkpoint import rehearse_checkpoint
 from alexnet_jax.training.devices import Devices
-from benchmarks.noise_trial import begun, noise, trial
+from benchmarks.noise_trial import noise, started_trial, trial
 from benchmarks.timing import set_precision
 
 COUNTED = {
@@ -73,9 +73,9 @@ def start(batch_size: int, dtype: str, width: float, stages: Stages) -> dict[str
     devices.check_batch_size(batch_size)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "run"
-        with begun(settings, data, devices, folder, shown=False) as group:
+        with started_trial(settings, data, devices, folder, shown=False) as group:
             stages.end("initial weights")
-            try_out(group.state_of(0), folder, devices)
+            rehearse_checkpoint(group.state_of(0), folder, devices)
             stages.end("checkpoint tried")
             group.trainer = dataclasses.replace(
                 group.trainer, diagnose=_ending(group.trainer.diagnose, stages)

@@ -51,11 +51,11 @@ def rows_of(folder):
 
 
 @contextlib.contextmanager
-def opened(configs, data, devices, folders, *, seeds, crops_beside=()):
+def opened(configs, data, devices, folders, *, seeds, further_crops=()):
     """Trials in folders of their own, and the context in which they run together."""
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(open_session(devices, total_images=10**6))
-        context = session.context(data, crops_beside)
+        context = session.context(data, further_crops)
         trials = [
             stack.enter_context(
                 context.open_trial(

@@ -55,7 +55,7 @@ def test_only_the_first_process_announces(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert cli.is_first_process(process_id) == expected
+    assert cli.launches_as_primary(process_id) == expected
 
 
 @pytest.mark.slow

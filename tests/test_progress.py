@@ -51,10 +51,10 @@ def test_a_slow_start_has_no_time_left_to_tell(capsys, clock):
 def test_the_total_is_corrected_where_a_trial_ends_early(capsys, clock):
     with Progress(10000) as progress:
         progress.begin("a")
-        progress.total_is(400)
+        progress.set_total(400)
         clock.seconds = 10.0
         progress.advance(100)
-        progress.say("a diverged")
+        progress.print("a diverged")
     assert capsys.readouterr().err.splitlines() == [
         " 25%  a  10 images/s  0:30 left",
         "a diverged",
@@ -71,10 +71,10 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     with Progress(1000) as progress:
         progress.begin("trial 1/2 ReLU seed0")
-        progress.total_is(500)
+        progress.set_total(500)
         progress.advance(100)
         progress.advance(100)
-        progress.say("tanh seed0 diverged")
+        progress.print("tanh seed0 diverged")
         assert (progress.bar.n, progress.bar.total) == (200, 500)
     shown = terminal.getvalue()
     assert "trial 1/2 ReLU seed0: " in shown
@@ -87,7 +87,7 @@ def test_the_bar_appears_with_the_first_begin_and_counts_what_was_skipped(monkey
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     with Progress(40) as progress:
-        progress.say("needs 1 MB")
+        progress.print("needs 1 MB")
         assert progress.bar is None
         progress.begin("preparing digits")
         progress.skip(30)
@@ -111,7 +111,7 @@ def test_what_is_not_shown_prints_nothing(capsys, clock):
         progress.begin("a")
         clock.seconds = 20.0
         progress.advance(100)
-        progress.say("a diverged")
+        progress.print("a diverged")
     assert capsys.readouterr().err == ""
 
 

@@ -50,7 +50,7 @@ class Trial:
       trained_as: the arm whose training it shares, which may be its own. Arms that differ
         in `EVALUATION_FIELDS` only share one training.
       networks: how many networks it averages; 1 for a single network.
-      crops_beside: further `data.eval_crops` by which the evaluations of the network
+      further_crops: further `data.eval_crops` by which the evaluations of the network
         measure it, for the arms that share its training.
       old_names: the names of tuned fields in the folders of a run that an older version
         wrote, by today's name, where they differ.
@@ -62,7 +62,7 @@ class Trial:
     settings: FrozenConfigDict
     trained_as: str
     networks: int = 1
-    crops_beside: tuple[str, ...] = ()
+    further_crops: tuple[str, ...] = ()
     old_names: Mapping[str, str] = dataclasses.field(
         default_factory=immutabledict, compare=False
     )
@@ -94,7 +94,7 @@ class Trial:
     @functools.cached_property
     def compiled_for(self) -> Mapping[str, Any]:
         """What a step is compiled for: trials in which it is equal can share a program."""
-        values = flatten(self.settings) | {"crops_beside": self.crops_beside}
+        values = flatten(self.settings) | {"further_crops": self.further_crops}
         return frozen({n: v for n, v in values.items() if n not in TRACED_FIELDS})
 
     @property
@@ -151,7 +151,7 @@ class ExperimentPlan:
                 settings[arm, number],
                 trained_as=training[arm],
                 networks=_value(values, arms[arm], "training.ensemble"),
-                crops_beside=_crops_beside(values, arms, training, arm),
+                further_crops=_further_crops(values, arms, training, arm),
                 old_names=frozen(old_names or {}),
             )
             for arm in arms
@@ -287,7 +287,7 @@ class ExperimentPlan:
         """The trials that average networks which other trials have trained."""
         return tuple(trial for trial in self.all_trials if trial.networks > 1)
 
-    def members(self, ensemble: Trial) -> list[Trial]:
+    def ensemble_members(self, ensemble: Trial) -> list[Trial]:
         """The trials whose networks an ensemble averages: consecutive seeds."""
         first = ensemble.seed * ensemble.networks
         seeds = range(first, first + ensemble.networks)
@@ -372,7 +372,7 @@ def _shared_training(
     }
 
 
-def _crops_beside(
+def _further_crops(
     values: Mapping[str, Any],
     arms: Mapping[str, Mapping[str, Any]],
     training: Mapping[str, str],

@@ -175,7 +175,7 @@ def run_together(
 ) -> None:
     """Trains one trial, or those of a population at the same time."""
     data = datasets.of(group[0].settings.data)
-    context = session.context(data, group[0].crops_beside)
+    context = session.context(data, group[0].further_crops)
     running = []
     with contextlib.ExitStack() as opened:
         for trial in group:
@@ -203,7 +203,9 @@ def run_ensembles(
         if not run_folder.has_ended(folder, one):
             data = datasets.of(one.settings.data)
             with lock(folder / one.folder, devices):
-                ensemble.evaluate(one, plan.members(one), folder, data, devices)
+                ensemble.evaluate(
+                    one, plan.ensemble_members(one), folder, data, devices
+                )
             devices.barrier(f"evaluated {one.folder}")
 
 

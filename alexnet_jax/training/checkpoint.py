@@ -155,9 +155,9 @@ class Checkpoints:
             )
         return None
 
-    def try_out(self, state: TrainState) -> int:
-        """Saves a state below the trial's folder, as `try_out` does."""
-        return try_out(state, self.trial, self.devices)
+    def rehearse(self, state: TrainState) -> int:
+        """Saves a state below the trial's folder, as `rehearse_checkpoint` does."""
+        return rehearse_checkpoint(state, self.trial, self.devices)
 
     def _check_fields(self, description: Description) -> None:
         differing = [
@@ -207,7 +207,7 @@ class Checkpoints:
             ) from error
 
 
-def try_out(state: TrainState, folder: Path, devices: Devices) -> int:
+def rehearse_checkpoint(state: TrainState, folder: Path, devices: Devices) -> int:
     """Saves a single trial's state below `folder`, reads it back, and removes it.
 
     Returns the bytes that it took on the disk.

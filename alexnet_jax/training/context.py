@@ -24,14 +24,14 @@ class RunContext:
       devices: the devices among which batches are shared out.
       progress: where messages and progress go.
       signals: what the user has asked for.
-      crops_beside: further `data.eval_crops` by which evaluations measure the networks.
+      further_crops: further `data.eval_crops` by which evaluations measure the networks.
     """
 
     data: Data
     devices: Devices
     progress: Progress
     signals: Signals
-    crops_beside: tuple[str, ...] = ()
+    further_crops: tuple[str, ...] = ()
 
     def open_trial(
         self, settings: ConfigDict, *, seed: int, folder: Path, label: str
@@ -56,9 +56,11 @@ class Session:
     progress: Progress
     signals: Signals
 
-    def context(self, data: Data, crops_beside: tuple[str, ...] = ()) -> RunContext:
+    def context(self, data: Data, further_crops: tuple[str, ...] = ()) -> RunContext:
         """The context of a group of trials on `data`."""
-        return RunContext(data, self.devices, self.progress, self.signals, crops_beside)
+        return RunContext(
+            data, self.devices, self.progress, self.signals, further_crops
+        )
 
 
 @contextlib.contextmanager

@@ -57,14 +57,14 @@ class Evaluator:
         data: Data,
         devices: Devices,
         seed_index: tuple[int, ...] = (0,),
-        crops_beside: Sequence[str] = (),
+        further_crops: Sequence[str] = (),
     ) -> "Evaluator":
         """The evaluator of a group of networks.
 
         Args:
           settings: those of any of the group's trials.
           seed_index: as for `Trainer.of`; its length is the number of networks.
-          crops_beside: further `data.eval_crops` by which to measure the networks.
+          further_crops: further `data.eval_crops` by which to measure the networks.
         """
         trainer = Trainer.of(settings, data, devices, seed_index)
         return Evaluator(
@@ -79,7 +79,7 @@ class Evaluator:
             ),
             {
                 crops: Trainer.of(settings, data, devices, seed_index, eval_crops=crops)
-                for crops in crops_beside
+                for crops in further_crops
             },
         )
 

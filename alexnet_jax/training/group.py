@@ -81,7 +81,7 @@ class TrialGroup:
         self.state = devices.place_state(self._unplaced)
         self._unplaced = None
         self.evaluator = Evaluator.of(
-            self.settings, data, devices, self.seed_index, self.context.crops_beside
+            self.settings, data, devices, self.seed_index, self.context.further_crops
         )
         self.mean = self.evaluator.mean
 
@@ -165,9 +165,9 @@ class TrialGroup:
         trial.end(status)
         if status == "diverged":
             progress = self.context.progress
-            progress.say(trial.divergence_message())
+            progress.print(trial.divergence_message())
             left = self.schedule.num_steps - self.step
-            progress.total_is(progress.total - left * self.schedule.batch_size)
+            progress.set_total(progress.total - left * self.schedule.batch_size)
 
     # --- The bookkeeping of a step ----------------------------------------------------
 

@@ -44,7 +44,7 @@ def train(
         with failures.explaining(group.memory):
             group.place()
             if try_checkpoint:
-                group.trials[0].checkpoints.try_out(group.state_of(0))
+                group.trials[0].checkpoints.rehearse(group.state_of(0))
                 try_checkpoint = False
             train_group(group)
 
@@ -84,7 +84,7 @@ def take_step(group: TrialGroup, batches: Prefetcher, profiler: ProfilerWindow) 
             group.state, batch, group.hyperparameters(), group.mean
         )
     if profiler.ended_by(group.step, counts):
-        group.context.progress.say(f"Profile: {profiler.folder}")
+        group.context.progress.print(f"Profile: {profiler.folder}")
     group.end_step(counts, batch)
 
 
@@ -139,7 +139,7 @@ def evaluate(group: TrialGroup) -> None:
             continue
         drop = trial.write_evaluation(row)
         if drop is not None:
-            group.context.progress.say(drop)
+            group.context.progress.print(drop)
         if row.get("diverged"):
             group.end(trial, "diverged")
 
@@ -158,7 +158,7 @@ def follow_signals(group: TrialGroup) -> None:
         return
     if action == signals.SAVE:
         group.request_save()
-        context.progress.say(f"Saving at step {group.step}, as requested.")
+        context.progress.print(f"Saving at step {group.step}, as requested.")
     elif action != signals.NOTHING:
         positions = group.resumable_positions()
         if not positions:  # all trials have ended: the next group follows the signal

@@ -78,7 +78,7 @@ def _measured(group: TrialGroup) -> Cost:
     devices, training = group.context.devices, group.settings.training
     group.place()
     start = time.perf_counter()
-    checkpoint_bytes = group.trials[0].checkpoints.try_out(group.state_of(0))
+    checkpoint_bytes = group.trials[0].checkpoints.rehearse(group.state_of(0))
     checkpoint_seconds = time.perf_counter() - start
     loop.follow_signals(group)
     with group.batches() as batches, loop.profiler_of(group) as profiler:

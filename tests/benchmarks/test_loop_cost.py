@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from alexnet_jax.training import metrics
 from alexnet_jax.training.group import TrialGroup
 from benchmarks import loop_cost, noise_trial, start_cost
-from benchmarks.loop_cost import Stand
+from benchmarks.loop_cost import TimedRun
 from benchmarks.start_cost import Stages
 
 ROOT = Path(__file__).parents[2]
@@ -81,7 +81,7 @@ def test_noise_is_as_long_as_imagenet(small):
 
 
 @dataclasses.dataclass
-class Scripted(Stand):
+class Scripted(TimedRun):
     """Turns of given lengths."""
 
     turns: list = dataclasses.field(default_factory=list)
@@ -101,15 +101,15 @@ class Scripted(Stand):
 
 
 def scripted(**changes):
-    batches = loop_cost.Prefetcher(loop_cost.over_and_over([]), dict)
-    stand = Scripted(object.__new__(TrialGroup), batches, {}, count=10)
-    return dataclasses.replace(stand, **changes)
+    batches = loop_cost.Prefetcher(loop_cost.endlessly([]), dict)
+    run = Scripted(object.__new__(TrialGroup), batches, {}, count=10)
+    return dataclasses.replace(run, **changes)
 
 
 def test_the_ratio_is_the_median_within_a_turn():
-    stand = scripted(bares=[10.0, 20.0, 40.0], loops=[11.0, 40.0, 42.0])
-    row = loop_cost.loop_row(stand, 3)
-    assert stand.turns == ["bare", "loop", "loop", "bare", "bare", "loop"]
+    run = scripted(bares=[10.0, 20.0, 40.0], loops=[11.0, 40.0, 42.0])
+    row = loop_cost.loop_row(run, 3)
+    assert run.turns == ["bare", "loop", "loop", "bare", "bare", "loop"]
     assert row["ratios"] == [1.1, 2.0, 1.05]
     assert row["ratio"] == 1.1
     assert row["milliseconds"] == {"bare": 2000.0, "loop": 4000.0}
@@ -143,9 +143,9 @@ def test_a_save_costs_its_call_and_what_later_steps_take_longer(
     group = object.__new__(TrialGroup)
     group.trials, group.state = [trial], None
     now = iter(range(100))  # a second passes at each look, which is once a step
-    stand = scripted(group=group, loops=[10 * step], clock=lambda: float(next(now)))
-    found = loop_cost.one_save(stand)
-    assert stand.turns == ["loop"] + ["one"] * max(2, looks)
+    run = scripted(group=group, loops=[10 * step], clock=lambda: float(next(now)))
+    found = loop_cost.one_save(run)
+    assert run.turns == ["loop"] + ["one"] * max(2, looks)
     assert found["step"] == step
     assert found["blocked"] == 1.0
     assert found["lost"] == lost

@@ -15,7 +15,7 @@ from benchmarks import population_cost
         (population_cost.alexnet, "alexnet"),
     ],
 )
-@pytest.mark.parametrize("side", population_cost.SIDES)
+@pytest.mark.parametrize("side", population_cost.SEEDS_AND_RATES)
 def test_all_its_trials_can_be_one_population(network, name, side):
     plan = population_cost.experiment(network(), 32, "bfloat16", side, population=True)
     assert len(plan.trials) == side**2

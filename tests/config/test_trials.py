@@ -126,7 +126,7 @@ def test_arms_that_differ_in_the_evaluation_only_share_a_training():
 
 
 def test_a_training_is_measured_by_the_crops_of_the_arms_that_share_it():
-    found = {trial.arm: trial.crops_beside for trial in sharing().trials}
+    found = {trial.arm: trial.further_crops for trial in sharing().trials}
     assert found == {"ten": ("center",), "tanh": ()}
 
 
@@ -137,7 +137,7 @@ def test_an_average_is_of_consecutive_seeds():
     average = plan.ensembles[-1]
     assert (average.networks, average.seed) == (2, 1)
     assert average.records_folder == average.folder
-    assert [trial.folder for trial in plan.members(average)] == [
+    assert [trial.folder for trial in plan.ensemble_members(average)] == [
         "ten/learning_rate=0.1/seed2",
         "ten/learning_rate=0.1/seed3",
     ]

@@ -120,7 +120,7 @@ def test_missing_checkpoints_give_a_message(run, tmp_path):
     source = open_source("digits", tfds_dir="")
     data = load_data(source, rescale="shorter_side", rescale_size=16)
     with pytest.raises(UserError, match=r"No checkpoint can be read at .*seed0"):
-        ensemble.evaluate(only, plan.members(only), tmp_path, data, Devices())
+        ensemble.evaluate(only, plan.ensemble_members(only), tmp_path, data, Devices())
     assert not (tmp_path / only.folder / "trial.json").exists()
 
 

@@ -27,7 +27,7 @@ from alexnet_jax.data.open import open_source
 from alexnet_jax.data.pipeline import load_data
 from alexnet_jax.errors import Stopped, UserError
 from alexnet_jax.training import checkpoint_files
-from alexnet_jax.training.checkpoint import Checkpoints, try_out
+from alexnet_jax.training.checkpoint import Checkpoints, rehearse_checkpoint
 from alexnet_jax.training.checkpoint_files import (
     Position,
     checksum,
@@ -587,7 +587,7 @@ def test_missing_weights_are_refused(data, devices, tmp_path, made):
 def test_a_test_save_leaves_nothing_behind(data, devices, tmp_path):
     state = like(config_of(), data, devices)
     (tmp_path / "kept").touch()
-    try_out(state, tmp_path, devices)
+    rehearse_checkpoint(state, tmp_path, devices)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
@@ -597,7 +597,9 @@ def test_a_folder_that_cannot_hold_checkpoints_is_refused_before_training(
 ):
     (tmp_path / "trial").touch()
     with pytest.raises(UserError, match="Cannot open the checkpoints in"):
-        try_out(like(config_of(), data, devices), tmp_path / "trial", devices)
+        rehearse_checkpoint(
+            like(config_of(), data, devices), tmp_path / "trial", devices
+        )
     assert (tmp_path / "trial").is_file()
 
 
@@ -607,7 +609,7 @@ def test_a_checkpoint_that_reads_back_differently_is_refused(
     numbers = itertools.count()
     monkeypatch.setattr(checkpoint_files, "checksum", lambda _: next(numbers))
     with pytest.raises(UserError, match="No checkpoint can be read"):
-        try_out(like(config_of(), data, devices), tmp_path, devices)
+        rehearse_checkpoint(like(config_of(), data, devices), tmp_path, devices)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -56,11 +56,11 @@ def configs(**changes):
     ]
 
 
-def together_in(configs, data, devices, folder, *, seeds=SEEDS, crops_beside=()):
+def together_in(configs, data, devices, folder, *, seeds=SEEDS, further_crops=()):
     """Trials in numbered folders, and their context."""
     folders = [folder / str(number) for number in range(len(configs))]
     return opened(
-        configs, data, devices, folders, seeds=seeds, crops_beside=crops_beside
+        configs, data, devices, folders, seeds=seeds, further_crops=further_crops
     )
 
 
@@ -71,7 +71,7 @@ def trained(configs, data, devices, folder, **how):
     return [(one.status, rows(folder / str(n))) for n, one in enumerate(trials)]
 
 
-def alone(configs, data, devices, folder, *, seeds=SEEDS, crops_beside=()):
+def alone(configs, data, devices, folder, *, seeds=SEEDS, further_crops=()):
     """Trains them one after the other; the status and rows of each."""
     return [
         trained(
@@ -80,7 +80,7 @@ def alone(configs, data, devices, folder, *, seeds=SEEDS, crops_beside=()):
             devices,
             folder / str(number),
             seeds=[seed],
-            crops_beside=crops_beside,
+            further_crops=further_crops,
         )[0]
         for number, (config, seed) in enumerate(zip(configs, seeds, strict=True))
     ]
@@ -167,7 +167,7 @@ def test_alexnet_in_a_population_matches_alexnet_alone(one_device, tmp_path):
     config.training.log_every_epochs = 0.9 * STEP
     other = config.copy_and_resolve_references()
     other.optimizer.learning_rate = 0.02
-    given = {"seeds": (3, 4), "crops_beside": ("center",)}
+    given = {"seeds": (3, 4), "further_crops": ("center",)}
     both = [config, other]
     together = trained(both, data, one_device, tmp_path / "together", **given)
     apart = alone(both, data, one_device, tmp_path / "alone", **given)
@@ -217,7 +217,7 @@ def test_a_diverging_trial_ends_and_the_others_continue(data, one_device, tmp_pa
         together,
         context,
     ):
-        context.progress.total_is(3 * 10 * BATCH)
+        context.progress.set_total(3 * 10 * BATCH)
         loop.train(together, context)
         assert context.progress.done == context.progress.total
     statuses = [one.status for one in together]

@@ -103,7 +103,7 @@ def write(job: Job, left: list[writer.Shard], progress: Progress) -> None:
     count = sum(len(shard.examples) for shard in left)
     done = job.num_images - count
     if done:
-        progress.say(f"{done:,} of {job.num_images:,} images are already prepared.")
+        progress.print(f"{done:,} of {job.num_images:,} images are already prepared.")
     if count == 0:
         return
     progress.begin(f"preparing {job.source.name}")
@@ -149,7 +149,7 @@ def check_disk(folder: Path, needed: int, progress: Progress) -> None:
             f"{gigabytes(needed)}. Nothing was written. Free some space, choose another "
             "folder with --output=DIR, or use --encoding=jpeg instead of raw."
         )
-    progress.say(
+    progress.print(
         f"Preparing into {folder}: about {gigabytes(needed)} of {gigabytes(available)} free."
     )
 
