@@ -5,7 +5,6 @@ of seed 0, each arm at its selected tuned values.
 """
 
 import functools
-import json
 import os
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from alexnet_jax.report import page, tables
 from alexnet_jax.report.comparison_figure import draw_beside_paper
 from alexnet_jax.report.drawing import COLORS, Drawing
 from alexnet_jax.report.run_reader import Outcome, read_run
-from alexnet_jax.report.summary import summarize
+from alexnet_jax.report.summary import read_summary, summarize
 
 ROOT = Path(__file__).parents[2]
 
@@ -181,7 +180,7 @@ def read_summaries(folder: str | Path = "") -> list[dict[str, Any]]:
             f"No summary.json in the folders of {path}: give a folder of run folders that "
             "have been reported."
         )
-    return [json.loads(each.read_text()) for each in found]
+    return [read_summary(each) for each in found]
 
 
 def claims_table(summaries: list[dict[str, Any]]) -> str:

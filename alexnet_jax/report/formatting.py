@@ -80,9 +80,9 @@ def describe_comparison(claim: Mapping[str, Any], comparison: Mapping[str, Any])
 
 def show_comparison(comparison: Mapping[str, Any], claim: Mapping[str, Any]) -> str:
     """For example "0.61 (95% interval 0.47 to 0.79, 3 paired seeds)"."""
-    seeds_each = comparison.get("seeds_each", 1)  # absent from old files
+    seeds_per_group = comparison.get("seeds_per_group", 1)  # absent from old files
     if comparison["mean"] is not None:
-        return show_mean(comparison, seeds_each, claim)
+        return show_mean(comparison, seeds_per_group, claim)
     reason = missing_values(comparison, claim)
     for bound, words in (("at_least", "at least"), ("at_most", "at most")):
         if comparison[bound] is not None:
@@ -90,7 +90,7 @@ def show_comparison(comparison: Mapping[str, Any], claim: Mapping[str, Any]) -> 
     finished = comparison.get("finished_pairs")
     if finished is None:
         return f"no answer ({reason})"
-    alone = show_mean(finished, seeds_each, claim)
+    alone = show_mean(finished, seeds_per_group, claim)
     return f"no answer ({reason}); of the finished pairs alone: {alone}"
 
 
@@ -103,35 +103,33 @@ def brief(comparison: Mapping[str, Any], claim: Mapping[str, Any]) -> str:
 
 
 def show_mean(
-    facts: Mapping[str, Any], seeds_each: int, claim: Mapping[str, Any]
+    facts: Mapping[str, Any], seeds_per_group: int, claim: Mapping[str, Any]
 ) -> str:
     """The mean of a comparison, and in parentheses how well it is known."""
-    return (
-        f"{show_value(facts['mean'], claim)} ({uncertainty(facts, seeds_each, claim)})"
-    )
+    return f"{show_value(facts['mean'], claim)} ({uncertainty(facts, seeds_per_group, claim)})"
 
 
 def uncertainty(
-    facts: Mapping[str, Any], seeds_each: int, claim: Mapping[str, Any]
+    facts: Mapping[str, Any], seeds_per_group: int, claim: Mapping[str, Any]
 ) -> str:
     """For example "95% interval 0.47 to 0.79, 3 paired seeds"."""
     if facts["low"] is None:
-        return f"{pairs_counted(1, seeds_each)}, no interval"
+        return f"{pairs_counted(1, seeds_per_group)}, no interval"
     low = show_number(facts["low"], claim)
     high = show_value(facts["high"], claim)
-    return f"95% interval {low} to {high}, {pairs_counted(facts['n'], seeds_each)}"
+    return f"95% interval {low} to {high}, {pairs_counted(facts['n'], seeds_per_group)}"
 
 
-def pairs_counted(count: int, seeds_each: int) -> str:
+def pairs_counted(count: int, seeds_per_group: int) -> str:
     """For example "3 paired seeds", or "3 groups of 5 seeds"."""
-    if seeds_each > 1:
-        return f"{plural(count, 'group')} of {seeds_each} seeds"
+    if seeds_per_group > 1:
+        return f"{plural(count, 'group')} of {seeds_per_group} seeds"
     return "one seed" if count == 1 else f"{count} paired seeds"
 
 
 def missing_values(comparison: Mapping[str, Any], claim: Mapping[str, Any]) -> str:
     """For example "tanh: 3 seeds did not reach it"."""
-    unit = "group" if comparison.get("seeds_each", 1) > 1 else "seed"
+    unit = "group" if comparison.get("seeds_per_group", 1) > 1 else "seed"
     counts = (comparison["missing_first"], comparison["missing_second"])
     return "; ".join(
         f"{arm}: {plural(count, unit)} "

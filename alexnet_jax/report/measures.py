@@ -122,7 +122,7 @@ class Measures:
         }
         if is_ratio(self.claim):
             curves = [outcome.curve("train", "top1_error") for outcome in own]
-            facts["at_first_record"] = sum(
+            facts["below_at_first_log"] = sum(
                 first_below(curve, self.claim["threshold"]) == 0 for curve in curves
             )
         return facts
@@ -169,7 +169,7 @@ class Measures:
             limit=None if running else self.limit,
             minimum_std=self.minimum_std(*sides),
         )
-        return found | {"seeds_each": max(networks)}
+        return found | {"seeds_per_group": max(networks)}
 
     def comparisons(self, selected: dict[str, str]) -> list[dict[str, Any]]:
         """Every pair of the claim, each arm at its selected tuned values."""

@@ -1,7 +1,9 @@
 """The content of summary.json: arms at their selected tuned values, and comparisons."""
 
+import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,22 @@ from alexnet_jax.files import write_json
 from alexnet_jax.report import claims, headline, wording
 from alexnet_jax.report.measures import Measures
 from alexnet_jax.report.run_reader import Outcome, Run
+
+# Today's name of each key that had another one.
+_RENAMED_KEYS = {
+    "seeds_each": "seeds_per_group",
+    "beside_cliff": "adjacent_diverged",
+    "at_first_record": "below_at_first_log",
+}
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Reads a summary.json of this or an older version, with the keys of this one."""
+
+    def renamed(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {_RENAMED_KEYS.get(key, key): value for key, value in pairs}
+
+    return json.loads(path.read_text(), object_pairs_hook=renamed)
 
 
 def write_summary(run: Run) -> dict[str, Any]:
@@ -88,7 +106,7 @@ def _arm_facts(
         # Where no seed has a value, no tuned value is better than another.
         "at_edge": _at_edge(selected, run.tuned_values) if has_value[name] else [],
         "passed_over": main.passed_over(arm, name),
-        "beside_cliff": _beside_cliff(selected, run.tuned_values, failed),
+        "adjacent_diverged": _adjacent_diverged(selected, run.tuned_values, failed),
         **main.arm(arm, name),
         **_final_errors(main.trials[arm, name]),
         "by_tuned": {other: main.arm(arm, other) for other in tuned},
@@ -126,7 +144,7 @@ def _at_edge(selected: Mapping[str, Any], tried: Mapping[str, tuple]) -> list[st
     ]
 
 
-def _beside_cliff(
+def _adjacent_diverged(
     selected: dict[str, Any], tried: Mapping[str, tuple], failed: list[dict[str, Any]]
 ) -> dict[str, list[Any]]:
     """By field, the neighbors of the selected value at which no seed has a value.

@@ -159,7 +159,7 @@ def _rows_of_claim(answer: dict[str, Any], seeds: int) -> list[list[str]]:
 
 def _pairs(comparison: dict[str, Any], seeds: int) -> str:
     """How many pairs have a value in both arms, and how many there are."""
-    each = comparison.get("seeds_each", 1)  # absent from old files
+    each = comparison.get("seeds_per_group", 1)  # absent from old files
     if each == 1:
         return f"{comparison['n']} of {seeds}"
     return f"{comparison['n']} of {seeds // each} groups of {each}"

@@ -146,7 +146,7 @@ def _measured_ratio(
         if comparison[key] is None:
             continue
         if key == "mean":
-            known = uncertainty(comparison, comparison.get("seeds_each", 1), claim)
+            known = uncertainty(comparison, comparison.get("seeds_per_group", 1), claim)
         else:
             known = missing_values(comparison, claim)
         times = f"{show_value(comparison[key], claim)} times "
@@ -167,14 +167,14 @@ def _measured_difference(
 ) -> str:
     first, second = (f"'{arm}'" for arm in comparison["compare"])
     metric, mean = describe_metric(claim), comparison["mean"]
-    seeds_each = comparison.get("seeds_each", 1)
+    seeds_per_group = comparison.get("seeds_per_group", 1)
     if mean is None:
         reason = missing_values(comparison, claim)
         return (
             f"{place}, the {metric} of {first} and that of {second} cannot be compared "
             f"({reason})."
         )
-    known = uncertainty(comparison, seeds_each, claim)
+    known = uncertainty(comparison, seeds_per_group, claim)
     number = show_number(mean, claim)
     if number == "0.0":  # also a difference of one image in 50,000
         same = "that" if abs(mean) < 1e-12 else "within 0.005 points of that"
@@ -192,7 +192,7 @@ def _measured_together(
 ) -> str:
     """All comparisons of a claim in one sentence."""
     counts = {
-        pairs_counted(each["n"], each.get("seeds_each", 1)) for each in comparisons
+        pairs_counted(each["n"], each.get("seeds_per_group", 1)) for each in comparisons
     }
     of = f" ({counts.pop()})" if len(counts) == 1 else ""
     if any(each["low"] is not None for each in comparisons):
@@ -293,16 +293,16 @@ def _caveats(answer: dict[str, Any], dataset: str) -> list[str]:
     for each in comparisons:
         finished = each.get("finished_pairs")
         if finished is not None:
-            shown = show_mean(finished, each.get("seeds_each", 1), claim)
+            shown = show_mean(finished, each.get("seeds_per_group", 1), claim)
             pair = f" of {show_pair(each, claim)}" if len(comparisons) > 1 else ""
             pairs, give = ("pair", "gives") if finished["n"] == 1 else ("pairs", "give")
             found.append(
                 f"The finished {pairs}{pair} alone {give} {shown}, which decides nothing."
             )
     early = [
-        f"{arm} in {plural(facts['at_first_record'], 'seed')}"
+        f"{arm} in {plural(facts['below_at_first_log'], 'seed')}"
         for arm, facts in answer["arms"].items()
-        if facts.get("at_first_record")
+        if facts.get("below_at_first_log")
     ]
     if early:
         found.append(
@@ -341,7 +341,7 @@ def _caveats_of_trials(summary: dict[str, Any]) -> list[str]:
     for arm, facts in arms.items():
         found += [
             _cliff(arm, field, facts["tuned"][field], values)
-            for field, values in facts["beside_cliff"].items()
+            for field, values in facts["adjacent_diverged"].items()
         ]
     return found
 

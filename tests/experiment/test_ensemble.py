@@ -82,7 +82,7 @@ def test_an_ensemble_needs_no_training_and_is_reported(run):
     assert len(plan.all_trials) == 4 + 2
     summary = json.loads((folder / "summary.json").read_text())
     (comparison,) = summary["comparisons"]
-    assert (comparison["n"], comparison["seeds_each"]) == (2, 2)
+    assert (comparison["n"], comparison["seeds_per_group"]) == (2, 2)
     assert summary["unfinished_trials"] == 0
     assert "groups of 2 seeds" in (folder / "report.md").read_text()
 

@@ -91,8 +91,8 @@ def test_seeds_below_the_threshold_at_the_first_record_are_counted():
     outcomes[1].rows.insert(0, row("train", 0.4, 0.2))
     summary = summary_of(experiment(rates=(0.1,)), outcomes)
     assert summary["arms"]["ReLU"]["per_seed"] == pytest.approx([1.0, 0.2])
-    assert summary["arms"]["ReLU"]["at_first_record"] == 1
-    assert summary["arms"]["tanh"]["at_first_record"] == 0
+    assert summary["arms"]["ReLU"]["below_at_first_log"] == 1
+    assert summary["arms"]["tanh"]["below_at_first_log"] == 0
     early = "Reached before the first logged step, and counted there: ReLU in 1 seed."
     assert early in summary["verdict"]
 

@@ -17,6 +17,7 @@ from report_records import (
 from scipy import stats
 
 from alexnet_jax.report.run_reader import Outcome
+from alexnet_jax.report.summary import read_summary
 from alexnet_jax.report.verdict import Standing, interval
 from alexnet_jax.report.wording import agreement_cell
 
@@ -52,8 +53,8 @@ def test_a_neighbor_at_which_no_seed_succeeds_is_found():
         ("tanh", 0.4): [None, 5.0],  # one seed succeeds
     }
     arms = summary_of(experiment(), all_reaching(epochs))["arms"]
-    assert arms["ReLU"]["beside_cliff"] == {RATE: [0.4]}
-    assert arms["tanh"]["beside_cliff"] == {}
+    assert arms["ReLU"]["adjacent_diverged"] == {RATE: [0.4]}
+    assert arms["tanh"]["adjacent_diverged"] == {}
 
 
 def test_values_beyond_the_neighbors_are_not():
@@ -64,9 +65,9 @@ def test_values_beyond_the_neighbors_are_not():
     }
     epochs |= {("tanh", rate): [None, None] for rate in (0.1, 0.2, 0.4)}
     arms = summary_of(experiment(), all_reaching(epochs))["arms"]
-    assert arms["ReLU"]["beside_cliff"] == {}
+    assert arms["ReLU"]["adjacent_diverged"] == {}
     # Where no value is better than another, none is at an edge or beside a cliff.
-    assert (arms["tanh"]["at_edge"], arms["tanh"]["beside_cliff"]) == ([], {})
+    assert (arms["tanh"]["at_edge"], arms["tanh"]["adjacent_diverged"]) == ([], {})
 
 
 def test_a_diverged_error_has_no_mean_and_the_other_pairs_are_kept_apart():
@@ -218,3 +219,16 @@ def test_a_worse_setting_with_a_diverged_seed_is_not_passed_over():
     summary = with_a_diverged_seed(worse, paper="lower")
     assert summary["arms"]["ReLU"]["passed_over"] is None
     assert summary["comparisons"][0]["standing"] == Standing.SAME_CLEAR
+
+
+def test_a_file_of_an_older_version_is_read_with_the_keys_of_this_one(tmp_path):
+    path = tmp_path / "summary.json"
+    path.write_text(
+        '{"arms": {"tanh": {"beside_cliff": {}, "at_first_record": 1}},'
+        ' "comparisons": [{"seeds_each": 5}], "verdict": "seeds_each"}'
+    )
+    assert read_summary(path) == {
+        "arms": {"tanh": {"adjacent_diverged": {}, "below_at_first_log": 1}},
+        "comparisons": [{"seeds_per_group": 5}],
+        "verdict": "seeds_each",
+    }
