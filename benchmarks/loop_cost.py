@@ -176,7 +176,8 @@ def save_row(run: TimedRun, repeats: int) -> dict[str, Any]:
         jax.block_until_ready(found[0])
         restores.append(run.clock() - start)
         del found
-    newest = checkpoints.folder / str(checkpoints.manager.latest_step())
+    newest = checkpoints.newest()
+    assert newest is not None
     return {
         "name": "save",
         **{name: statistics.median(save[name] for save in saves) for name in saves[0]},
@@ -202,7 +203,7 @@ def one_save(run: TimedRun) -> dict[str, float]:
     blocked = run.clock() - start
 
     start, count, written = run.clock(), 0, 0.0
-    while checkpoints.manager.is_saving_in_progress() or count < 2:
+    while checkpoints.is_saving or count < 2:
         run.one()
         count += 1
         written = run.clock() - start

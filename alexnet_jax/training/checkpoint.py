@@ -122,6 +122,16 @@ class Checkpoints:
         with self._refusing("write"):
             self.manager.wait_until_finished()
 
+    @property
+    def is_saving(self) -> bool:
+        """Whether a save in the background is not yet written."""
+        return self.manager.is_saving_in_progress()
+
+    def newest(self) -> Path | None:
+        """The folder of the newest checkpoint; None if there is none."""
+        step = self.manager.latest_step()
+        return None if step is None else self.folder / str(step)
+
     def restore(
         self, like: TrainState
     ) -> tuple[TrainState, Position, list[str]] | None:

@@ -115,15 +115,19 @@ def test_the_ratio_is_the_median_within_a_turn():
     assert row["milliseconds"] == {"bare": 2000.0, "loop": 4000.0}
 
 
-class Manager:
-    """It writes in the background for so many looks."""
+class Saving:
+    """Checkpoints that are written in the background for so many looks."""
 
     def __init__(self, looks):
         self.looks = looks
 
-    def is_saving_in_progress(self):
+    @property
+    def is_saving(self):
         self.looks -= 1
         return self.looks >= 0
+
+    def wait(self):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -137,7 +141,7 @@ class Manager:
 def test_a_save_costs_its_call_and_what_later_steps_take_longer(
     looks, step, extra, lost, monkeypatch
 ):
-    checkpoints = SimpleNamespace(manager=Manager(looks), wait=lambda: None)
+    checkpoints = Saving(looks)
     trial = SimpleNamespace(checkpoints=checkpoints, status="finished")
     monkeypatch.setattr(TrialGroup, "positions", lambda _: {})
     group = object.__new__(TrialGroup)
