@@ -42,8 +42,7 @@ def layer_comparisons(settings: BenchmarkSettings) -> Iterator[Comparison]:
         ("conv5, two towers", 13, 384, 256, 3, 1, (1, 1), 2),
     ):
         layer = layers.Convolution(
-            inputs,
-            outputs,
+            (inputs, outputs),
             window=window,
             stride=stride,
             padding=(pads, pads),

@@ -127,8 +127,7 @@ class LayerFactory:
     ) -> layers.Convolution:
         """A convolution padded by so many rows before and after, and as many columns."""
         return layers.Convolution(
-            in_channels,
-            out_channels,
+            (in_channels, out_channels),
             window=window,
             stride=stride,
             padding=(padding, padding),

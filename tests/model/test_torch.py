@@ -158,8 +158,7 @@ def test_convolution_and_its_gradients_are_pytorchs(towers):
     there = layer(images)
     there.square().sum().backward()
     ours = layers.Convolution(
-        8,
-        6,
+        (8, 6),
         window=3,
         stride=1,
         padding=((1, 1), (1, 1)),

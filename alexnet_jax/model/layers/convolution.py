@@ -19,13 +19,13 @@ from alexnet_jax.model.layers.shapes import FeatureMaps, Images, Kernel, Padding
 class Convolution(nnx.Module):
     """A convolution with bias; each tower reads its own share of the input channels.
 
-    The kernel has the shape (height, width, in_channels / towers, out_channels).
+    The kernel has the shape (height, width, in_channels / towers, out_channels), where
+    `channels` is (in_channels, out_channels).
     """
 
     def __init__(
         self,
-        in_channels: int,
-        out_channels: int,
+        channels: tuple[int, int],
         *,
         window: int,
         stride: int,
@@ -34,6 +34,7 @@ class Convolution(nnx.Module):
         initialization: LayerInitialization,
         key: Key[Array, ""],
     ) -> None:
+        in_channels, out_channels = channels
         shape = (window, window, in_channels // towers, out_channels)
         kernel, bias = initial_parameters(shape, initialization, key)
         self.kernel = nnx.Param(kernel)

@@ -20,7 +20,7 @@ def convolution(*, towers, seed=0, **changes):
         "initialization": layers.LayerInitialization(0.1, 1.0),
         "key": jax.random.key(seed),
     }
-    return layers.Convolution(8, 6, towers=towers, **(choices | changes))
+    return layers.Convolution((8, 6), towers=towers, **(choices | changes))
 
 
 @pytest.mark.parametrize("towers", [1, 2])
@@ -57,8 +57,7 @@ def test_one_tower_does_not_see_the_other():
 
 def test_a_convolution_starts_with_the_std_and_bias_it_is_given():
     layer = layers.Convolution(
-        64,
-        64,
+        (64, 64),
         window=5,
         stride=1,
         padding=((2, 2), (2, 2)),
