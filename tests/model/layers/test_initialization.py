@@ -51,15 +51,15 @@ def assert_equal_bits(ours, theirs):
     assert ours.tobytes() == np.asarray(theirs).tobytes()
 
 
-@pytest.mark.parametrize("shape", [(3,), (5, 5, 3, 32), (draws.CHUNK + 1,), (300, 513)])
+@pytest.mark.parametrize("shape", [(5, 5, 3, 32), (draws.CHUNK + 1,)])
 def test_weights_are_those_of_the_library_to_the_last_bit(shape):
     key = layers.layer_key(jax.random.key(7), "conv1")
-    for std in (0.01, 0.005, 0.03, 0.06 / math.sqrt(2)):
+    for std in (0.01, 0.06 / math.sqrt(2)):
         theirs = jax.jit(lambda key, std=std: std * jax.random.normal(key, shape))
         assert_equal_bits(draws.normal(key, shape, std), theirs(key))
-    for bound in (0.1, 1 / math.sqrt(75)):
-        theirs = jax.random.uniform(key, shape, minval=-bound, maxval=bound)
-        assert_equal_bits(draws.uniform(key, shape, bound), theirs)
+    bound = 1 / math.sqrt(75)
+    theirs = jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+    assert_equal_bits(draws.uniform(key, shape, bound), theirs)
 
 
 def test_weights_drawn_in_a_compiled_program_are_the_same():
