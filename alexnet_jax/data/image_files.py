@@ -12,6 +12,19 @@ from alexnet_jax.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
+# Made by systems and archives beside one's own: macOS, Synology, Windows, ext4. Those of
+# Synology hold thumbnails, which are no images of the dataset.
+SYSTEM_FOLDERS = frozenset(
+    {
+        "__MACOSX",
+        "@eaDir",
+        "#recycle",
+        "$RECYCLE.BIN",
+        "System Volume Information",
+        "lost+found",
+    }
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageFile:
@@ -49,10 +62,8 @@ def contents(folder: Path) -> Contents:
     """
     folders, images = [], []
     for entry in _entries(folder):
-        # Hidden folders and those of archives (.DS_Store, __MACOSX) are no classes.
         if _is_folder(entry):
-            if not entry.name.startswith("__MACOSX"):
-                folders.append(entry.name)
+            folders.append(entry.name)
         elif _is_image(entry.name):
             images.append(entry.name)
     return Contents(tuple(sorted(folders)), tuple(sorted(images)))
@@ -173,10 +184,14 @@ def _walk(
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:
-    """The entries of a folder that are not hidden."""
+    """The entries of a folder that are neither hidden nor a system's own."""
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
+            return [
+                entry
+                for entry in entries
+                if not entry.name.startswith(".") and entry.name not in SYSTEM_FOLDERS
+            ]
     except OSError as error:
         raise UserError(
             f"The folder {shown(folder)} cannot be listed: {error.strerror}. Its "

@@ -80,10 +80,11 @@ def test_a_class_that_only_val_has_is_refused(tmp_path):
         folder.open_folder(tmp_path)
 
 
-@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", "__MACOSX"])
-def test_folders_of_operating_systems_are_not_classes(tmp_path, hidden):
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", "__MACOSX", "@eaDir"])
+def test_folders_of_operating_systems_are_neither_classes_nor_images(tmp_path, hidden):
     layout = [f"{split}/{c}/1.png" for split in ("train", "val") for c in ("b", "c")]
-    write_images(tmp_path, [*layout, f"train/{hidden}/1.png", f"val/{hidden}/1.png"])
+    made = [f"{hidden}/1.png", f"train/{hidden}/1.png", f"val/{hidden}/1.png"]
+    write_images(tmp_path, [*layout, *made, f"train/b/{hidden}/1.png/small.png"])
     opened = folder.open_folder(tmp_path)
     assert opened.class_names == ("b", "c")
     assert [label for _, label in records(opened.train)] == [0, 1]
