@@ -164,6 +164,7 @@ def progress_of(trial):
     return Progress(step, "".join(lines))
 
 
+@pytest.mark.timeout(1800)  # six minutes, more on a busy machine
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds workers in /proc")
 def test_a_sweep_survives_a_crash_a_stop_and_a_kill(tmp_path):
     """A worker is killed, the sweep stopped, then killed: records bit-identical to main's."""
