@@ -12,11 +12,9 @@ from alexnet_jax.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
-# Made by systems and archives beside one's own: macOS, Synology, Windows, ext4. Those of
-# Synology hold thumbnails, which are no images of the dataset.
+# Made by Synology (thumbnails, which are no images of the dataset), Windows and ext4.
 SYSTEM_FOLDERS = frozenset(
     {
-        "__MACOSX",
         "@eaDir",
         "#recycle",
         "$RECYCLE.BIN",
@@ -190,7 +188,8 @@ def _entries(folder: Path) -> list[os.DirEntry]:
             return [
                 entry
                 for entry in entries
-                if not entry.name.startswith(".") and entry.name not in SYSTEM_FOLDERS
+                if not entry.name.startswith((".", "__MACOSX"))
+                and entry.name not in SYSTEM_FOLDERS
             ]
     except OSError as error:
         raise UserError(

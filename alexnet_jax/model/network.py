@@ -29,7 +29,7 @@ class Network:
     the only state. Dropout keys, one an example, turn dropout on; None turns it off.
 
     Attributes:
-      initialize: key -> parameters, in host memory.
+      initialize: `root_key` -> parameters, in host memory.
       apply: parameters, NHWC images, dropout keys -> logits.
       outputs: the same arguments -> the output of each layer by its name, logits last.
     """
@@ -37,6 +37,11 @@ class Network:
     initialize: Callable[[Key[Array, ""]], Params]
     apply: Callable[[Params, jax.Array, jax.Array | None], jax.Array]
     outputs: Callable[[Params, jax.Array, jax.Array | None], dict[str, jax.Array]]
+
+
+def root_key(seed: int) -> Key[Array, ""]:
+    """The key of the initial weights, whatever generator JAX has as its default."""
+    return jax.random.key(seed, impl="threefry2x32")
 
 
 def build(settings: ConfigDict, *, image_size: int, num_classes: int) -> Network:
@@ -57,7 +62,7 @@ def build(settings: ConfigDict, *, image_size: int, num_classes: int) -> Network
             settings, image_size=image_size, num_classes=num_classes, key=key
         )
 
-    graph = nnx.graphdef(nnx.eval_shape(lambda: module(jax.random.key(0))))
+    graph = nnx.graphdef(nnx.eval_shape(lambda: module(root_key(0))))
 
     def initialize(key: Key[Array, ""]) -> Params:
         return nnx.to_pure_dict(nnx.state(module(key)))

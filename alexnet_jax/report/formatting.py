@@ -106,7 +106,8 @@ def show_mean(
     facts: Mapping[str, Any], seeds_per_group: int, claim: Mapping[str, Any]
 ) -> str:
     """The mean of a comparison, and in parentheses how well it is known."""
-    return f"{show_value(facts['mean'], claim)} ({uncertainty(facts, seeds_per_group, claim)})"
+    known = uncertainty(facts, seeds_per_group, claim)
+    return f"{show_value(facts['mean'], claim)} ({known})"
 
 
 def uncertainty(

@@ -16,7 +16,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt32
 
-from alexnet_jax.model.network import Network, Params
+from alexnet_jax.model.network import Network, Params, root_key
 from alexnet_jax.training.optimizer import (
     Hyperparameters,
     OptimizerSpec,
@@ -85,13 +85,13 @@ EvalStep = Callable[[Params, Batch, jax.Array], Counts]
 
 def initial_state(network: Network, seed: int, spec: OptimizerSpec) -> TrainState:
     """Initial weights drawn with `seed`, and zero momentum."""
-    params = network.initialize(jax.random.key(seed))
+    params = network.initialize(root_key(seed))
     return TrainState(np.zeros((), np.int32), params, initial_opt_state(spec, params))
 
 
 def state_shapes(network: Network, spec: OptimizerSpec) -> TrainState:
     """The shapes and types of a trial's state; nothing is compiled or computed."""
-    params = jax.eval_shape(network.initialize, jax.random.key(0))
+    params = jax.eval_shape(network.initialize, root_key(0))
     state = TrainState(np.zeros((), np.int32), params, initial_opt_state(spec, params))
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state

@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from alexnet_jax.config import base
-from alexnet_jax.model.network import build
+from alexnet_jax.model.network import build, root_key
 
 
 def network(name, *, image_size, num_classes=10, **changes):
@@ -32,6 +32,12 @@ def params():
 @pytest.fixture(scope="module")
 def images():
     return 70 * jax.random.normal(jax.random.key(1), (3, 16, 16, 3))
+
+
+def test_initial_weights_do_not_depend_on_the_default_generator(params):
+    with jax.default_prng_impl("rbg"):
+        others = small().initialize(root_key(0))
+    jax.tree.map(np.testing.assert_array_equal, params, others)
 
 
 def test_params_are_a_plain_nested_dict(params):
@@ -113,7 +119,7 @@ import jax
 import numpy as np
 
 from alexnet_jax.config import base
-from alexnet_jax.model.network import build
+from alexnet_jax.model.network import build, root_key
 from alexnet_jax.training import diagnosis, optimizer, schedule, step
 from alexnet_jax.training import preprocess
 from alexnet_jax.training import devices

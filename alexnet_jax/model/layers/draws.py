@@ -1,8 +1,7 @@
 """Random numbers for initial weights: those of `jax.random`, at little cost to compile.
 
-`jax.random.normal` compiles one program for each shape, up to a second each, which is most
-of the time between the first command and its first step. Here one program draws
-`CHUNK` numbers of any array, and the values are equal to the last bit.
+`jax.random.normal` compiles a program for each shape. Here one program draws `CHUNK` numbers
+of any array, and the values are equal to the last bit.
 """
 
 import math
@@ -30,7 +29,7 @@ def normal(
     below_one = np.nextafter(np.float32(1), np.float32(0))
     # XLA multiplies the two constants first.
     scale = np.float32(std) * np.float32(math.sqrt(2))
-    return _in_chunks(_normal, key, shape, -below_one, np.float32(1), scale)
+    return _in_chunks(key, shape, -below_one, np.float32(1), scale)
 
 
 def uniform(
@@ -41,31 +40,42 @@ def uniform(
     Returns:
       An array in host memory; under a JAX transformation, a traced one.
     """
-    return _in_chunks(_uniform, key, shape, np.float32(-bound), np.float32(bound))
+    return _in_chunks(key, shape, np.float32(-bound), np.float32(bound), None)
 
 
-def _in_chunks(draw, key, shape, *numbers):
+def _in_chunks(
+    key: Key[Array, ""],
+    shape: tuple[int, ...],
+    low: np.float32,
+    high: np.float32,
+    scale: np.float32 | None,
+) -> Float[np.ndarray, "..."] | Float[Array, "..."]:
     size = math.prod(shape)
     data = jax.random.key_data(key)
     if isinstance(data, jax.core.Tracer):
-        return draw(data, np.uint32(0), *numbers, count=size).reshape(shape)
+        whole = _chunk(data, np.uint32(0), low, high, scale, count=size)
+        return whole.reshape(shape)
     drawn = np.empty(size, np.float32)
     for start in range(0, size, CHUNK):
-        piece = draw(data, np.uint32(start), *numbers, count=CHUNK)
-        drawn[start : start + CHUNK] = np.asarray(piece)[: size - start]
+        chunk = _chunk(data, np.uint32(start), low, high, scale, count=CHUNK)
+        drawn[start : start + CHUNK] = np.asarray(chunk)[: size - start]
     return drawn.reshape(shape)
 
 
 @partial(jax.jit, static_argnames="count")
-def _uniform(
+def _chunk(
     key: UInt32[Array, "2"],
     start: UInt32[Array, ""] | np.uint32,
     low: Float32[Array, ""] | np.float32,
     high: Float32[Array, ""] | np.float32,
+    scale: Float32[Array, ""] | np.float32 | None,
     *,
     count: int,
 ) -> Float32[Array, " count"]:
-    """Numbers `start` to `start + count` of those that the key draws from [low, high)."""
+    """Numbers `start` to `start + count` that the key draws from [low, high).
+
+    With a scale, `scale * erf_inv` of them: normal ones, from draws of (-1, 1).
+    """
     index = start + lax.iota(jnp.uint32, count)
     words = raw_random.threefry_2x32(
         key, jnp.concatenate([jnp.zeros_like(index), index])
@@ -75,17 +85,5 @@ def _uniform(
     fraction = lax.bitcast_convert_type(
         (bits >> 9) | np.uint32(0x3F800000), jnp.float32
     )
-    return jnp.maximum(low, (fraction - 1) * (high - low) + low)
-
-
-@partial(jax.jit, static_argnames="count")
-def _normal(
-    key: UInt32[Array, "2"],
-    start: UInt32[Array, ""] | np.uint32,
-    low: Float32[Array, ""] | np.float32,
-    high: Float32[Array, ""] | np.float32,
-    scale: Float32[Array, ""] | np.float32,
-    *,
-    count: int,
-) -> Float32[Array, " count"]:
-    return scale * lax.erf_inv(_uniform(key, start, low, high, count=count))
+    uniform = jnp.maximum(low, (fraction - 1) * (high - low) + low)
+    return uniform if scale is None else scale * lax.erf_inv(uniform)
