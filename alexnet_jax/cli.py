@@ -237,14 +237,14 @@ def _parse_flags(argv: list[str], with_config: bool) -> list[str]:
 
 
 def _with_field(message: str) -> str:
-    """Adds the full name to absl's message if the unknown flag is a field's last part."""
+    """Names the field in absl's message if the unknown flag was meant as one."""
     found = re.match(r"Unknown command line flag '(\w+)'", message)
     if not found:
         return message
     names = [name for name in FIELDS if name.split(".")[-1] == found[1]]
     if names:
         return f"{found[0]}. Did you mean --config.{names[0]}?"
-    said = hint(found[1])
+    said = re.sub(r"'([a-z0-9_.]+)'", r"--config.\1", hint(found[1]))
     return f"{found[0]}.{said}" if said else message
 
 

@@ -162,6 +162,11 @@ def test_an_override_before_the_config_is_refused(refuse):
     assert "--config.seeds=1" in message
 
 
+def test_a_flag_that_is_almost_a_field_is_answered_with_the_fields_flag(refuse):
+    assert "Did you mean --config.seeds?" in refuse(RELU, "--sedes=3")
+    assert "Did you mean --config.training.batch_size?" in refuse(RELU, "--batchsize=3")
+
+
 @pytest.mark.parametrize(
     ("argument", "nearest"),
     [
