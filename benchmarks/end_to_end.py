@@ -17,8 +17,8 @@ import jax
 
 from alexnet_jax.config import base
 from alexnet_jax.config.resolve import resolve
-from alexnet_jax.data.loading import RescaledSplit
 from alexnet_jax.data.pipeline import Data
+from alexnet_jax.data.rescaled import RescaledSplit
 from alexnet_jax.data.types import Source
 from alexnet_jax.training import step as steps
 from alexnet_jax.training.batches import stacked_batches

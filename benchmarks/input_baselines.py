@@ -25,8 +25,8 @@ import tensorflow as tf
 
 from alexnet_jax.data import pipeline
 from alexnet_jax.data.augmentation import Augmentation
-from alexnet_jax.data.loading import RescaledSplit
 from alexnet_jax.data.pipeline import TrainBatch
+from alexnet_jax.data.rescaled import RescaledSplit
 from alexnet_jax.data.types import Split
 from benchmarks.input_photographs import CROP_SIZE, RESCALE_SIZE, Photographs
 

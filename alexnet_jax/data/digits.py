@@ -3,9 +3,12 @@
 Source: UCI Machine Learning Repository, Optical Recognition of Handwritten Digits.
 """
 
-import numpy as np
+import io
 
-from alexnet_jax.data.types import Source, Split, hash_of, hold_out
+import numpy as np
+import PIL.Image
+
+from alexnet_jax.data.types import GrayImages, Source, Split, hash_of, hold_out
 
 
 def open_digits() -> Source:
@@ -13,22 +16,21 @@ def open_digits() -> Source:
 
     Every fifth example is held out, because the dataset has no split of its own.
     """
-    # TensorFlow and scikit-learn take seconds to import.
-    import tensorflow as tf
+    # scikit-learn takes seconds to import.
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    encoded = [tf.io.encode_png(image[..., None]).numpy() for image in images]
-    labels = digits.target.tolist()
+    labels = digits.target.astype(np.int32)
     train, held_out = hold_out(len(labels), every=5)
 
     def split(name: str, indices: list[int]) -> Split:
         return Split(
             name,
             len(indices),
-            lambda i: (encoded[indices[i]], labels[indices[i]]),
+            lambda i: (_png(images[indices[i]]), int(labels[indices[i]])),
             lambda i: f"digit {indices[i]} of scikit-learn's load_digits()",
+            gray=GrayImages(images[indices], labels[indices]),
         )
 
     fingerprint = hash_of([images.tobytes(), digits.target.astype("<i8").tobytes()])
@@ -36,3 +38,9 @@ def open_digits() -> Source:
     return Source(
         "digits", classes, split("train", train), split("test", held_out), fingerprint
     )
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    encoded = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(encoded, "PNG")
+    return encoded.getvalue()

@@ -25,7 +25,6 @@ PNG, PNG_WIDTH, PNG_HEADER = b"\x89PNG\r\n\x1a\n", 16, 33  # signature; offset; 
 PILLOW_FORMATS = ("BMP", "GIF", "WEBP")
 PIL.Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is checked, with a message of our own.
 
-RESAMPLING = "area averaging where no side grows, else bilinear, antialiased"
 # The pixels of a crop may be displaced by at most 1 / DISPLACED of an original pixel, and
 # up to SLACK edges beside the crop are searched for one that needs no more.
 DISPLACED, SLACK = 12, 32
@@ -121,15 +120,6 @@ def _by_pillow(given: bytes | np.ndarray) -> np.ndarray:
         raise UserError(f"The image is damaged or truncated: {reason}.") from error
 
 
-def shorter_side(encoded: bytes) -> int | None:
-    """The shorter side in pixels of an encoded image, from its header; None if unknown."""
-    try:
-        with PIL.Image.open(io.BytesIO(encoded)) as image:
-            return min(image.size)
-    except Exception:  # Pillow raises whatever its decoders raise.
-        return None
-
-
 def restore(encoded: tf.Tensor, encoding: str, size: int, method: str) -> Image:
     """Turns what a split's `read` returns into a size x size image.
 
@@ -165,7 +155,7 @@ def rescale(image: Image, size: int, method: str) -> Image:
 
     Method "shorter_side" scales the shorter side to `size` and cuts out the center
     (section 2); "warp" scales both sides, as in Caffe's short recipe. The paper does not
-    name a resampling filter; ours is RESAMPLING.
+    name a resampling filter; ours is `resampling.RESAMPLING`.
     """
     sides = tf.cast(tf.shape(image)[:2], tf.int64)
     scaled = _scaled_sides(sides, size, method)
@@ -313,17 +303,3 @@ def crop(image: Image, offset: tf.Tensor, size: int) -> Image:
 def mirror(image: Image, mirrored: tf.Tensor) -> Image:
     """Mirrors the image, left to right, if `mirrored` is 1."""
     return tf.cond(mirrored == 1, lambda: tf.reverse(image, [1]), lambda: image)
-
-
-def crop_pixels(out: np.ndarray, rows: np.ndarray, x: int, mirrored: int) -> None:
-    """Copies an image's rows from column `x` on to `out`, mirrored if `mirrored` is 1.
-
-    Does the same as `crop` and `mirror` for pixels that are decoded already: in one copy
-    and without TensorFlow.
-    """
-    cut_out = rows[:, x : x + out.shape[1]]
-    if mirrored:
-        for channel in range(3):  # All channels at once take numpy twice the time.
-            out[..., channel] = cut_out[:, ::-1, channel]
-    else:
-        out[...] = cut_out

@@ -14,12 +14,13 @@ from collections.abc import Generator
 from typing import Any, TypedDict, cast
 
 import numpy as np
-import tensorflow as tf
 from jaxtyping import Float32, Int32, UInt8
 
 from alexnet_jax.data import sampling, statistics
 from alexnet_jax.data.augmentation import Augmentation
-from alexnet_jax.data.loading import BatchLoader, RescaledSplit
+from alexnet_jax.data.loading import AUTOTUNE, BatchLoader
+from alexnet_jax.data.resampling import enlarged
+from alexnet_jax.data.rescaled import RescaledSplit
 from alexnet_jax.data.types import Source
 from alexnet_jax.errors import UserError
 
@@ -118,6 +119,12 @@ def of_statistics(source: Source, *, rescale: str, rescale_size: int) -> Data:
 def _read_into_memory(data: RescaledSplit) -> RescaledSplit:
     images = np.empty((data.num_examples, data.size, data.size, 3), np.uint8)
     labels = np.empty(data.num_examples, np.int32)
+    gray = data.split.gray
+    if gray is not None and gray.pixels.shape[1] <= data.size:  # without TensorFlow
+        labels[:] = gray.labels
+        for image, pixels in zip(images, gray.pixels, strict=True):
+            image[:] = enlarged(pixels, data.size)[..., None]
+        return dataclasses.replace(data, images=images, labels=labels)
     for batch in evaluation_batches(data, batch_size=READ_BATCH_SIZE):
         real = batch["weight"] > 0
         images[batch["example"][real]] = batch["image"][real]
@@ -134,7 +141,7 @@ def train_batches(
     batch_size: int,
     host: int,
     num_hosts: int,
-    num_parallel_calls: int = tf.data.AUTOTUNE,
+    num_parallel_calls: int = AUTOTUNE,
 ) -> Generator[TrainBatch, None, None]:
     """Yields one host's share of the training batches of `steps`.
 
@@ -232,7 +239,7 @@ def evaluation_batches(
     loader = BatchLoader(data, describe, crop_size=data.size, batch_size=share)
     all_steps = -(-count // batch_size)
     own_steps = max(0, -(-(count - host * share) // batch_size))
-    empty = loader.crop_rows(describe(all_steps))
+    empty = data.crop_rows(describe(all_steps), data.size)
     with contextlib.closing(loader.batches(range(own_steps))) as batches:
         for batch in itertools.chain(batches, [empty] * (all_steps - own_steps)):
             yield _padded(batch, share)

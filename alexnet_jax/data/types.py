@@ -3,7 +3,10 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int32, UInt8
 
 from alexnet_jax.data.statistics import Statistics
 
@@ -11,6 +14,13 @@ from alexnet_jax.data.statistics import Statistics
 HOLD_OUT_EVERY = 10
 # The end of an image file differs more than its beginning, where headers are alike.
 END_BYTES = 4096
+
+
+class GrayImages(NamedTuple):
+    """All images of a small split, decoded: square, in gray levels, with their labels."""
+
+    pixels: UInt8[np.ndarray, "n side side"]
+    labels: Int32[np.ndarray, " n"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +45,7 @@ class Split:
         it; None if only reading tells.
       read_end: Maps an index to the last END_BYTES bytes of the encoded image, and raises
         what `read` does; None if there is no way but to read the whole.
+      gray: The images that `read` encodes; None where they are not held in memory.
     """
 
     name: str
@@ -45,6 +56,7 @@ class Split:
     read_part: Callable[[int, int, int], tuple[bytes, int]] | None = None
     size: Callable[[int], int] | None = None
     read_end: Callable[[int], bytes] | None = None
+    gray: GrayImages | None = None
 
     def __len__(self) -> int:
         return self.num_examples

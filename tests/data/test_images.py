@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_image
 
 from alexnet_jax.data import images
+from alexnet_jax.data.rescaled import crop_pixels
 
 METHODS = ["shorter_side", "warp"]
 
@@ -275,7 +276,7 @@ def test_a_flipped_image_swaps_left_and_right():
 def test_pixels_are_cropped_and_flipped_as_in_the_graph(mirrored):
     image, size = smooth(12, 12), 7
     out = np.empty((size, size, 3), np.uint8)
-    images.crop_pixels(out, image[3 : 3 + size], 4, mirrored)
+    crop_pixels(out, image[3 : 3 + size], 4, mirrored)
     offset = tf.constant([3, 4])
     cropped = images.crop(tf.constant(image), offset, size)
     expected = images.mirror(cropped, tf.constant(mirrored))

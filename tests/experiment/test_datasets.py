@@ -9,7 +9,7 @@ from PIL import Image
 from small_question import question, resolved
 
 from alexnet_jax.config import base
-from alexnet_jax.data.loading import RescaledSplit
+from alexnet_jax.data.rescaled import RescaledSplit
 from alexnet_jax.data.types import Split
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment.datasets import Datasets, preset_notice

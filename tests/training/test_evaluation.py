@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from small_trial import HELD_OUT, tiny
 
-from alexnet_jax.data.loading import RescaledSplit
 from alexnet_jax.data.pipeline import Data, evaluation_batches
+from alexnet_jax.data.rescaled import RescaledSplit
 from alexnet_jax.data.types import Split
 from alexnet_jax.training import evaluation, preprocess
 from alexnet_jax.training.devices import Devices

@@ -30,7 +30,7 @@ import google_crc32c
 import numpy as np
 from jaxtyping import Int32, Int64, UInt32
 
-from alexnet_jax.data import images
+from alexnet_jax.data import resampling
 from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.data.types import Source, Split
 from alexnet_jax.errors import UserError
@@ -45,7 +45,7 @@ WAY_OUT = (
     "Remove that prepared set and prepare it again, or use the original images: "
     f"--config.data.prepared_dir={NONE}."
 )
-# Earlier names of images.RESAMPLING, for the same computation.
+# Earlier names of resampling.RESAMPLING, for the same computation.
 FORMER_RESAMPLING = (
     "means over areas where no side grows, else bilinear, antialiased",
 )
@@ -129,7 +129,7 @@ def read_json(path: Path) -> dict[str, Any]:
             "set again, into another folder, with python -m alexnet_jax.prepare."
         )
     if held.get("resampling") in FORMER_RESAMPLING:
-        held["resampling"] = images.RESAMPLING
+        held["resampling"] = resampling.RESAMPLING
     return held
 
 
@@ -276,7 +276,7 @@ def choose(
         "fingerprint": source.fingerprint,
         "rescale": rescale,
         "rescale_size": rescale_size,
-        "resampling": images.RESAMPLING,
+        "resampling": resampling.RESAMPLING,
     }
     differing = differences(manifest, wanted)
     if differing:

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_jax import files
-from alexnet_jax.data import images
+from alexnet_jax.data import images, resampling
 from alexnet_jax.data.prepared import reader
 from alexnet_jax.data.prepared.reader import ShardIndex, shard_path
 from alexnet_jax.data.statistics import Sums
@@ -66,7 +66,7 @@ class Job:
             "fingerprint": self.source.fingerprint,
             "rescale": self.rescale,
             "rescale_size": self.size,
-            "resampling": images.RESAMPLING,
+            "resampling": resampling.RESAMPLING,
             "encoding": self.encoding,
             "jpeg_quality": reader.JPEG_QUALITY if self.encoding == "jpeg" else None,
             "shard_examples": SHARD_EXAMPLES,

@@ -26,9 +26,9 @@ from two_classes import (
 
 from alexnet_jax import files
 from alexnet_jax.data import folder
-from alexnet_jax.data import images as image_steps
 from alexnet_jax.data.open import open_source
 from alexnet_jax.data.prepared import build, reader, writer
+from alexnet_jax.data.resampling import RESAMPLING
 from alexnet_jax.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -420,7 +420,7 @@ def test_a_set_with_an_old_resampling_name_is_used_and_continued(
         (folder / name).unlink()
     prepare(images, folder)
     after = contents(folder)
-    assert json.loads(after[reader.MANIFEST])["resampling"] == image_steps.RESAMPLING
+    assert json.loads(after[reader.MANIFEST])["resampling"] == RESAMPLING
     assert {n: d for n, d in after.items() if n != reader.PLAN} == {
         n: d for n, d in before.items() if n != reader.PLAN
     }

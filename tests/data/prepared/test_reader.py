@@ -12,8 +12,8 @@ from sklearn.datasets import load_sample_images
 from alexnet_jax import files
 from alexnet_jax.data import images, pipeline, statistics
 from alexnet_jax.data.augmentation import Augmentation
-from alexnet_jax.data.loading import RescaledSplit
 from alexnet_jax.data.prepared import reader, writer
+from alexnet_jax.data.rescaled import RescaledSplit
 from alexnet_jax.data.types import Source, Split
 from alexnet_jax.errors import UserError
 

@@ -19,8 +19,8 @@ from numbered_images import (
     train_batches,
 )
 
-from alexnet_jax.data import loading, pipeline, sampling
-from alexnet_jax.data.loading import RescaledSplit
+from alexnet_jax.data import decoding, loading, pipeline, sampling
+from alexnet_jax.data.rescaled import RescaledSplit
 from alexnet_jax.data.types import Split
 from alexnet_jax.errors import UserError
 
@@ -58,13 +58,13 @@ def test_starting_in_the_middle_reads_no_earlier_images():
 
 def test_files_are_read_in_parallel():
     """Each read waits until all readers have started."""
-    together = threading.Barrier(loading.READERS)
+    together = threading.Barrier(decoding.READERS)
 
     def waits(number):
         together.wait(timeout=60)
         return encoded(number), label(number)
 
-    size = loading.READERS
+    size = decoding.READERS
     data = rescaled_split(waits, size)
     batches = list(pipeline.evaluation_batches(data, batch_size=size))
     np.testing.assert_array_equal(batches[0]["label"], label(np.arange(size)))
