@@ -8,12 +8,13 @@ when all of it is written, so one that is cut short by a kill does not count.
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
 
+from alexnet_jax.config.checkpoint_fields import differing_fields
 from alexnet_jax.errors import UserError
 from alexnet_jax.training.checkpoint_files import (
     Damaged,
@@ -38,12 +39,14 @@ class Checkpoints:
 
     Args:
       folder: the trial's folder; the checkpoints lie in checkpoints/ below it.
-      fields: `checkpoint_files.fields_of` the trial's settings. Checkpoints hold them,
-        and are refused where others are given.
+      fields: those of the trial on which its result depends, as `checkpoint_fields.py`
+        finds them. Checkpoints hold them, and are refused where others are given.
       devices: all their processes save together, into one folder that all of them see.
     """
 
-    def __init__(self, folder: Path, fields: dict[str, Any], devices: Devices) -> None:
+    def __init__(
+        self, folder: Path, fields: Mapping[str, Any], devices: Devices
+    ) -> None:
         self.trial = folder.absolute()
         self.folder = self.trial / "checkpoints"
         self.fields = fields
@@ -142,7 +145,7 @@ class Checkpoints:
 
         Raises:
           UserError: if there are checkpoints, but none can be read, or the newest one
-            belongs to other settings or has another format.
+            has other fields or has another format.
         """
         damaged: list[str] = []
         for step in sorted(self.manager.all_steps(), reverse=True):
@@ -170,9 +173,10 @@ class Checkpoints:
         return rehearse_checkpoint(state, self.trial, self.devices)
 
     def _check_fields(self, description: Description) -> None:
+        found = differing_fields(description.fields, self.fields)
         differing = [
             f"  {name}: {there} there, {now} now"
-            for name, (there, now) in description.differences(self.fields).items()
+            for name, (there, now) in found.items()
         ]
         if differing:
             folder = description.folder

@@ -1,16 +1,15 @@
 """The files of one checkpoint: their layout, their checksums, and how they are read.
 
 A checkpoint is a folder with three Orbax items: `params`, the weights; `state`, what else
-a step changes; and `position`, as JSON, a `Position` with the trial's settings and the
-checksums of all three.
+a step changes; and `position`, as JSON, a `Position` with the fields of the trial on
+which its result depends and the checksums of all three.
 
-Format 1 had the item `momentum` in place of `state`, older names of some settings, and
+Format 1 had the item `momentum` in place of `state`, older names of some fields, and
 flags in place of the phase. It is read as if it were format 2.
 """
 
 import dataclasses
 import enum
-import functools
 import json
 import logging
 import re
@@ -23,10 +22,7 @@ import google_crc32c
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from ml_collections import ConfigDict
 
-from alexnet_jax.config.fields import FIELDS, OPERATIONAL_FIELDS
-from alexnet_jax.config.old_names import with_defaults
 from alexnet_jax.errors import UserError
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.step import Params, TrainCounts, TrainState
@@ -131,7 +127,7 @@ LONGEST_REASON = 300  # characters
 def reason_of(error: Exception) -> str:
     """The first line of an error's message, without its period.
 
-    What TensorStore adds in brackets, its source locations and kilobytes of settings, is
+    What TensorStore adds in brackets, its source locations and kilobytes of options, is
     left out, and the middle of a long rest: the cause, such as a full disk, comes last.
     """
     first = (str(error).strip() or repr(error)).splitlines()[0]
@@ -145,21 +141,17 @@ def reason_of(error: Exception) -> str:
 # --- What is saved ----------------------------------------------------------------
 
 
-def fields_of(settings: ConfigDict) -> dict[str, Any]:
-    """The fields of a trial's settings on which its result depends, as JSON values."""
-    names = [n for n in FIELDS if n not in (*OPERATIONAL_FIELDS, "experiment", "seeds")]
-    values = {n: functools.reduce(getattr, n.split("."), settings) for n in names}
-    return json.loads(json.dumps(values))
-
-
 def save_arguments(
-    state: TrainState, position: Position, settings: Mapping[str, Any]
+    state: TrainState, position: Position, fields: Mapping[str, Any]
 ) -> ocp.args.Composite:
-    """The three items of a checkpoint, for Orbax to save."""
+    """The three items of a checkpoint, for Orbax to save.
+
+    `fields` are those of the trial on which its result depends, as JSON values.
+    """
     rest = _rest_of(state)
     held: dict[str, Any] = {
         "format": FORMAT,
-        "config": settings,
+        "config": fields,
         "position": position.to_json(),
         "params_checksum": checksum(state.params),
         "state_checksum": checksum(rest),
@@ -203,29 +195,19 @@ class Description:
 
     Attributes:
       folder: the checkpoint.
-      settings: the trial's settings, by dotted name; fields that the checkpoint does not
-        have are at their defaults.
+      fields: those of the trial on which its result depends, as the version that wrote
+        the checkpoint had them.
       position: where the trial stood.
       params_checksum, state_checksum: of the arrays.
       format: of the checkpoint as it was written.
     """
 
     folder: Path
-    settings: dict[str, Any]
+    fields: Mapping[str, Any]
     position: Position
     params_checksum: int
     state_checksum: int
     format: int
-
-    def differences(self, fields: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """By name, the fields that differ from `fields`: their values there, and here."""
-        # Also fields that only a later version of this program has.
-        names = fields.keys() | (self.settings.keys() - FIELDS.keys())
-        return {
-            name: (self.settings.get(name, "absent"), fields.get(name, "absent"))
-            for name in sorted(names)
-            if self.settings.get(name) != fields.get(name)
-        }
 
 
 def read_description(folder: Path) -> Description:
@@ -257,7 +239,7 @@ def read_description(folder: Path) -> Description:
             )
     return Description(
         folder=folder,
-        settings=json.loads(json.dumps(with_defaults(held["config"]))),
+        fields=held["config"],
         position=Position.from_json(position),
         params_checksum=held["params_checksum"],
         state_checksum=held[state_checksum],

@@ -8,9 +8,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from alexnet_jax.config.checkpoint_fields import fields_of
 from alexnet_jax.training import diagnosis
 from alexnet_jax.training.checkpoint import Checkpoints
-from alexnet_jax.training.checkpoint_files import Phase, Position, fields_of
+from alexnet_jax.training.checkpoint_files import Phase, Position
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.metrics import MetricAccumulator, Record, means_row
 from alexnet_jax.training.optimizer import Hyperparameters

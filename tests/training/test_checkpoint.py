@@ -22,6 +22,7 @@ from small_trial import (
 )
 
 from alexnet_jax.config import base, small_data
+from alexnet_jax.config.checkpoint_fields import fields_of
 from alexnet_jax.config.old_names import RENAMED
 from alexnet_jax.data.open import open_source
 from alexnet_jax.data.pipeline import load_data
@@ -31,7 +32,6 @@ from alexnet_jax.training.checkpoint import Checkpoints, rehearse_checkpoint
 from alexnet_jax.training.checkpoint_files import (
     Position,
     checksum,
-    fields_of,
     read_weights,
 )
 from alexnet_jax.training.devices import Devices

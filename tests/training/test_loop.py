@@ -24,6 +24,7 @@ from small_trial import (
 
 from alexnet_jax import progress
 from alexnet_jax.config import base
+from alexnet_jax.config.checkpoint_fields import fields_of
 from alexnet_jax.data import sampling
 from alexnet_jax.data.open import open_source
 from alexnet_jax.data.pipeline import evaluation_batches, load_data
@@ -32,7 +33,6 @@ from alexnet_jax.training import loop, preprocess
 from alexnet_jax.training import step as steps
 from alexnet_jax.training.batches import augmented_batches
 from alexnet_jax.training.checkpoint import Checkpoints
-from alexnet_jax.training.checkpoint_files import fields_of
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.evaluation import Evaluator
 from alexnet_jax.training.group import TrialGroup
