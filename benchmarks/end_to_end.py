@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 import jax
+from ml_collections import FrozenConfigDict
 
 from alexnet_jax.config import base
 from alexnet_jax.config.resolve import resolve
@@ -24,9 +25,9 @@ from alexnet_jax.training import step as steps
 from alexnet_jax.training.batches import stacked_batches
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.prefetch import Prefetcher
-from alexnet_jax.training.schedule import Schedule
 from alexnet_jax.training.stacking import stack
 from alexnet_jax.training.trainer import Trainer
+from alexnet_jax.training.trial import TrialSpec
 from benchmarks.input_benchmarks import images_per_second
 from benchmarks.input_photographs import RESCALE_SIZE, photographs
 from benchmarks.step_benchmarks import HYPERPARAMETERS
@@ -38,16 +39,21 @@ SECONDS_TOGETHER = 4.0
 PACKAGES = ("jax", "jaxlib", "flax", "tensorflow-cpu", "tensorflow")
 
 
+def settings_of(batch_size: int, dtype: str) -> FrozenConfigDict:
+    """The settings of the default recipe, for a trial whose last epoch is never reached."""
+    config = base()
+    config.model.dtype = "bfloat16" if dtype == "bfloat16" else "float32"
+    config.training.batch_size = batch_size
+    config.training.num_epochs = 1e6
+    return resolve(config, {}).settings
+
+
 def measure(source: Source, batch_size: int, repeats: int, dtype: str) -> dict:
     """Returns the images/s of the input, of the step and of both together.
 
     "waiting" is the share of the time together in which the step waits for its input.
     """
-    config = base()
-    config.model.dtype = "bfloat16" if dtype == "bfloat16" else "float32"
-    config.training.batch_size = batch_size
-    config.training.num_epochs = 1e6  # The last epoch is never reached.
-    settings = resolve(config, {}).settings
+    settings = settings_of(batch_size, dtype)
     train, validation = (
         RescaledSplit(split, RESCALE_SIZE, settings.data.rescale)
         for split in (source.train, source.validation)
@@ -56,16 +62,19 @@ def measure(source: Source, batch_size: int, repeats: int, dtype: str) -> dict:
     data = Data(source, train, validation, source.statistics)
     devices = Devices()
     devices.check_batch_size(batch_size)
-    trainer = Trainer.of(settings, data, devices)
-    schedule = Schedule.of(settings, data.train.num_examples)
+    spec = TrialSpec.of(settings, data)
+    trainer = Trainer.of(spec.steps, devices)
     mean = trainer.place_mean(data, devices)
     initial = steps.initial_state(trainer.network, 0, trainer.spec)
-    states, hyperparameters = (
-        [devices.place_state(stack([initial]))],
-        stack([HYPERPARAMETERS]),
-    )
+    states = [devices.place_state(stack([initial]))]
+    hyperparameters = stack([HYPERPARAMETERS])
     open_input = functools.partial(
-        stacked_batches, settings, data, (0,), range(schedule.num_steps)
+        stacked_batches,
+        spec.augmentation,
+        data,
+        (0,),
+        range(spec.schedule.num_steps),
+        batch_size=batch_size,
     )
 
     def step(batch: dict[str, jax.Array] | None) -> None:

@@ -121,7 +121,11 @@ def timed_run(
     ):
         with contextlib.closing(
             stacked_batches(
-                settings, data, group.seeds, range(group.schedule.num_steps)
+                group.spec.augmentation,
+                data,
+                group.seeds,
+                range(group.schedule.num_steps),
+                batch_size=group.schedule.batch_size,
             )
         ) as batches:
             held = list(itertools.islice(batches, BATCHES))

@@ -19,6 +19,7 @@ from alexnet_jax.data.types import Source, Split
 from alexnet_jax.training.context import open_session
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.group import TrialGroup, resume
+from alexnet_jax.training.trial import TrialSpec, open_trial
 
 IMAGENET = 1_281_167  # training examples of an epoch
 IMAGES, CLASSES = 256, 1000  # different images; labels
@@ -85,8 +86,10 @@ def started_trial(
     """A trial before its first step, on the devices, with all that a run gives to it."""
     label, total = "the loop and saves", settings.training.batch_size
     with open_session(devices, total_images=total, silent=not shown) as session:
-        context = session.context(data)
-        with context.open_trial(settings, seed=0, folder=folder, label=label) as trial:
+        context, spec = session.context(data), TrialSpec.of(settings, data)
+        with open_trial(
+            spec, seed=0, devices=devices, folder=folder, label=label
+        ) as trial:
             session.progress.begin(label)
             (group,) = resume([trial], context)
             group.place()

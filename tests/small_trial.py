@@ -7,7 +7,8 @@ from alexnet_jax.config import base
 from alexnet_jax.training import loop
 from alexnet_jax.training.context import open_session
 from alexnet_jax.training.step import initial_state
-from alexnet_jax.training.trainer import Trainer
+from alexnet_jax.training.trainer import StepSpec, Trainer
+from alexnet_jax.training.trial import TrialSpec, open_trial
 
 TRAIN, HELD_OUT = 1438, 359
 BATCH = 16
@@ -58,8 +59,12 @@ def opened(configs, data, devices, folders, *, seeds, further_crops=()):
         context = session.context(data, further_crops)
         trials = [
             stack.enter_context(
-                context.open_trial(
-                    config, seed=seed, folder=folder, label=f"trial {number}"
+                open_trial(
+                    TrialSpec.of(config, data),
+                    seed=seed,
+                    devices=devices,
+                    folder=folder,
+                    label=f"trial {number}",
                 )
             )
             for number, (config, folder, seed) in enumerate(
@@ -76,7 +81,12 @@ def train_one(config, data, devices, folder, seed=0):
         return trials[0], context.progress.done
 
 
+def trainer_of(config, data, devices):
+    """The trainer of a single trial."""
+    return Trainer.of(StepSpec.of(config, data), devices)
+
+
 def placed_initial_state(config, data, devices):
     """A single trial's initial state on the devices, of seed 0."""
-    trainer = Trainer.of(config, data, devices)
+    trainer = trainer_of(config, data, devices)
     return devices.place_state(initial_state(trainer.network, 0, trainer.spec))

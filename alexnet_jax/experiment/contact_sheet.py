@@ -15,7 +15,8 @@ from ml_collections import FrozenConfigDict
 from PIL import Image, ImageDraw, ImageFont
 
 from alexnet_jax.files import atomic_file
-from alexnet_jax.training.batches import SeenImages, seen_images
+from alexnet_jax.training.seen_images import SeenImages, seen_images
+from alexnet_jax.training.trial import TrialSpec
 
 NAME = "contact_sheet.png"
 COLUMNS, MAX_ROWS = 8, 4  # images, and ways to augment them
@@ -85,7 +86,8 @@ def rows(
         settings = next(iter(alike.values()))
         data = data_of(settings.data)
         if data is not None:
-            images = seen_images(settings, data, COLUMNS)
+            spec = TrialSpec.of(settings, data)
+            images = seen_images(spec.augmentation, spec.steps.form, data, COLUMNS)
             names = data.source.class_names
             classes = tuple(names[label] for label in images.batch["label"])
             yield ImageRow(tuple(alike), images, classes)

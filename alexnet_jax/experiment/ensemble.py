@@ -13,6 +13,7 @@ from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.evaluation import Evaluator
 from alexnet_jax.training.metrics import Record
 from alexnet_jax.training.stacking import stack
+from alexnet_jax.training.trainer import StepSpec
 
 
 def evaluate(
@@ -36,7 +37,6 @@ def evaluate(
     Raises:
       UserError: if a checkpoint is missing or damaged.
     """
-    settings = ensemble.settings
     ends = [_end(folder / trial.folder) for trial in trials]
     target = folder / ensemble.folder if devices.is_primary else None
     with Record(target, tensorboard=False) as record:
@@ -45,7 +45,8 @@ def evaluate(
         if any(end["status"] == "diverged" for end in ends):
             status = "diverged"
         else:
-            evaluator = Evaluator.of(settings, data, devices)
+            spec = StepSpec.of(ensemble.settings, data)
+            evaluator = Evaluator.of(spec, data, devices)
             networks = stack(
                 [read_weights(folder / t.folder, last=True)[0] for t in trials]
             )

@@ -11,13 +11,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from alexnet_jax.config.trials import ExperimentPlan
+from alexnet_jax.config.trials import ExperimentPlan, Trial
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import runner
 from alexnet_jax.training import checkpoint, memory, rehearsal
-from alexnet_jax.training.context import open_session
+from alexnet_jax.training.context import RunContext, open_session
 from alexnet_jax.training.devices import Devices
+from alexnet_jax.training.group import resume
 from alexnet_jax.training.metrics import peak_host_bytes
+from alexnet_jax.training.trial import TrialSpec, open_trial
 
 
 def run(plan: ExperimentPlan, folder: Path) -> str:
@@ -51,13 +53,8 @@ def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]
             _scratch(folder, devices) as scratch,
             open_session(devices, total_images=1, silent=True, saves=False) as session,
         ):
-            cost = rehearsal.rehearse(
-                first.settings,
-                session.context(datasets.of(first.settings.data)),
-                seed=first.seed,
-                folder=scratch,
-                label=first.name,
-            )
+            data = datasets.of(first.settings.data)
+            cost = _cost_of(first, session.context(data), scratch)
         seconds_of_arm[arm] = cost.trial_seconds
         needed += cost.checkpoint_bytes * len(own) * (checkpoint.KEPT + 2)
         lines += _lines_of_arm(f"{arm}: {len(own)}", cost, devices)
@@ -80,6 +77,19 @@ def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]
     if needed > free:
         raise UserError("\n".join([*lines, "The disk is too small for this run."]))
     return "\n".join(lines), seconds_of_arm
+
+
+def _cost_of(trial: Trial, context: RunContext, folder: Path) -> rehearsal.Cost:
+    """What a trial costs, by its first steps, which are recorded in `folder`."""
+    with open_trial(
+        TrialSpec.of(trial.settings, context.data),
+        seed=trial.seed,
+        devices=context.devices,
+        folder=folder,
+        label=trial.name,
+    ) as running:
+        (group,) = resume([running], context)
+        return rehearsal.rehearse(group)
 
 
 def _lines_of_arm(name: str, cost: rehearsal.Cost, devices: Devices) -> list[str]:

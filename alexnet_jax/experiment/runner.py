@@ -27,7 +27,7 @@ from alexnet_jax.training import loop
 from alexnet_jax.training.context import Session, open_session
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.metrics import tensorboard_writer
-from alexnet_jax.training.schedule import Schedule
+from alexnet_jax.training.trial import TrialSpec, open_trial
 
 
 def run(plan: ExperimentPlan, folder: Path) -> str:
@@ -150,7 +150,7 @@ def run_trials(
     on_cpu = devices.devices[0].platform == "cpu"
     groups = plan.groups(trials, LARGEST_GROUP_ON_CPU if on_cpu else LARGEST_GROUP)
     total = sum(
-        Schedule.of(own, datasets.of(own.data).train.num_examples).num_images
+        TrialSpec.of(own, datasets.of(own.data)).schedule.num_images
         for own in (trial.settings for trial in trials)
     )
     with open_session(devices, total_images=total) as session:
@@ -183,9 +183,10 @@ def run_together(
             opened.enter_context(lock(place, context.devices))
             running.append(
                 opened.enter_context(
-                    context.open_trial(
-                        trial.settings,
+                    open_trial(
+                        TrialSpec.of(trial.settings, data),
                         seed=trial.seed,
+                        devices=context.devices,
                         folder=place,
                         label=trial.name,
                     )

@@ -15,7 +15,7 @@ from alexnet_jax.data.pipeline import Data, evaluation_batches
 from alexnet_jax.experiment.datasets import open_originals
 from alexnet_jax.training.checkpoint_files import read_weights
 from alexnet_jax.training.devices import Devices
-from alexnet_jax.training.trainer import Trainer
+from alexnet_jax.training.trainer import StepSpec, Trainer
 
 BATCH_SIZE = 128
 SATURATED = 0.95  # an output of tanh, whose slope is below a tenth there
@@ -39,9 +39,8 @@ class TrainedNetwork:
         """
         data = open_originals(settings.data)
         params, _ = read_weights(folder, last=True)
-        return TrainedNetwork(
-            settings, Trainer.of(settings, data, Devices()), params, data
-        )
+        trainer = Trainer.of(StepSpec.of(settings, data), Devices())
+        return TrainedNetwork(settings, trainer, params, data)
 
     def kernels(self) -> np.ndarray:
         """Kernels of conv1, (kernels, height, width, 3), each scaled from 0 to 1."""

@@ -3,21 +3,16 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from pathlib import Path
-
-from ml_collections import ConfigDict
 
 from alexnet_jax.data.pipeline import Data
 from alexnet_jax.progress import Progress
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.signals import Signals
-from alexnet_jax.training.trial import RunningTrial, open_trial
 
 
 @dataclasses.dataclass(frozen=True)
 class RunContext:
-    """What all trials of a group share besides their settings.
+    """What all trials of a group share besides what they are.
 
     Attributes:
       data: what the trials are trained on.
@@ -32,20 +27,6 @@ class RunContext:
     progress: Progress
     signals: Signals
     further_crops: tuple[str, ...] = ()
-
-    def open_trial(
-        self, settings: ConfigDict, *, seed: int, folder: Path, label: str
-    ) -> AbstractContextManager[RunningTrial]:
-        """A trial on this data, with its record and checkpoints in `folder`."""
-        return open_trial(
-            settings,
-            seed=seed,
-            num_examples=self.data.train.num_examples,
-            num_classes=len(self.data.source.class_names),
-            devices=self.devices,
-            folder=folder,
-            label=label,
-        )
 
 
 @dataclasses.dataclass(frozen=True)

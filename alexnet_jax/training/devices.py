@@ -128,7 +128,9 @@ class Devices:
     def batch_shapes(self, batch: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
         """The shapes that `place_batch` gives this process's share of a batch."""
 
-        def placed(values: np.ndarray) -> jax.ShapeDtypeStruct:
+        def placed(
+            values: np.ndarray | jax.ShapeDtypeStruct,
+        ) -> jax.ShapeDtypeStruct:
             of_all = (len(values) * self.num_hosts, *values.shape[1:])
             return jax.ShapeDtypeStruct(
                 self._spread_shape(of_all), values.dtype, sharding=self.sharded

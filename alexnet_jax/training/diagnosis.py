@@ -8,6 +8,7 @@ initial weights with inputs of standard deviation 1. The bound,
 `training.warn_below_spread`, lies in between.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -82,20 +83,54 @@ def _dead(y: Float[Array, "n *place units"]) -> Float[Array, ""]:
     return same.reshape(-1, same.shape[-1]).all(axis=0).mean()
 
 
-def row(measured: dict[str, Any], settings: ConfigDict) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class DiagnosisSpec:
+    """When the start of a trial is worth a warning, and what a likely cause depends on.
+
+    Attributes:
+      warn_below_spread: the least spread of initial logits that gives no warning.
+      warn_after_steps: the steps after which the loss should have fallen.
+      network: the name of the network.
+      initialization: how its initial weights are drawn.
+      weight_stds: their standard deviations, where they are "normal".
+      channel_scale: what the input is divided by.
+    """
+
+    warn_below_spread: float
+    warn_after_steps: int
+    network: str
+    initialization: str
+    weight_stds: tuple[float, ...]
+    channel_scale: tuple[float, ...]
+
+    @staticmethod
+    def of(settings: ConfigDict) -> "DiagnosisSpec":
+        """What a trial's settings say about it."""
+        model, training = settings.model, settings.training
+        return DiagnosisSpec(
+            warn_below_spread=training.warn_below_spread,
+            warn_after_steps=training.warn_after_steps,
+            network=model.name,
+            initialization=model.initialization,
+            weight_stds=model.weight_stds,
+            channel_scale=tuple(settings.data.channel_scale),
+        )
+
+
+def row(measured: dict[str, Any], spec: DiagnosisSpec) -> dict[str, Any]:
     """The diagnosis as a line of metrics.jsonl, with a "warning" or null.
 
     Numbers that are not finite become null: JSON does not have them.
     """
     # It takes two images or more to differ.
-    least = settings.training.warn_below_spread
+    least = spec.warn_below_spread
     stuck = measured["images"] > 1 and not measured["logit_spread"] >= least
     warning = None
     if stuck:
         warning = (
             f"it may never start to learn. The logits of {measured['images']} images "
             f"have a standard deviation of only {measured['logit_spread']:.2g} (at least "
-            f"{least:g} is fine). Likely because {likely_cause(measured, settings)}"
+            f"{least:g} is fine). Likely because {likely_cause(measured, spec)}"
         )
     return {
         "kind": "diagnosis",
@@ -108,13 +143,13 @@ def row(measured: dict[str, Any], settings: ConfigDict) -> dict[str, Any]:
     }
 
 
-def likely_cause(measured: Mapping[str, Any], settings: ConfigDict) -> str:
+def likely_cause(measured: Mapping[str, Any], spec: DiagnosisSpec) -> str:
     """The most probable reason why the logits hardly differ, and how to fix it."""
     scale = measured["input_std"]
-    stds = settings.model.weight_stds
-    normal = settings.model.initialization == "normal"
+    stds = spec.weight_stds
+    normal = spec.initialization == "normal"
     if normal and scale < LEAST_INPUT_STD:
-        divided = tuple(settings.data.channel_scale) != (1.0, 1.0, 1.0)
+        divided = spec.channel_scale != (1.0, 1.0, 1.0)
         return (
             f"the input has a standard deviation of {scale:.2g}, and initial weights with "
             f"standard deviation {stds[0]:g} suit gray levels (50 to 80): give "
@@ -132,7 +167,7 @@ def likely_cause(measured: Mapping[str, Any], settings: ConfigDict) -> str:
         hint = ": the 2012 code has 0.03 in conv3 to conv5"
         return (
             f"the initial weights, with standard deviations {stds}, are too small"
-            f"{hint if settings.model.name == 'alexnet' else ''} "
+            f"{hint if spec.network == 'alexnet' else ''} "
             "(config.model.weight_stds)."
         )
     return "the initial weights are too small (config.model.initialization)."
@@ -145,14 +180,14 @@ class StartMonitor:
       done: whether it has fallen, or the warning is given.
     """
 
-    def __init__(self, settings: ConfigDict, *, num_classes: int) -> None:
-        self.settings = settings
+    def __init__(self, spec: DiagnosisSpec, *, num_classes: int) -> None:
+        self.spec = spec
         self.bound = NOT_FALLEN * math.log(num_classes)
         self.done = num_classes == 1
 
     def checked(self, row: dict[str, Any]) -> dict[str, Any]:
         """The train row, with a "warning" if its loss should have fallen by then."""
-        steps = self.settings.training.warn_after_steps
+        steps = self.spec.warn_after_steps
         if self.done or row["loss"] is None:
             return row
         if row["loss"] < self.bound:

@@ -8,26 +8,24 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from alexnet_jax.data.pipeline import Data, evaluation_batches
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.metrics import MEANS, means_row
 from alexnet_jax.training.prefetch import PREFETCHED, Prefetcher
 from alexnet_jax.training.step import Counts, Params
-from alexnet_jax.training.trainer import Trainer
+from alexnet_jax.training.trainer import StepSpec, Trainer
 
 # Images in a batch of an evaluation, about; no result depends on it.
 EVALUATION_BATCH = 128
 
 
-def evaluation_batch_size(settings: ConfigDict, num_trials: int) -> int:
+def evaluation_batch_size(microbatches: int, num_trials: int) -> int:
     """Images in a batch of an evaluation of `num_trials` networks at once.
 
     Where a step fits in microbatches only, an evaluation may not fit as a whole either,
     and several networks have several times the activations.
     """
-    microbatches = settings.training.gradient_accumulation
     return max(1, EVALUATION_BATCH // microbatches // num_trials)
 
 
@@ -53,7 +51,7 @@ class Evaluator:
 
     @staticmethod
     def of(
-        settings: ConfigDict,
+        spec: StepSpec,
         data: Data,
         devices: Devices,
         seed_index: tuple[int, ...] = (0,),
@@ -62,11 +60,11 @@ class Evaluator:
         """The evaluator of a group of networks.
 
         Args:
-          settings: those of any of the group's trials.
+          spec: that of any of the group's trials.
           seed_index: as for `Trainer.of`; its length is the number of networks.
           further_crops: further `data.eval_crops` by which to measure the networks.
         """
-        trainer = Trainer.of(settings, data, devices, seed_index)
+        trainer = Trainer.of(spec, devices, seed_index)
         return Evaluator(
             trainer,
             data,
@@ -75,10 +73,12 @@ class Evaluator:
             max(
                 # XLA on CPU cannot compile ten crops of a single image on a device.
                 2 * len(devices.devices),
-                devices.rounded_up(evaluation_batch_size(settings, len(seed_index))),
+                devices.rounded_up(
+                    evaluation_batch_size(spec.microbatches, len(seed_index))
+                ),
             ),
             {
-                crops: Trainer.of(settings, data, devices, seed_index, eval_crops=crops)
+                crops: Trainer.of(spec.with_crops(crops), devices, seed_index)
                 for crops in further_crops
             },
         )

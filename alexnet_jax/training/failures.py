@@ -54,7 +54,7 @@ def explain(error: Exception, memory: StepMemory) -> Exception:
 
 
 def _out_of_memory(memory: StepMemory) -> str:
-    batch_size, microbatches = memory.batch_size, memory.microbatches
+    batch_size, microbatches = memory.batch_size, memory.spec.microbatches
     share = batch_size // len(memory.devices.devices)
     limit = device_bytes(memory.devices)
     of_limit = "" if limit is None else f" of the {format_bytes(limit)} it has"
@@ -65,9 +65,10 @@ def _out_of_memory(memory: StepMemory) -> str:
         "the compiler's figures, besides whatever else is on it."
     )
     message = f"{message} {_way_out(memory, share, limit)}"
-    if memory.num_trials > 1:
+    num_trials = len(memory.seed_index)
+    if num_trials > 1:
         message += (
-            f" These are {memory.num_trials} trials at once: without "
+            f" These are {num_trials} trials at once: without "
             "--config.population they are trained one after another."
         )
     return message
@@ -75,7 +76,7 @@ def _out_of_memory(memory: StepMemory) -> str:
 
 def _way_out(memory: StepMemory, share: int, limit: int | None) -> str:
     """The fewest microbatches that fit, as those are the fastest."""
-    for microbatches in range(memory.microbatches + 1, share + 1):
+    for microbatches in range(memory.spec.microbatches + 1, share + 1):
         if share % microbatches:
             continue
         needed = memory.step_bytes(microbatches)

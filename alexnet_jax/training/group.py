@@ -7,7 +7,6 @@ have to be compiled anew.
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import jax
 
@@ -24,7 +23,6 @@ from alexnet_jax.training.stacking import (
     distinct,
     seed_index_of,
     stack,
-    stacked_shapes,
     unstack,
 )
 from alexnet_jax.training.step import (
@@ -49,6 +47,7 @@ class TrialGroup:
       state: the stacked state on the devices, once it is `place`d.
       step: steps begun.
       phase: how far the last of them has come.
+      spec: that of the first trial; the others differ from it in hyperparameters only.
     """
 
     state: TrainState
@@ -64,12 +63,10 @@ class TrialGroup:
     ) -> None:
         self.trials, self.context = list(trials), context
         self.step, self.phase = step, phase
-        self.settings, self.schedule = trials[0].settings, trials[0].schedule
+        self.spec, self.schedule = trials[0].spec, trials[0].spec.schedule
         self.seeds = [trial.seed for trial in trials]
         self.seed_index = seed_index_of(self.seeds)
-        self.trainer = Trainer.of(
-            self.settings, context.data, context.devices, self.seed_index
-        )
+        self.trainer = Trainer.of(self.spec.steps, context.devices, self.seed_index)
         self._unplaced: TrainState | None = stack(states)
         self._before_bookkeeping: dict[int, Position] | None = None
 
@@ -81,13 +78,13 @@ class TrialGroup:
         self.state = devices.place_state(self._unplaced)
         self._unplaced = None
         self.evaluator = Evaluator.of(
-            self.settings, data, devices, self.seed_index, self.context.further_crops
+            self.spec.steps, data, devices, self.seed_index, self.context.further_crops
         )
         self.mean = self.evaluator.mean
 
     @property
     def memory(self) -> StepMemory:
-        """Estimates what a step of the group needs."""
+        """What the memory of the group's step depends on."""
         return step_memory(self.trials, self.context)
 
     def state_of(self, number: int) -> TrainState:
@@ -98,10 +95,11 @@ class TrialGroup:
         """The batches of the steps after `step`, on the devices."""
         devices = self.context.devices
         batches = stacked_batches(
-            self.settings,
+            self.spec.augmentation,
             self.context.data,
             distinct(self.seeds),
             range(self.step, self.schedule.num_steps),
+            batch_size=self.schedule.batch_size,
             host=devices.host,
             num_hosts=devices.num_hosts,
         )
@@ -228,44 +226,14 @@ class TrialGroup:
 
 
 def step_memory(trials: Sequence[RunningTrial], context: RunContext) -> StepMemory:
-    """Estimates what a step of these trials needs together."""
-    data, devices, first = context.data, context.devices, trials[0]
-    seeds = [trial.seed for trial in trials]
-
-    def trainer_of(microbatches: int) -> Trainer:
-        return Trainer.of(
-            first.settings,
-            data,
-            devices,
-            seed_index_of(seeds),
-            microbatches=microbatches,
-        )
-
-    def shapes() -> tuple[Any, dict[str, jax.ShapeDtypeStruct], Any, Any]:
-        trainer = trainer_of(1)
-        batches = stacked_batches(
-            first.settings,
-            data,
-            distinct(seeds),
-            range(first.schedule.num_steps),
-            host=devices.host,
-            num_hosts=devices.num_hosts,
-        )
-        with contextlib.closing(batches):
-            batch = devices.batch_shapes(next(batches))
-        state = stacked_shapes(state_shapes(trainer.network, trainer.spec), len(trials))
-        hyperparameters = stack([trial.hyperparameters() for trial in trials])
-        replicated = devices.replicated_shapes
-        mean = trainer.mean(data)
-        return replicated(state), batch, replicated(hyperparameters), replicated(mean)
-
+    """What the memory of one step of all these trials depends on."""
+    spec = trials[0].spec
     return StepMemory(
-        devices=devices,
-        batch_size=first.schedule.batch_size,
-        microbatches=first.settings.training.gradient_accumulation,
-        num_trials=len(trials),
-        train_step_of=lambda microbatches: trainer_of(microbatches).train_step,
-        shapes=shapes,
+        spec.steps,
+        context.devices,
+        seed_index_of([trial.seed for trial in trials]),
+        batch_size=spec.schedule.batch_size,
+        image_size=context.data.train.size,
     )
 
 
@@ -303,12 +271,12 @@ def resume(trials: Sequence[RunningTrial], context: RunContext) -> list[TrialGro
 
 def _restored(trial: RunningTrial, context: RunContext) -> tuple[TrainState, Position]:
     """A trial's state, in host memory, and its position."""
-    trainer = Trainer.of(trial.settings, context.data, context.devices)
+    trainer = Trainer.of(trial.spec.steps, context.devices)
     shapes = state_shapes(trainer.network, trainer.spec)
     like = context.devices.replicated_shapes(shapes)
     found = trial.checkpoints.restore(like)
     if found is None:
-        return starting_state(trial.settings, trial.seed, trainer), Position()
+        return starting_state(trial.spec.init_from, trial.seed, trainer), Position()
     state, position, damaged = found
     for message in damaged:
         warning = f"{message}. The one before it is used."

@@ -3,26 +3,24 @@
 import dataclasses
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from alexnet_jax.errors import UserError
 from alexnet_jax.training.checkpoint_files import read_weights
 from alexnet_jax.training.step import Params, TrainState, initial_state
 from alexnet_jax.training.trainer import Trainer
 
 
-def starting_state(settings: ConfigDict, seed: int, trainer: Trainer) -> TrainState:
+def starting_state(init_from: str, seed: int, trainer: Trainer) -> TrainState:
     """A single trial's state before its first step.
 
-    The weights are drawn with `seed`; where `settings.training.init_from` names a
-    checkpoint, those of all layers but the last are taken from it.
+    The weights are drawn with `seed`; where `init_from` names a checkpoint and is not
+    empty, those of all layers but the last are taken from it.
 
     Raises:
       UserError: if that checkpoint cannot be read or has other layers.
     """
     state = initial_state(trainer.network, seed, trainer.spec)
-    if settings.training.init_from:
-        params = fine_tuned_params(state.params, settings.training.init_from)
+    if init_from:
+        params = fine_tuned_params(state.params, init_from)
         state = dataclasses.replace(state, params=params)
     return state
 

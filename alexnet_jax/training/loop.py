@@ -95,9 +95,9 @@ def do_bookkeeping(group: TrialGroup) -> None:
       Stopped: if a signal asks for it. The trials are then saved as they were before the
         bookkeeping, which is done again when they are resumed.
     """
-    step, training, is_due = group.step, group.settings.training, group.schedule.is_due
-    row_due = step > 0 and is_due(step, training.log_every_epochs)
-    evaluation_due = step == 0 or is_due(step, training.evaluate_every_epochs)
+    step, periods, is_due = group.step, group.spec.periods, group.schedule.is_due
+    row_due = step > 0 and is_due(step, periods.log_every_epochs)
+    evaluation_due = step == 0 or is_due(step, periods.evaluate_every_epochs)
     if row_due or evaluation_due:
         # These change what is saved, and a signal may arrive between them.
         group.keep_positions()
@@ -111,7 +111,7 @@ def do_bookkeeping(group: TrialGroup) -> None:
             group.context.progress.warn(warning, trial.label)
     if evaluation_due and group.active:
         evaluate(group)
-    every = training.checkpoint_every_epochs
+    every = periods.checkpoint_every_epochs
     if every > 0 and step > 0 and is_due(step, every):
         group.request_save()
     group.end_bookkeeping()
@@ -183,6 +183,6 @@ def diagnose(group: TrialGroup, batch: Mapping[str, jax.Array]) -> None:
 
 
 def profiler_of(group: TrialGroup) -> ProfilerWindow:
-    """Traces the window of steps that the settings ask for, for the first trial."""
+    """Traces the window of steps that the user asks for, for the first trial."""
     folder = group.trials[0].record.folder
-    return ProfilerWindow(group.settings.training.profile, folder)
+    return ProfilerWindow(group.spec.profile, folder)

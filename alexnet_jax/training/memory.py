@@ -1,42 +1,49 @@
 """Device memory: what a step of training needs, and what the devices have."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.prefetch import PREFETCHED
+from alexnet_jax.training.trainer import StepSpec, Trainer
 
 
 @dataclasses.dataclass(frozen=True)
 class StepMemory:
-    """Estimates the device memory of a group's training step, by the compiler's figures.
+    """What the device memory of a group's training step depends on.
 
     Attributes:
+      spec: what the step is compiled for, with the microbatches of now.
       devices: the devices among which a batch is shared out.
+      seed_index: for each trial the place of its seed in a batch.
       batch_size: images a step, over all devices.
-      microbatches: the parts in which each device takes its share now.
-      num_trials: the trials that one step trains.
-      train_step_of: from microbatches to a train step that is spread, and not lowered.
-      shapes: the shapes of its arguments: state, batch, hyperparameters and mean.
+      image_size: the side of the images before they are cropped, in pixels.
     """
 
+    spec: StepSpec
     devices: Devices
+    seed_index: tuple[int, ...]
     batch_size: int
-    microbatches: int
-    num_trials: int
-    train_step_of: Callable[[int], Any]
-    shapes: Callable[[], tuple[Any, Mapping[str, jax.ShapeDtypeStruct], Any, Any]]
+    image_size: int
 
     def step_bytes(self, microbatches: int) -> int:
         """Bytes on each device for a step in `microbatches`, and batches prefetched.
 
-        Compiles the step, and allocates nothing on the devices.
+        By the compiler's figures. Compiles the step; reads no data, and allocates nothing
+        on the devices.
         """
-        shapes = self.shapes()
-        lowered = self.train_step_of(microbatches).lower(*shapes)
+        spec = self.spec.with_microbatches(microbatches)
+        trainer = Trainer.of(spec, self.devices, self.seed_index)
+        shapes = trainer.argument_shapes(
+            self.devices,
+            self.seed_index,
+            batch_size=self.batch_size,
+            image_size=self.image_size,
+        )
+        spread: Any = trainer.train_step  # by `Devices`, which can be lowered
+        lowered = spread.lower(*shapes)
         found = lowered.compile().memory_analysis()
         of_batch = sum(
             leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes[1])

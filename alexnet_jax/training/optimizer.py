@@ -32,7 +32,7 @@ class OptimizerSpec:
 
     @staticmethod
     def of(optimizer: ConfigDict) -> "OptimizerSpec":
-        """The form that section `optimizer` of the settings asks for."""
+        """The form that a section `optimizer` asks for."""
         return OptimizerSpec(optimizer.lr_inside_momentum, optimizer.bias_decay)
 
 
@@ -46,15 +46,25 @@ class Hyperparameters(NamedTuple):
 
     @staticmethod
     def of(
-        optimizer: ConfigDict, learning_rates: LearningRates, seed: int
+        learning_rates: LearningRates,
+        *,
+        momentum: float,
+        weight_decay: float,
+        seed: int,
     ) -> "Hyperparameters":
         """The hyperparameters of one step, as NumPy scalars."""
         return Hyperparameters(
             LearningRates(*map(np.float32, learning_rates)),
-            np.float32(optimizer.momentum),
-            np.float32(optimizer.weight_decay),
+            np.float32(momentum),
+            np.float32(weight_decay),
             np.uint32(seed),
         )
+
+    @staticmethod
+    def zero() -> "Hyperparameters":
+        """Hyperparameters for which only their shapes and types matter."""
+        no_rates = LearningRates(0.0, 0.0, 0.0, 0.0)
+        return Hyperparameters.of(no_rates, momentum=0.0, weight_decay=0.0, seed=0)
 
 
 def make_optimizer(
@@ -93,8 +103,7 @@ def initial_opt_state(spec: OptimizerSpec, params: PyTree) -> Any:
 
     `params` may hold shapes in place of arrays.
     """
-    no_rates = LearningRates(0.0, 0.0, 0.0, 0.0)
-    optimizer = make_optimizer(spec, Hyperparameters(no_rates, 0.0, 0.0, np.uint32(0)))
+    optimizer = make_optimizer(spec, Hyperparameters.zero())
     return jax.tree.map(  # zeros by NumPy: JAX would compile a program for each shape
         lambda leaf: np.zeros(leaf.shape, leaf.dtype),
         jax.eval_shape(optimizer.init, params),

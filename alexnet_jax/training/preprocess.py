@@ -16,7 +16,7 @@ Batch = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class InputForm:
-    """How images become the network's input: fields of the settings' section `data`."""
+    """How images become the network's input: fields of the section `data`."""
 
     crop_size: int
     mean: str
@@ -27,7 +27,7 @@ class InputForm:
 
     @staticmethod
     def of(data: Mapping[str, Any] | ConfigDict) -> "InputForm":
-        """The input form that section `data` of the settings asks for."""
+        """The input form that a section `data` asks for."""
         names = [field.name for field in dataclasses.fields(InputForm)]
         return InputForm(**{name: data[name] for name in names})
 
@@ -50,6 +50,37 @@ class InputForm:
             inside = slice(begin, begin + self.crop_size)
             mean_image = mean_image[inside, inside]
         return mean_image.astype(np.float32)
+
+    def mean_shape(self, side: int) -> tuple[int, int, int]:
+        """The shape of `mean_of`, for a mean image `side` pixels wide."""
+        widths = {"channel": 1, "center": self.crop_size, "image": side}
+        width = widths[self.mean]
+        return width, width, 3
+
+
+def batch_shapes(
+    crop_size: int, leading: tuple[int, ...]
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes and types of a training batch: the fields of `data.pipeline.TrainBatch`.
+
+    Args:
+      crop_size: the side of its images, in pixels.
+      leading: the axes before those of an example, such as (n,).
+    """
+    of_example = {
+        "image": ((crop_size, crop_size, 3), np.uint8),
+        "label": ((), np.int32),
+        "offset": ((2,), np.int32),
+        "mirrored": ((), np.int32),
+        "lighting": ((3,), np.float32),
+        "gain": ((), np.float32),
+        "example": ((), np.int32),
+        "epoch": ((), np.int32),
+    }
+    return {
+        name: jax.ShapeDtypeStruct((*leading, *shape), dtype)
+        for name, (shape, dtype) in of_example.items()
+    }
 
 
 def train_input(

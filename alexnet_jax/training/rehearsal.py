@@ -7,14 +7,11 @@ a record is written.
 import dataclasses
 import math
 import time
-from pathlib import Path
 
 import jax
-from ml_collections import FrozenConfigDict
 
 from alexnet_jax.training import failures, loop
-from alexnet_jax.training.context import RunContext
-from alexnet_jax.training.group import TrialGroup, resume
+from alexnet_jax.training.group import TrialGroup
 
 # Steps timed after the first one; fewer where they take longer than this.
 TIMED_STEPS, TIMED_SECONDS = 10, 10.0
@@ -54,28 +51,19 @@ class Cost:
         return training + self.evaluation_batches * self.evaluation_batch
 
 
-def rehearse(
-    settings: FrozenConfigDict,
-    context: RunContext,
-    *,
-    seed: int,
-    folder: Path,
-    label: str,
-) -> Cost:
-    """Measures a trial by its first steps, which are recorded in `folder`.
+def rehearse(group: TrialGroup) -> Cost:
+    """Measures a group of one trial by its first steps, which are recorded.
 
     Raises:
       UserError: for whatever would stop the trial, such as a lack of device memory.
       Stopped: after a signal to leave.
     """
-    with context.open_trial(settings, seed=seed, folder=folder, label=label) as trial:
-        (group,) = resume([trial], context)
-        with failures.explaining(group.memory):
-            return _measured(group)
+    with failures.explaining(group.memory):
+        return _measured(group)
 
 
 def _measured(group: TrialGroup) -> Cost:
-    devices, training = group.context.devices, group.settings.training
+    devices = group.context.devices
     group.place()
     start = time.perf_counter()
     checkpoint_bytes = group.trials[0].checkpoints.rehearse(group.state_of(0))
@@ -109,14 +97,14 @@ def _measured(group: TrialGroup) -> Cost:
         evaluation_batch=_evaluation_seconds(group),
         checkpoint_seconds=checkpoint_seconds,
         checkpoint_bytes=checkpoint_bytes,
-        step_bytes=group.memory.step_bytes(training.gradient_accumulation),
+        step_bytes=group.memory.step_bytes(group.spec.steps.microbatches),
     )
 
 
 def _num_evaluations(group: TrialGroup) -> int:
     """The evaluations of the whole trial: one before its first step, then by epochs."""
     num_epochs = group.schedule.epoch(group.schedule.num_steps)
-    every = group.settings.training.evaluate_every_epochs
+    every = group.spec.periods.evaluate_every_epochs
     return 1 + math.ceil(num_epochs / every)
 
 

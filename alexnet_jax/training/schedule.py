@@ -32,14 +32,39 @@ class LearningRates(NamedTuple):
         return getattr(self, prefix + kind)
 
 
+@dataclasses.dataclass(frozen=True)
+class ScheduleSpec:
+    """The numbers of a learning-rate schedule: fields of the section `optimizer`.
+
+    See `learning_rates_at` and `Plateau.after` for what they do.
+    """
+
+    learning_rate: float
+    schedule: str
+    drop_factor: float
+    drop_epochs: tuple[float, ...]
+    bias_lr_multiplier: float
+    bias_drops: bool
+    conv1_drop_epochs: tuple[float, ...]
+    conv1_stop_epoch: float
+    plateau_epochs: float
+    plateau_drops: int
+
+    @staticmethod
+    def of(optimizer: Mapping[str, Any] | ConfigDict) -> "ScheduleSpec":
+        """The schedule that a section `optimizer` asks for."""
+        names = [field.name for field in dataclasses.fields(ScheduleSpec)]
+        return ScheduleSpec(**{name: optimizer[name] for name in names})
+
+
 def learning_rates_at(
     epoch: float,
-    optimizer: Mapping[str, Any] | ConfigDict,
+    spec: ScheduleSpec,
     *,
     num_epochs: float,
     drops: int = 0,
 ) -> LearningRates:
-    """The learning rates at `epoch` of `num_epochs` under `optimizer["schedule"]`.
+    """The learning rates at `epoch` of `num_epochs` under `spec.schedule`.
 
     steps     multiplied by `drop_factor` at each of `drop_epochs`; conv1 has further
               drops and may stop, as in the 2012 code
@@ -48,30 +73,52 @@ def learning_rates_at(
     constant  the initial learning rate throughout
     cosine    half a cosine from the initial learning rate down to 0 at `num_epochs`
     """
-    initial = float(optimizer["learning_rate"])
+    initial = float(spec.learning_rate)
 
-    def drops_before(name: str) -> int:
-        return sum(epoch >= drop for drop in optimizer[name])
+    def drops_before(epochs: tuple[float, ...]) -> int:
+        return sum(epoch >= drop for drop in epochs)
 
-    match optimizer["schedule"]:
+    match spec.schedule:
         case "steps":
-            kernel = initial * optimizer["drop_factor"] ** drops_before("drop_epochs")
+            kernel = initial * spec.drop_factor ** drops_before(spec.drop_epochs)
         case "plateau":
-            kernel = initial * optimizer["drop_factor"] ** drops
+            kernel = initial * spec.drop_factor**drops
         case "cosine":
             share = min(max(epoch / num_epochs, 0.0), 1.0)
             kernel = initial * (1 + math.cos(math.pi * share)) / 2
         case _:
             kernel = initial
-    bias = optimizer["bias_lr_multiplier"] * (
-        kernel if optimizer["bias_drops"] else initial
-    )
-    if optimizer["schedule"] != "steps":
+    bias = spec.bias_lr_multiplier * (kernel if spec.bias_drops else initial)
+    if spec.schedule != "steps":
         return LearningRates(kernel, bias, kernel, bias)
-    if 0 < optimizer["conv1_stop_epoch"] <= epoch:
+    if 0 < spec.conv1_stop_epoch <= epoch:
         return LearningRates(kernel, bias, 0.0, 0.0)
-    slower = optimizer["drop_factor"] ** drops_before("conv1_drop_epochs")
+    slower = spec.drop_factor ** drops_before(spec.conv1_drop_epochs)
     return LearningRates(kernel, bias, kernel * slower, bias)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopPeriods:
+    """How often the loop does its bookkeeping, in epochs: fields of section `training`.
+
+    Attributes:
+      log_every_epochs: between train rows.
+      evaluate_every_epochs: between evaluations.
+      checkpoint_every_epochs: between checkpoints; 0: only those asked for by a signal.
+    """
+
+    log_every_epochs: float
+    evaluate_every_epochs: float
+    checkpoint_every_epochs: float
+
+    @staticmethod
+    def of(training: ConfigDict) -> "LoopPeriods":
+        """The periods that a section `training` asks for."""
+        return LoopPeriods(
+            training.log_every_epochs,
+            training.evaluate_every_epochs,
+            training.checkpoint_every_epochs,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,23 +129,26 @@ class Schedule:
       num_examples: images of the training set.
       batch_size: images a step.
       num_steps: steps of the whole trial.
-      optimizer: section `optimizer` of the trial's settings.
+      spec: the numbers of its learning-rate schedule.
     """
 
     num_examples: int
     batch_size: int
     num_steps: int
-    optimizer: ConfigDict
+    spec: ScheduleSpec
 
     @staticmethod
-    def of(settings: ConfigDict, num_examples: int) -> "Schedule":
-        """The schedule of a trial: the fewest steps that show its epochs' images."""
-        training = settings.training
+    def of(
+        training: ConfigDict, optimizer: ConfigDict, num_examples: int
+    ) -> "Schedule":
+        """The schedule of a trial: the fewest steps that show its epochs' images.
+
+        `training` and `optimizer` are the sections with these names.
+        """
         images = _exact(training.num_epochs) * num_examples
         num_steps = max(1, math.ceil(images / training.batch_size))
-        return Schedule(
-            num_examples, training.batch_size, num_steps, settings.optimizer
-        )
+        spec = ScheduleSpec.of(optimizer)
+        return Schedule(num_examples, training.batch_size, num_steps, spec)
 
     @property
     def num_images(self) -> int:
@@ -125,7 +175,7 @@ class Schedule:
         """The learning rates of step `step`, counted from 1, after `drops` plateaus."""
         return learning_rates_at(
             self.epoch(step - 1),
-            self.optimizer,
+            self.spec,
             num_epochs=self.epoch(self.num_steps),
             drops=drops,
         )
@@ -155,10 +205,7 @@ class Plateau:
     drops: int = 0
 
     def after(
-        self,
-        epoch: float,
-        top1_error: float | None,
-        optimizer: Mapping[str, Any] | ConfigDict,
+        self, epoch: float, top1_error: float | None, spec: ScheduleSpec
     ) -> tuple["Plateau", str | None]:
         """The plateau after an evaluation at `epoch`, and the reason for a drop, if any.
 
@@ -170,17 +217,14 @@ class Plateau:
         if top1_error is not None and top1_error < best:  # false for NaN
             return Plateau(top1_error, epoch, epoch, self.drops), None
         waited = epoch - self.since
-        if (
-            waited < optimizer["plateau_epochs"]
-            or self.drops >= optimizer["plateau_drops"]
-        ):
+        if waited < spec.plateau_epochs or self.drops >= spec.plateau_drops:
             return self, None
         dropped = dataclasses.replace(self, since=epoch, drops=self.drops + 1)
-        return dropped, dropped._reason(waited, optimizer)
+        return dropped, dropped._reason(waited, spec)
 
-    def _reason(self, waited: float, optimizer: Mapping[str, Any] | ConfigDict) -> str:
-        factor = optimizer["drop_factor"]
-        learning_rate = optimizer["learning_rate"] * factor**self.drops
+    def _reason(self, waited: float, spec: ScheduleSpec) -> str:
+        factor = spec.drop_factor
+        learning_rate = spec.learning_rate * factor**self.drops
         stalled = (
             "no validation top-1 error"
             if self.best is None
@@ -190,5 +234,5 @@ class Plateau:
         return (
             f"{stalled} for {waited:.4g} epochs: learning rate divided by "
             f"{1 / factor:.4g}, to {learning_rate:.4g} "
-            f"(drop {self.drops} of {optimizer['plateau_drops']})"
+            f"(drop {self.drops} of {spec.plateau_drops})"
         )

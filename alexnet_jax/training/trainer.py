@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,16 +12,69 @@ from alexnet_jax.data.pipeline import Data
 from alexnet_jax.model.network import Network, build
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.diagnosis import Diagnose, make_diagnose
-from alexnet_jax.training.optimizer import OptimizerSpec
-from alexnet_jax.training.preprocess import InputForm, crop_input, crop_places
-from alexnet_jax.training.stacking import stack_eval_step, stack_train_step
+from alexnet_jax.training.optimizer import Hyperparameters, OptimizerSpec
+from alexnet_jax.training.preprocess import (
+    InputForm,
+    batch_shapes,
+    crop_input,
+    crop_places,
+)
+from alexnet_jax.training.stacking import (
+    stack_eval_step,
+    stack_train_step,
+    stacked_shapes,
+)
 from alexnet_jax.training.step import (
     EvalStep,
+    TrainState,
     TrainStep,
     make_eval_step,
     make_gradient_step,
     make_update,
+    state_shapes,
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class StepSpec:
+    """What the steps of a trial are compiled for, but for the devices.
+
+    Attributes:
+      model: section `model`, from which the network is built.
+      form: how images become its input.
+      optimizer: the form of its update rule.
+      num_classes: of the data.
+      microbatches: the parts in which a device takes its share of a training batch.
+      ensemble: the networks whose probabilities an evaluation averages.
+    """
+
+    model: FrozenConfigDict
+    form: InputForm
+    optimizer: OptimizerSpec
+    num_classes: int
+    microbatches: int
+    ensemble: int
+
+    @staticmethod
+    def of(settings: ConfigDict, data: Data) -> "StepSpec":
+        """What a trial's settings ask for, on its data."""
+        return StepSpec(
+            FrozenConfigDict(settings.model),
+            InputForm.of(settings.data),
+            OptimizerSpec.of(settings.optimizer),
+            len(data.source.class_names),
+            settings.training.gradient_accumulation,
+            settings.training.ensemble,
+        )
+
+    def with_microbatches(self, microbatches: int) -> "StepSpec":
+        """The same in so many microbatches."""
+        return dataclasses.replace(self, microbatches=microbatches)
+
+    def with_crops(self, eval_crops: str) -> "StepSpec":
+        """The same, evaluated by other crops of the images."""
+        form = dataclasses.replace(self.form, eval_crops=eval_crops)
+        return dataclasses.replace(self, form=form)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,42 +98,50 @@ class Trainer:
 
     @staticmethod
     def of(
-        settings: ConfigDict,
-        data: Data,
-        devices: Devices,
-        seed_index: tuple[int, ...] = (0,),
-        *,
-        microbatches: int | None = None,
-        eval_crops: str | None = None,
+        spec: StepSpec, devices: Devices, seed_index: tuple[int, ...] = (0,)
     ) -> "Trainer":
         """The trainer of a group of trials; equal ones are made and compiled once.
 
         Args:
-          settings: those of any trial of the group.
+          spec: that of any trial of the group.
+          devices: the devices among which a batch is shared out.
           seed_index: for each trial the place of its seed in a batch: `seed_index_of`.
-          microbatches: replaces `settings.training.gradient_accumulation`.
-          eval_crops: replaces `settings.data.eval_crops`.
         """
-        form = InputForm.of(settings.data)
-        if eval_crops is not None:
-            form = dataclasses.replace(form, eval_crops=eval_crops)
-        if microbatches is None:
-            microbatches = settings.training.gradient_accumulation
-        return _trainer(
-            FrozenConfigDict(settings.model),
-            form,
-            OptimizerSpec.of(settings.optimizer),
-            len(data.source.class_names),
-            microbatches,
-            settings.training.ensemble,
-            devices,
-            seed_index,
-        )
+        return _trainer(spec, devices, seed_index)
 
     def mean(self, data: Data) -> np.ndarray:
         """What the steps subtract from each image: (height, width, 3) in gray levels."""
         statistics = data.statistics
         return self.form.mean_of(statistics.mean_image, statistics.channel_mean)
+
+    def argument_shapes(
+        self,
+        devices: Devices,
+        seed_index: tuple[int, ...],
+        *,
+        batch_size: int,
+        image_size: int,
+    ) -> tuple[TrainState, dict[str, jax.ShapeDtypeStruct], Hyperparameters, Any]:
+        """The shapes of `train_step`'s arguments, placed: nothing is read or computed.
+
+        Args:
+          devices, seed_index: as for `Trainer.of`.
+          batch_size: images a step, over all devices.
+          image_size: the side of the images before they are cropped, in pixels.
+        """
+        num_trials, num_seeds = len(seed_index), max(seed_index) + 1
+        share = batch_size // devices.num_hosts
+        batch = batch_shapes(self.form.crop_size, (share, num_seeds))
+        mean = jax.ShapeDtypeStruct(self.form.mean_shape(image_size), np.float32)
+        replicated = devices.replicated_shapes
+        return (
+            replicated(
+                stacked_shapes(state_shapes(self.network, self.spec), num_trials)
+            ),
+            devices.batch_shapes(batch),
+            replicated(stacked_shapes(Hyperparameters.zero(), num_trials)),
+            replicated(mean),
+        )
 
     def place_mean(self, data: Data, devices: Devices) -> jax.Array:
         """`mean`, copied to every device."""
@@ -101,24 +163,16 @@ def _network(model: FrozenConfigDict, image_size: int, num_classes: int) -> Netw
 
 
 @functools.cache
-def _trainer(
-    model: FrozenConfigDict,
-    form: InputForm,
-    spec: OptimizerSpec,
-    num_classes: int,
-    microbatches: int,
-    ensemble: int,
-    devices: Devices,
-    seed_index: tuple[int, ...],
-) -> Trainer:
-    network = _network(model, form.crop_size, num_classes)
-    gradient_step = make_gradient_step(network, form, microbatches)
-    train_step = stack_train_step(gradient_step, make_update(spec), seed_index)
-    eval_step = make_eval_step(network, form, ensemble)
+def _trainer(spec: StepSpec, devices: Devices, seed_index: tuple[int, ...]) -> Trainer:
+    form, update = spec.form, make_update(spec.optimizer)
+    network = _network(spec.model, form.crop_size, spec.num_classes)
+    gradient_step = make_gradient_step(network, form, spec.microbatches)
+    train_step = stack_train_step(gradient_step, update, seed_index)
+    eval_step = make_eval_step(network, form, spec.ensemble)
     return Trainer(
         network,
         form,
-        spec,
+        spec.optimizer,
         devices.spread_train(train_step),
         devices.spread_eval(stack_eval_step(eval_step, len(seed_index))),
         make_diagnose(network.outputs, form),

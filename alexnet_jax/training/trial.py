@@ -1,55 +1,114 @@
-"""A running trial: its seed, its records and checkpoints, and its position."""
+"""A running trial: its values, its seed, its records and checkpoints, and its position.
+
+`TrialSpec.of` reads the trial's settings, once; whatever trains the trial is handed the
+values that it uses, and never the settings.
+"""
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from alexnet_jax.config.checkpoint_fields import fields_of
+from alexnet_jax.data.augmentation import Augmentation
+from alexnet_jax.data.pipeline import Data
 from alexnet_jax.training import diagnosis
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.checkpoint_files import Phase, Position
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.metrics import MetricAccumulator, Record, means_row
 from alexnet_jax.training.optimizer import Hyperparameters
-from alexnet_jax.training.schedule import LearningRates, Plateau, Schedule
+from alexnet_jax.training.schedule import (
+    LearningRates,
+    LoopPeriods,
+    Plateau,
+    Schedule,
+)
+from alexnet_jax.training.trainer import StepSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialSpec:
+    """The values of a trial on its data, of which a running trial may use any.
+
+    Attributes:
+      steps: what its steps are compiled for.
+      schedule: its steps and learning rates.
+      periods: how often the loop does its bookkeeping.
+      augmentation: how its training images are augmented.
+      diagnosis: when its start is worth a warning.
+      momentum, weight_decay: hyperparameters, the same at all steps.
+      init_from: a trial folder or checkpoint with initial weights; or empty.
+      profile: the first and the last step to be traced; or empty.
+      tensorboard: whether TensorBoard event files are written too.
+      checkpoint_fields: what its checkpoints hold of its settings, as JSON values.
+    """
+
+    steps: StepSpec
+    schedule: Schedule
+    periods: LoopPeriods
+    augmentation: Augmentation
+    diagnosis: diagnosis.DiagnosisSpec
+    momentum: float
+    weight_decay: float
+    init_from: str
+    profile: tuple[int, ...]
+    tensorboard: bool
+    checkpoint_fields: Mapping[str, Any]
+
+    @staticmethod
+    def of(settings: ConfigDict, data: Data) -> "TrialSpec":
+        """The values of the trial with these settings."""
+        optimizer, training = settings.optimizer, settings.training
+        return TrialSpec(
+            steps=StepSpec.of(settings, data),
+            schedule=Schedule.of(training, optimizer, data.train.num_examples),
+            periods=LoopPeriods.of(training),
+            augmentation=_augmentation(settings.data, data),
+            diagnosis=diagnosis.DiagnosisSpec.of(settings),
+            momentum=optimizer.momentum,
+            weight_decay=optimizer.weight_decay,
+            init_from=training.init_from,
+            profile=tuple(training.profile),
+            tensorboard=training.tensorboard,
+            checkpoint_fields=fields_of(settings),
+        )
+
+
+def _augmentation(wanted: ConfigDict, data: Data) -> Augmentation:
+    """What the section `data` of a trial's settings, `wanted`, asks for."""
+    return Augmentation(
+        crop_size=wanted.crop_size,
+        random_crop=wanted.random_crop,
+        random_flip=wanted.random_flip,
+        crop_sharing=wanted.crop_sharing,
+        lighting_std=wanted.lighting_std,
+        lighting_shrink=wanted.lighting_shrink,
+        lighting_off_epoch=wanted.lighting_off_epoch,
+        components=data.statistics.components(wanted.lighting_scale),
+    )
 
 
 @contextlib.contextmanager
 def open_trial(
-    settings: ConfigDict,
-    *,
-    seed: int,
-    num_examples: int,
-    num_classes: int,
-    devices: Devices,
-    folder: Path,
-    label: str,
+    spec: TrialSpec, *, seed: int, devices: Devices, folder: Path, label: str
 ) -> Iterator["RunningTrial"]:
     """A trial that keeps its record and its checkpoints in `folder`.
 
     Of several processes the primary one writes the record; all save the checkpoints.
 
-    Args:
-      settings, seed, label: see `RunningTrial`.
-      num_examples, num_classes: of its training set.
+    `spec`, `seed` and `label` are those of a `RunningTrial`.
     """
     own = folder if devices.is_primary else None
     with (
-        Record(own, tensorboard=settings.training.tensorboard) as record,
-        Checkpoints(folder, fields_of(settings), devices) as checkpoints,
+        Record(own, tensorboard=spec.tensorboard) as record,
+        Checkpoints(folder, spec.checkpoint_fields, devices) as checkpoints,
     ):
         yield RunningTrial(
-            settings,
-            seed=seed,
-            schedule=Schedule.of(settings, num_examples),
-            num_classes=num_classes,
-            record=record,
-            checkpoints=checkpoints,
-            label=label,
+            spec, seed=seed, record=record, checkpoints=checkpoints, label=label
         )
 
 
@@ -57,10 +116,8 @@ class RunningTrial:
     """A running trial, without its state: that is part of its group's (`group.py`).
 
     Args:
-      settings: the trial's settings.
+      spec: the trial's values.
       seed: the seed of its initial weights and of everything drawn in training.
-      schedule: its steps and learning rates.
-      num_classes: of the data.
       record, checkpoints: those in its own folder.
       label: its name in messages.
 
@@ -73,20 +130,20 @@ class RunningTrial:
 
     def __init__(
         self,
-        settings: ConfigDict,
+        spec: TrialSpec,
         *,
         seed: int,
-        schedule: Schedule,
-        num_classes: int,
         record: Record,
         checkpoints: Checkpoints,
         label: str,
     ) -> None:
-        self.settings, self.seed, self.label = settings, seed, label
+        self.spec, self.seed, self.label = spec, seed, label
         self.record, self.checkpoints = record, checkpoints
-        self.schedule = schedule
-        self.metrics = MetricAccumulator(schedule)
-        self.start_monitor = diagnosis.StartMonitor(settings, num_classes=num_classes)
+        self.schedule = spec.schedule
+        self.metrics = MetricAccumulator(spec.schedule)
+        self.start_monitor = diagnosis.StartMonitor(
+            spec.diagnosis, num_classes=spec.steps.num_classes
+        )
         self.step = 0
         self.best_step, self.best_error = 0, 1.0
         self.plateau = Plateau()
@@ -133,7 +190,10 @@ class RunningTrial:
     def hyperparameters(self) -> Hyperparameters:
         """The numbers traced in the current step."""
         return Hyperparameters.of(
-            self.settings.optimizer, self.learning_rates(), self.seed
+            self.learning_rates(),
+            momentum=self.spec.momentum,
+            weight_decay=self.spec.weight_decay,
+            seed=self.seed,
         )
 
     # --- What it records --------------------------------------------------------------
@@ -156,7 +216,7 @@ class RunningTrial:
 
     def write_diagnosis(self, measured: dict[str, Any]) -> None:
         """Records how the network responds to its first batch: see `diagnosis.py`."""
-        self.write(diagnosis.row(measured, self.settings))
+        self.write(diagnosis.row(measured, self.spec.diagnosis))
 
     def write_evaluation(self, row: dict[str, Any]) -> str | None:
         """Records an eval row, and does what follows from its error if that is finite.
@@ -171,18 +231,18 @@ class RunningTrial:
         better = self.best_step == 0 or error < self.best_error
         if self.step > 0 and better:
             self.best_step, self.best_error = self.step, error
-            if self.settings.training.checkpoint_every_epochs > 0:
+            if self.spec.periods.checkpoint_every_epochs > 0:
                 self.save_requested = True
         drop = None
-        if self.settings.optimizer.schedule == "plateau":
+        if self.schedule.spec.schedule == "plateau":
             drop = self._follow_plateau(error)
         self.metrics.restart_clock()
         return drop
 
     def _follow_plateau(self, error: float) -> str | None:
-        every = self.settings.training.evaluate_every_epochs
+        every = self.spec.periods.evaluate_every_epochs
         epoch = self.schedule.epochs_completed(self.step, every)
-        self.plateau, why = self.plateau.after(epoch, error, self.settings.optimizer)
+        self.plateau, why = self.plateau.after(epoch, error, self.schedule.spec)
         if why is None:
             return None
         position = {"step": self.step, "epoch": self.schedule.epoch(self.step)}

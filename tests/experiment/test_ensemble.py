@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from small_trial import HELD_OUT, learned, tiny
+from small_trial import HELD_OUT, learned, tiny, trainer_of
 
 from alexnet_jax.config.resolve import resolve
 from alexnet_jax.data.open import open_source
@@ -15,7 +15,6 @@ from alexnet_jax.experiment import ensemble, runner
 from alexnet_jax.training.checkpoint_files import read_weights
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.preprocess import crop_input, crop_places
-from alexnet_jax.training.trainer import Trainer
 
 ARMS = {"one": {}, "two averaged": {"training.ensemble": 2}}
 
@@ -53,7 +52,7 @@ def test_an_ensemble_averages_its_networks_probabilities(run):
     plan, folder = run
     source = open_source("digits", tfds_dir="")
     data = load_data(source, rescale="shorter_side", rescale_size=16)
-    trainer = Trainer.of(plan.settings, data, Devices())
+    trainer = trainer_of(plan.settings, data, Devices())
     mean = trainer.place_mean(data, Devices())
     for group, seeds in enumerate(((0, 1), (2, 3))):
         held = [read_weights(folder / f"one/seed{s}", last=True)[0] for s in seeds]

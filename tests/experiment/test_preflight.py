@@ -2,7 +2,7 @@
 
 import jax
 import pytest
-from small_trial import tiny
+from small_trial import opened, tiny
 
 from alexnet_jax.config.resolve import resolve
 from alexnet_jax.errors import UserError
@@ -10,7 +10,7 @@ from alexnet_jax.experiment import preflight
 from alexnet_jax.experiment.preflight import duration
 from alexnet_jax.training import loop, rehearsal
 from alexnet_jax.training.checkpoint import KEPT
-from alexnet_jax.training.context import open_session
+from alexnet_jax.training.group import resume
 
 
 def cost(**changes):
@@ -94,10 +94,9 @@ def test_a_trials_seconds_are_those_of_its_steps_and_evaluations(
     plan, data, devices, tmp_path
 ):
     assert cost().trial_seconds == 7 + 9 * 2 + 9 * 0.5
-    with open_session(devices, total_images=1, silent=True) as session:
-        measured = rehearsal.rehearse(
-            plan.settings, session.context(data), seed=0, folder=tmp_path, label=""
-        )
+    with opened([plan.settings], data, devices, [tmp_path], seeds=[0]) as opening:
+        (group,) = resume(*opening)
+        measured = rehearsal.rehearse(group)
     assert (measured.num_steps, measured.batch_size) == (10, 16)
     # Evaluations before the first step, after five steps and after ten, of 359 images
     # in batches of 128; the estimate may be one evaluation too high.

@@ -146,8 +146,9 @@ batch = {
     "example": np.arange(8, dtype=np.int32),
     "epoch": np.zeros(8, np.int32),
 }
-rates = schedule.learning_rates_at(0.0, config.optimizer, num_epochs=90.0)
-numbers = optimizer.Hyperparameters.of(config.optimizer, rates, seed=0)
+spec = schedule.ScheduleSpec.of(config.optimizer)
+rates = schedule.learning_rates_at(0.0, spec, num_epochs=90.0)
+numbers = optimizer.Hyperparameters.of(rates, momentum=0.9, weight_decay=0.0, seed=0)
 state = devices.place_state(step.initial_state(network, 0, rule))
 made, batch = batch, devices.place_batch(batch)
 mean = devices.place_state(form.mean_of(np.zeros((16, 16, 3)), np.zeros(3)))

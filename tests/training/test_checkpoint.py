@@ -19,6 +19,7 @@ from small_trial import (
     rows_of,
     tiny,
     train_one,
+    trainer_of,
 )
 
 from alexnet_jax.config import base, small_data
@@ -99,7 +100,7 @@ def test_a_stopped_trial_resumes_bit_identically(
 ):
     """The signal arrives during a training step or an evaluation."""
     config, calls = config_of(), []
-    trainer = Trainer.of(config, data, devices)
+    trainer = trainer_of(config, data, devices)
 
     def signalled(*arguments):
         calls.append(1)
@@ -139,7 +140,7 @@ def test_all_random_draws_resume_bit_identically(devices, tmp_path, monkeypatch)
         open_source("digits", tfds_dir=""), rescale="shorter_side", rescale_size=72
     )
     assert run(config, data, devices, tmp_path / "whole")[0] == "finished"
-    trainer = Trainer.of(config, data, devices)
+    trainer = trainer_of(config, data, devices)
     with monkeypatch.context() as patch:
         changed = stopped(trainer, "train_step", 4)
         patch.setattr(Trainer, "of", lambda *_, **__: changed)
@@ -168,7 +169,7 @@ def test_rows_after_the_checkpoint_are_truncated(
     class Killed(Exception):
         pass
 
-    trainer = Trainer.of(config, data, devices)
+    trainer = trainer_of(config, data, devices)
     calls = []
 
     def killed(*arguments):
@@ -327,7 +328,7 @@ def test_the_best_and_the_last_two_checkpoints_are_kept(
     with_errors(monkeypatch, errors)
     config = config_of(training__evaluate_every_epochs=1.9 * STEP)
     if call is not None:
-        trainer = Trainer.of(config, data, devices)
+        trainer = trainer_of(config, data, devices)
         with monkeypatch.context() as patch:
             changed = stopped(trainer, "train_step", call)
             patch.setattr(Trainer, "of", lambda *_, **__: changed)
@@ -345,7 +346,7 @@ def test_an_interrupted_final_evaluation_can_still_be_the_best(
 ):
     with_errors(monkeypatch, FALLING)
     config = config_of(training__evaluate_every_epochs=1.9 * STEP)
-    trainer = Trainer.of(config, data, devices)
+    trainer = trainer_of(config, data, devices)
     with monkeypatch.context() as patch:
         changed = stopped(trainer, "eval_step", 17)  # of 18: in the last
         patch.setattr(Trainer, "of", lambda *_, **__: changed)
@@ -453,7 +454,7 @@ def test_a_format_1_checkpoint_resumes_bit_identically(
     data, devices, undisturbed, tmp_path, monkeypatch, call
 ):
     """Saved before a row that is due, and between two rows."""
-    trainer = Trainer.of(config_of(), data, devices)
+    trainer = trainer_of(config_of(), data, devices)
     with monkeypatch.context() as patch:
         changed = stopped(trainer, "train_step", call)
         patch.setattr(Trainer, "of", lambda *_, **__: changed)
@@ -493,8 +494,8 @@ def test_a_field_missing_from_a_checkpoint_takes_its_default(
 
 
 def begun(config, data, devices):
-    trainer = Trainer.of(config, data, devices)
-    return jax.device_get(starting_state(config, 3, trainer))
+    trainer = trainer_of(config, data, devices)
+    return jax.device_get(starting_state(config.training.init_from, 3, trainer))
 
 
 @pytest.mark.parametrize(
@@ -536,7 +537,7 @@ def test_a_trial_with_init_from_trains_and_resumes(
     config = config_of(training__init_from=str(finished))
     whole = tmp_path / "whole"
     assert run(config, data, devices, whole)[0] == "finished"
-    trainer = Trainer.of(config, data, devices)
+    trainer = trainer_of(config, data, devices)
     with monkeypatch.context() as patch:
         changed = stopped(trainer, "train_step", 5)
         patch.setattr(Trainer, "of", lambda *_, **__: changed)

@@ -11,6 +11,7 @@ from alexnet_jax.config.resolve import resolve
 from alexnet_jax.model.network import build
 from alexnet_jax.training import diagnosis
 from alexnet_jax.training.devices import Devices
+from alexnet_jax.training.diagnosis import DiagnosisSpec
 from alexnet_jax.training.preprocess import InputForm
 
 COUNT, SIZE = 8, 96
@@ -70,6 +71,10 @@ def devices():
     return Devices()
 
 
+def row_of(measured, config):
+    return diagnosis.row(measured, DiagnosisSpec.of(config))
+
+
 def diagnosed(config, devices, images, seed=0):
     """The diagnosis row of the initial weights."""
     size = config.data.crop_size
@@ -81,7 +86,7 @@ def diagnosed(config, devices, images, seed=0):
         make_batch(images),
         devices.place_state(mean),
     )
-    return diagnosis.row(measured, config)
+    return row_of(measured, config)
 
 
 # --- Measurements -----------------------------------------------------------------
@@ -202,11 +207,11 @@ def measured(*, images=8, input_std=60.0, spread=1e-9, **dead):
 
 
 def warning(name="source2012", **numbers):
-    return diagnosis.row(measured(**numbers), recipe(name))["warning"]
+    return row_of(measured(**numbers), recipe(name))["warning"]
 
 
 def test_a_row_holds_the_measurements_before_the_first_step():
-    row = diagnosis.row(measured(), recipe("source2012"))
+    row = row_of(measured(), recipe("source2012"))
     facts = {"kind": "diagnosis", "step": 0, "epoch": 0.0, "warning": row["warning"]}
     assert row == measured() | facts
 
@@ -220,9 +225,9 @@ def test_sufficient_logit_spread_gives_no_warning(spread):
 
 def test_the_threshold_comes_from_the_configuration():
     config = recipe("source2012", training__warn_below_spread=0.0)
-    assert diagnosis.row(measured(), config)["warning"] is None
+    assert row_of(measured(), config)["warning"] is None
     config = recipe("source2012", training__warn_below_spread=0.5)
-    assert "0.5" in diagnosis.row(measured(spread=0.4), config)["warning"]
+    assert "0.5" in row_of(measured(spread=0.4), config)["warning"]
 
 
 def test_a_single_image_gives_no_warning():
@@ -236,7 +241,7 @@ def test_a_nan_spread_gives_a_warning():
 
 def test_non_finite_numbers_become_null():
     """No warning: if the initial weights overflow, training will show it."""
-    row = diagnosis.row(measured(spread=math.inf), recipe("source2012"))
+    row = row_of(measured(spread=math.inf), recipe("source2012"))
     assert row["warning"] is None
     assert row["logit_spread"] is row["layers"]["fc6"]["spread"] is None
     assert row["layers"]["fc6"]["std"] == 1
@@ -270,7 +275,7 @@ UNMOVED = math.log(10)
 def warned(losses, *, every=100, after=300, num_classes=10):
     """Steps whose rows carry a warning."""
     config = recipe("source2012", training__warn_after_steps=after)
-    monitor = diagnosis.StartMonitor(config, num_classes=num_classes)
+    monitor = diagnosis.StartMonitor(DiagnosisSpec.of(config), num_classes=num_classes)
     found = []
     for number, loss in enumerate(losses, start=1):
         row = {"step": number * every, "loss": loss, "learning_rate": 0.01}
@@ -317,7 +322,7 @@ def test_a_diverged_row_gives_no_warning():
 
 def test_the_warning_gives_step_loss_and_learning_rate():
     config = recipe("source2012", training__warn_after_steps=300)
-    monitor = diagnosis.StartMonitor(config, num_classes=1000)
+    monitor = diagnosis.StartMonitor(DiagnosisSpec.of(config), num_classes=1000)
     row = {"step": 320, "loss": 6.90775, "learning_rate": 0.01}
     text = monitor.checked(row)["warning"]
     for part in ("320 steps", "6.908", "6.839"):
@@ -353,5 +358,5 @@ def test_the_threshold_separates_the_recipes_from_the_fault(name, changes, fires
     measured = diagnosis.make_diagnose(network.outputs, form)(
         params, batch, jax.device_put(mean)
     )
-    assert (diagnosis.row(measured, config)["warning"] is not None) == fires
+    assert (row_of(measured, config)["warning"] is not None) == fires
     assert (measured["logit_spread"] < config.training.warn_below_spread) == fires

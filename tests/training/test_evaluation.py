@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_trial import HELD_OUT, tiny
+from small_trial import HELD_OUT, tiny, trainer_of
 
 from alexnet_jax.data.pipeline import Data, evaluation_batches
 from alexnet_jax.data.rescaled import RescaledSplit
@@ -16,7 +16,6 @@ from alexnet_jax.training import evaluation, preprocess
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.evaluation import Evaluator
 from alexnet_jax.training.stacking import stack
-from alexnet_jax.training.trainer import Trainer
 
 ALL = 1797  # 3 x 599: not divisible by 7, 8, 128 or 2,000
 
@@ -48,7 +47,7 @@ def some_devices(how, count):
 def by_hand(views, data):
     """Error counts and mean loss of all images at once, on one device."""
     config, devices = config_of(views), some_devices("pmap", 1)
-    trainer = Trainer.of(config, data, devices)
+    trainer = trainer_of(config, data, devices)
     params, images = params_of(trainer), jnp.asarray(data.validation.images)
     mean = jnp.float32(data.statistics.mean_image)
     probabilities = [
@@ -86,7 +85,7 @@ def test_counts_do_not_depend_on_batch_size_or_devices(
     (top1, top5), loss = expected[views]
     assert 100 < top5 < top1 < 1700
     config, devices = config_of(views), some_devices(how, count)
-    trainer = Trainer.of(config, all_digits, devices)
+    trainer = trainer_of(config, all_digits, devices)
     evaluator = Evaluator(
         trainer,
         all_digits,
@@ -139,7 +138,7 @@ def mean_loss(logits, labels):
 def test_an_evaluation_counts_each_example_once(data, devices):
     """359 examples do not divide among 8 devices: the last batch is padded."""
     config = tiny()
-    trainer = Trainer.of(config, data, devices)
+    trainer = trainer_of(config, data, devices)
     params = trainer.network.initialize(jax.random.key(5))
     mean_image = data.statistics.mean_image.astype(np.float32)
     evaluator = Evaluator(
@@ -168,7 +167,7 @@ def test_an_evaluation_counts_each_example_once(data, devices):
 
 def test_an_evaluation_that_loses_an_example_raises(data, devices, monkeypatch):
     config = tiny()
-    trainer = Trainer.of(config, data, devices)
+    trainer = trainer_of(config, data, devices)
     params = devices.place_state(stack([trainer.network.initialize(jax.random.key(5))]))
     mean_image = devices.place_state(data.statistics.mean_image.astype(np.float32))
 

@@ -1,10 +1,12 @@
 """Device failures are reported in clear messages."""
 
 import dataclasses
+import types
+from collections.abc import Callable
 
 import jax
 import pytest
-from small_trial import tiny
+from small_trial import tiny, trainer_of
 from test_checkpoint import run
 
 from alexnet_jax.errors import UserError
@@ -18,11 +20,14 @@ FULL = jax.errors.JaxRuntimeError(
 )
 
 
+@dataclasses.dataclass(frozen=True)
 class Needed(StepMemory):
     """A step memory with given memory needs."""
 
+    needed: Callable[[int], int]
+
     def step_bytes(self, microbatches):
-        return self.train_step_of(microbatches)
+        return self.needed(microbatches)
 
 
 def said(
@@ -33,7 +38,8 @@ def said(
     num_trials=1,
     error=FULL,
 ):
-    memory = Needed(devices, 128, microbatches, num_trials, needed, tuple)
+    spec = types.SimpleNamespace(microbatches=microbatches)
+    memory = Needed(spec, devices, (0,) * num_trials, 128, 256, needed)
     return explain(error, memory)
 
 
@@ -105,7 +111,7 @@ def test_an_out_of_memory_message_gives_the_compilers_figures(
     The first evaluation comes before the first step and before its batch.
     """
     config = tiny(training__batch_size=32)
-    trainer = Trainer.of(config, data, devices)
+    trainer = trainer_of(config, data, devices)
 
     class Full:
         lower = staticmethod(getattr(trainer, part).lower)
@@ -118,11 +124,7 @@ def test_an_out_of_memory_message_gives_the_compilers_figures(
     monkeypatch.setattr(
         Trainer,
         "of",
-        lambda *given, microbatches=1, **others: (
-            changed
-            if microbatches == 1
-            else of(*given, microbatches=microbatches, **others)
-        ),
+        lambda spec, *others: changed if spec.microbatches == 1 else of(spec, *others),
     )
     with pytest.raises(UserError) as refused:
         run(config, data, devices, tmp_path)

@@ -20,6 +20,7 @@ from small_trial import (
     rows_of,
     tiny,
     train_one,
+    trainer_of,
 )
 
 from alexnet_jax import progress
@@ -39,9 +40,10 @@ from alexnet_jax.training.group import TrialGroup
 from alexnet_jax.training.optimizer import Hyperparameters, OptimizerSpec
 from alexnet_jax.training.prefetch import Prefetcher
 from alexnet_jax.training.profile import ProfilerWindow
-from alexnet_jax.training.schedule import LearningRates, Schedule
+from alexnet_jax.training.schedule import LearningRates
 from alexnet_jax.training.stacking import stack, stack_batches
 from alexnet_jax.training.trainer import Trainer
+from alexnet_jax.training.trial import TrialSpec
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +157,7 @@ def test_every_step_gets_its_learning_rates_and_hyperparameters(
         optimizer__conv1_stop_epoch=7.5 * STEP,
         optimizer__weight_decay=0.25,
     )
-    trainer, given = Trainer.of(config, data, devices), []
+    trainer, given = trainer_of(config, data, devices), []
 
     def recording(state, batch, hyperparameters, mean):
         leaves = jax.tree.leaves(hyperparameters)
@@ -217,7 +219,7 @@ def test_a_batch_that_arrives_while_the_devices_work_adds_no_input_wait(tmp_path
 def test_trials_that_differ_in_traced_hyperparameters_share_a_compilation(
     data, devices
 ):
-    one = Trainer.of(tiny(), data, devices)
+    one = trainer_of(tiny(), data, devices)
     traced = {
         "optimizer__learning_rate": 0.5,
         "optimizer__momentum": 0.5,
@@ -225,7 +227,7 @@ def test_trials_that_differ_in_traced_hyperparameters_share_a_compilation(
         "optimizer__conv1_stop_epoch": 0.5,
         "data__random_flip": True,
     }
-    assert Trainer.of(tiny(**traced), data, devices) is one
+    assert trainer_of(tiny(**traced), data, devices) is one
     compiled_in = {
         "model__activation": "tanh",
         "data__mean": "channel",
@@ -236,7 +238,7 @@ def test_trials_that_differ_in_traced_hyperparameters_share_a_compilation(
         "optimizer__bias_decay": True,
     }
     others = [
-        Trainer.of(tiny(**{name: value}), data, devices)
+        trainer_of(tiny(**{name: value}), data, devices)
         for name, value in compiled_in.items()
     ]
     assert len({id(other) for other in (one, *others)}) == 1 + len(compiled_in)
@@ -253,12 +255,12 @@ def test_the_steps_use_the_trials_input_form_and_optimizer_spec(data, devices):
         data__eval_crops="ten",
         optimizer__lr_inside_momentum=False,
     )
-    trainer = Trainer.of(config, data, devices)
+    trainer = trainer_of(config, data, devices)
     assert trainer.form == preprocess.InputForm(
         12, "channel", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), "bgr", "ten"
     )
     assert trainer.spec == OptimizerSpec(lr_inside_momentum=False, bias_decay=False)
-    other = Trainer.of(tiny(optimizer__bias_decay=True), data, devices)
+    other = trainer_of(tiny(optimizer__bias_decay=True), data, devices)
     assert other.spec == OptimizerSpec(lr_inside_momentum=True, bias_decay=True)
 
 
@@ -279,7 +281,7 @@ def test_a_trial_evaluates_with_its_own_mean(data, devices, tmp_path):
     """Before training too, channel means replace the mean image."""
     config = tiny(data__mean="channel", training__num_epochs=0.9 * STEP)
     first = trained(config, data, devices, tmp_path)[2][0]
-    trainer = Trainer.of(config, data, devices)
+    trainer = trainer_of(config, data, devices)
     params = trainer.network.initialize(jax.random.key(0))
     images, labels = held_out(data)
     means = data.statistics.mean_image.mean(axis=(0, 1))
@@ -289,10 +291,17 @@ def test_a_trial_evaluates_with_its_own_mean(data, devices, tmp_path):
     assert first["loss"] != pytest.approx(mean_loss(others, labels), rel=1e-5)
 
 
+def batches_at(steps, spec, data):
+    """The batches of seed 0."""
+    batch_size = spec.schedule.batch_size
+    return augmented_batches(spec.augmentation, data, 0, steps, batch_size=batch_size)
+
+
 def batches_of(config, data):
-    schedule = Schedule.of(config, TRAIN)
-    batches = list(augmented_batches(config, data, 0, range(schedule.num_steps)))
-    assert len(batches) == schedule.num_steps
+    spec = TrialSpec.of(config, data)
+    steps = range(spec.schedule.num_steps)
+    batches = list(batches_at(steps, spec, data))
+    assert len(batches) == len(steps)
     return {name: np.concatenate([one[name] for one in batches]) for name in batches[0]}
 
 
@@ -390,7 +399,7 @@ def test_a_non_finite_step_is_the_last_and_its_examples_are_recorded(
 ):
     """At any step: earlier rows are unchanged, and nothing later is kept."""
     config = tiny(training__checkpoint_every_epochs=2.9 * STEP)
-    changed, calls = spoiled(Trainer.of(config, data, devices), step, name, number)
+    changed, calls = spoiled(trainer_of(config, data, devices), step, name, number)
     monkeypatch.setattr(Trainer, "of", lambda *_, **__: changed)
     status, last, rows, _ = trained(config, data, devices, tmp_path)
     assert status == "diverged"
@@ -519,7 +528,7 @@ def test_a_trial_stopped_at_a_plateau_resumes_it(
     """The checkpoint holds the plateau, so the rows are bit-identical."""
     config = tiny(**PLATEAU)
     whole = trained(config, data, devices, tmp_path / "whole")[2]
-    trainer, calls = Trainer.of(config, data, devices), []
+    trainer, calls = trainer_of(config, data, devices), []
 
     def signalled(*given):
         calls.append(1)
@@ -580,9 +589,9 @@ def test_the_diagnosis_uses_the_first_batch(data, devices, tmp_path):
     """Before the first step, with the batch's augmentation and the initial weights."""
     config = tiny(data__random_flip=True)
     diagnosis = trained(config, data, devices, tmp_path)[2][1]
-    trainer = Trainer.of(config, data, devices)
+    trainer = trainer_of(config, data, devices)
     params = trainer.network.initialize(jax.random.key(0))
-    batch = next(augmented_batches(config, data, 0, range(1)))
+    batch = next(batches_at(range(1), TrialSpec.of(config, data), data))
     mean = data.statistics.mean_image
     means = np.where(batch["mirrored"][:, None, None, None] == 1, mean[:, ::-1], mean)
     x = batch["image"] - means
@@ -631,7 +640,7 @@ def last_state(config, data, devices, folder, seed):
     """A trial's rows, its initial state, and the state in its last checkpoint."""
     status, _, rows, _ = trained(config, data, devices, folder, seed)
     assert status == "finished"
-    trainer = Trainer.of(config, data, devices)
+    trainer = trainer_of(config, data, devices)
     first = steps.initial_state(trainer.network, seed, trainer.spec)
     with Checkpoints(folder, fields_of(config), devices) as checkpoints:
         state, _, _ = checkpoints.restore(devices.place_state(first))
@@ -694,9 +703,9 @@ def test_a_bfloat16_trial_ends_near_the_float32_trial(
 def test_sums_over_devices_are_float32_or_integer(data, how):
     """A bfloat16 network's gradients are converted to float32 before the sum."""
     config, some = small("four_layer", "bfloat16"), Devices(how)
-    trainer = Trainer.of(config, data, some)
+    trainer = trainer_of(config, data, some)
     state = steps.initial_state(trainer.network, 0, trainer.spec)
-    batch = next(augmented_batches(config, data, 0, range(1)))
+    batch = next(batches_at(range(1), TrialSpec.of(config, data), data))
     numbers = Hyperparameters(
         LearningRates(*np.float32([0.1] * 4)),
         np.float32(0.9),

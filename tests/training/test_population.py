@@ -38,6 +38,7 @@ from alexnet_jax.training.checkpoint_files import Phase
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.group import resume
 from alexnet_jax.training.trainer import Trainer
+from alexnet_jax.training.trial import TrialSpec
 
 # Two trials share a seed; each has three hyperparameters.
 SEEDS = (0, 1, 0)
@@ -179,10 +180,12 @@ def test_alexnet_in_a_population_matches_alexnet_alone(one_device, tmp_path):
 def test_a_populations_batches_are_bit_identical_to_its_trials(data):
     config = tiny(data__crop_size=12, data__random_crop=True, data__lighting_std=0.1)
     seeds, steps = (7, 2), range(3, 10)
-    together = list(stacked_batches(config, data, seeds, steps))
+    spec = TrialSpec.of(config, data)
+    size = {"batch_size": spec.schedule.batch_size}
+    together = list(stacked_batches(spec.augmentation, data, seeds, steps, **size))
     assert len(together) == 7
     for place, seed in enumerate(seeds):
-        own = augmented_batches(config, data, seed, steps)
+        own = augmented_batches(spec.augmentation, data, seed, steps, **size)
         for whole, batch in zip(together, own, strict=True):
             assert whole.keys() == batch.keys()
             for name, values in batch.items():

@@ -17,6 +17,7 @@ from alexnet_jax.training.schedule import (
     LearningRates,
     Plateau,
     Schedule,
+    ScheduleSpec,
     learning_rates_at,
 )
 
@@ -34,7 +35,7 @@ def schedule_of(num_examples, batch_size, num_epochs):
     config = base()
     config.training.batch_size = batch_size
     config.training.num_epochs = num_epochs
-    return Schedule.of(config, num_examples)
+    return Schedule.of(config.training, config.optimizer, num_examples)
 
 
 def exact(number):
@@ -58,7 +59,8 @@ def test_the_papers_trial_has_900_821_steps():
     """1,281,167 images, 90 epochs, batches of 128: 10,009 steps per epoch."""
     config = base("imagenet2012")
     config.recipe = "paper"
-    schedule = Schedule.of(resolve(config, {}).settings, 1_281_167)
+    settings = resolve(config, {}).settings
+    schedule = Schedule.of(settings.training, settings.optimizer, 1_281_167)
     assert schedule.num_steps == math.ceil(90 * 1_281_167 / 128) == 900_821
     assert schedule.epoch(10_009) == pytest.approx(1, abs=1e-4)
 
@@ -100,9 +102,9 @@ def test_a_steps_learning_rates_are_those_of_the_epoch_it_starts_at():
     config.training.batch_size = 50
     config.training.num_epochs = 4.0
     config.optimizer.drop_epochs = (1.0, 2.25)
-    schedule = Schedule.of(config, 100)
     config.optimizer.conv1_drop_epochs = (2.0,)
     config.optimizer.conv1_stop_epoch = 3.0
+    schedule = Schedule.of(config.training, config.optimizer, 100)
     rates = [schedule.learning_rates(step) for step in range(1, 9)]
     # Steps start at epochs 0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5.
     expected = [0.01, 0.01, 0.001, 0.001, 0.001, 0.0001, 0.0001, 0.0001]
@@ -119,7 +121,8 @@ def test_a_steps_learning_rates_are_those_of_the_epoch_it_starts_at():
 def optimizer_of(recipe, **changes):
     config = base()
     config.recipe = recipe
-    return resolve(config, {}).settings.optimizer.as_configdict().to_dict() | changes
+    spec = ScheduleSpec.of(resolve(config, {}).settings.optimizer)
+    return dataclasses.replace(spec, **changes)
 
 
 def rates_of(recipe, epoch, **changes):
@@ -191,10 +194,10 @@ PAPER = optimizer_of("paper")
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.floats(0.5, 100), max_size=5), st.floats(0.01, 1))
 def test_drops_may_come_in_any_order_and_the_rate_never_rises(drops, factor):
-    choices = PAPER | {"learning_rate": 1.0, "drop_factor": factor}
+    choices = dataclasses.replace(PAPER, learning_rate=1.0, drop_factor=factor)
 
     def rate(epoch, drops):
-        changed = choices | {"drop_epochs": tuple(drops)}
+        changed = dataclasses.replace(choices, drop_epochs=tuple(drops))
         return learning_rates_at(epoch, changed, num_epochs=90.0).kernel
 
     rates = [rate(epoch, drops) for epoch in np.linspace(0, 101, 50).tolist()]
@@ -239,7 +242,7 @@ def test_cosine_decays_from_the_initial_rate_to_zero(epoch, share):
 @settings(deadline=None, max_examples=20)
 @given(st.floats(0.01, 1e4))
 def test_cosine_never_rises(num_epochs):
-    choices = PAPER | {"schedule": "cosine"}
+    choices = dataclasses.replace(PAPER, schedule="cosine")
     rates = [
         learning_rates_at(share * num_epochs, choices, num_epochs=num_epochs).kernel
         for share in np.linspace(0, 1.1, 23).tolist()
@@ -264,7 +267,7 @@ def test_biases_without_drops_keep_their_rate_under_every_schedule(schedule, rec
         recipe, schedule=schedule, bias_drops=False, conv1_stop_epoch=0.0
     )
     rates = learning_rates_at(60.0, choices, num_epochs=90.0, drops=2)
-    assert rates.bias == rates.conv1_bias == 0.01 * choices["bias_lr_multiplier"]
+    assert rates.bias == rates.conv1_bias == 0.01 * choices.bias_lr_multiplier
     assert (rates.kernel < 0.01) == (schedule != "constant")
 
 
@@ -282,7 +285,7 @@ def test_rates_are_plain_floats(schedule):
 def followed(errors, plateau=None, **changes):
     """The plateau after each evaluation, one per epoch, and its messages by epoch."""
     plateau = plateau or Plateau()
-    choices = PAPER | {"schedule": "plateau"} | changes
+    choices = dataclasses.replace(PAPER, schedule="plateau", **changes)
     stands, said = [], {}
     for epoch, error in enumerate(errors, start=1):
         plateau, why = plateau.after(float(epoch), error, choices)
@@ -350,10 +353,11 @@ def test_a_plateau_resumes_from_its_json(errors, cut, epochs, most):
     text = json.dumps(dataclasses.asdict(plateau), allow_nan=False)
     rebuilt = Plateau(**json.loads(text))
     assert rebuilt == plateau
+    spec = dataclasses.replace(PAPER, **choices)
     for epoch, error in enumerate(errors[cut:], start=cut + 1):
         kept = dataclasses.replace(rebuilt)
-        rebuilt, why = (one := rebuilt.after(float(epoch), error, PAPER | choices))
-        assert kept.after(float(epoch), error, PAPER | choices) == one
+        rebuilt, why = (one := rebuilt.after(float(epoch), error, spec))
+        assert kept.after(float(epoch), error, spec) == one
         told |= {epoch: why} if why else {}
     assert (told, rebuilt) == (said, stands[-1] if stands else Plateau())
     known = [error for error in errors if error is not None and error == error]

@@ -6,7 +6,9 @@ from numbered_images import CROP, SIZE, load
 from small_question import resolved
 
 from alexnet_jax.config import base
-from alexnet_jax.training.batches import augmented_batches, seen_images
+from alexnet_jax.training.batches import augmented_batches
+from alexnet_jax.training.seen_images import seen_images
+from alexnet_jax.training.trial import TrialSpec
 
 FORMS = {
     "image": {"data.mean": "image"},
@@ -21,19 +23,23 @@ def numbers():
     return load(memory_bytes=10**9)
 
 
-def settings(**fields):
+def seen(spec, data, count):
+    return seen_images(spec.augmentation, spec.steps.form, data, count)
+
+
+def spec_of(data, **fields):
     config = base(network="four_layer")
     config.data.rescale_size, config.data.crop_size = SIZE, CROP
     config.data.random_crop = config.data.random_flip = True
     config.training.batch_size = 16
     config.arms = {"arm": {name.replace("__", "."): v for name, v in fields.items()}}
-    return resolved(config).trials[0].settings
+    return TrialSpec.of(resolved(config).trials[0].settings, data)
 
 
 @pytest.mark.parametrize("form", list(FORMS))
 def test_without_lighting_the_network_sees_the_crop_itself(numbers, form):
     fields = {name.replace(".", "__"): value for name, value in FORMS[form].items()}
-    images = seen_images(settings(**fields), numbers, 8)
+    images = seen(spec_of(numbers, **fields), numbers, 8)
     np.testing.assert_array_equal(images.seen, images.batch["image"])
     for i, (y, x) in enumerate(images.batch["offset"]):
         crop = images.whole[i, y : y + CROP, x : x + CROP]
@@ -43,7 +49,7 @@ def test_without_lighting_the_network_sees_the_crop_itself(numbers, form):
 
 
 def test_lighting_is_seen(numbers):
-    images = seen_images(settings(data__lighting_std=0.1), numbers, 8)
+    images = seen(spec_of(numbers, data__lighting_std=0.1), numbers, 8)
     shifted = images.batch["image"] + images.batch["lighting"][:, None, None, :]
     np.testing.assert_allclose(images.seen, np.clip(shifted, 0, 255), atol=0.51)
     assert np.any(images.seen != images.batch["image"])
@@ -52,14 +58,16 @@ def test_lighting_is_seen(numbers):
 @pytest.mark.parametrize("sharing", [1, 4])
 def test_the_images_are_those_of_the_first_batches(numbers, sharing):
     """Neighbors that share a crop and a reflection are represented by one of them."""
-    given = settings(**({"data__crop_sharing": sharing} if sharing > 1 else {}))
-    images = seen_images(given, numbers, 8)
-    batches = list(augmented_batches(given, numbers, 0, range(2)))
+    given = spec_of(numbers, **({"data__crop_sharing": sharing} if sharing > 1 else {}))
+    images = seen(given, numbers, 8)
+    batches = list(
+        augmented_batches(given.augmentation, numbers, 0, range(2), batch_size=16)
+    )
     for name, values in images.batch.items():
         trained = np.concatenate([batch[name] for batch in batches])
         np.testing.assert_array_equal(values, trained[::sharing][:8], err_msg=name)
 
 
 def test_there_may_be_fewer_images_than_asked_for(numbers):
-    images = seen_images(settings(), numbers, 1000)
+    images = seen(spec_of(numbers), numbers, 1000)
     assert sorted(images.batch["example"]) == list(range(numbers.train.num_examples))
