@@ -22,6 +22,7 @@ NAME = "contact_sheet.png"
 COLUMNS, MAX_ROWS = 8, 4  # images, and ways to augment them
 TILE, GAP, MARGIN, LINE = 112, 8, 16, 16  # pixels
 NAME_LINES = 2  # of a class name, at most
+NO_LETTER = "\uffff"  # drawn as letters are that a font lacks
 INK, FAINT, FRAME = "black", "dimgray", "magenta"
 
 # Fields of the section data on which a training image does not depend.
@@ -100,7 +101,13 @@ def draw(title: str, of_rows: Sequence[ImageRow]) -> Image.Image:
     """The picture: for each row, the images before and after, under their class names."""
     font = _font()
     step = TILE + GAP
-    names = [[_lines(name, font) for name in one.classes] for one in of_rows]
+    names = [
+        [
+            _lines(caption_of(name, int(label), font), font)
+            for name, label in zip(one.classes, one.images.batch["label"], strict=True)
+        ]
+        for one in of_rows
+    ]
     name_lines = max(len(lines) for of_row in names for lines in of_row)
     height_of_row = (name_lines + 3) * LINE + 2 * step
     width = 2 * MARGIN + COLUMNS * step - GAP
@@ -152,6 +159,14 @@ def _crop_frame(one: ImageRow, i: int, x: int, y: int) -> list[float]:
     side = one.images.seen.shape[1] * scale - 1
     x0, y0 = x + left * scale, y + top * scale
     return [x0, y0, x0 + side, y0 + side]
+
+
+def caption_of(
+    name: str, label: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+) -> str:
+    """A class's name; its label where the font lacks a letter, such as a Chinese one."""
+    drawn = {bytes(font.getmask(letter)) for letter in name if not letter.isspace()}
+    return f"class {label}" if bytes(font.getmask(NO_LETTER)) in drawn else name
 
 
 def _lines(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:

@@ -67,3 +67,11 @@ def test_few_images_and_long_names_have_room():
         "t" * 500, list(contact_sheet.rows(settings_of(plan()), lambda _: few))
     )
     assert sheet.width < 1200
+
+
+def test_a_class_name_that_the_font_cannot_draw_is_its_number():
+    """Instead of a row of boxes; Greek and accents are drawn."""
+    font = contact_sheet._font()
+    assert contact_sheet.caption_of("\u732b", 3, font) == "class 3"
+    drawn = "\u03b3\u03ac\u03c4\u03b1 K\u00e4tzchen"
+    assert contact_sheet.caption_of(drawn, 3, font) == drawn
