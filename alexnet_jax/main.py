@@ -41,9 +41,9 @@ def main(_: list[str]) -> None:
         print(*cli.pinned_fields(), line, sep="\n", file=sys.stderr, flush=True)
     # A scheduler may ask for a checkpoint before there is anything to save.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    # JAX and TensorFlow take ten seconds to import; a misspelled flag is refused before.
+    # JAX takes seconds to import; a misspelled flag is refused before.
     from alexnet_jax.experiment import preflight, runner
-    from alexnet_jax.training import distributed
+    from alexnet_jax.training import cpu_devices, distributed
 
     distributed.join(
         distributed=DISTRIBUTED.value,
@@ -51,6 +51,7 @@ def main(_: list[str]) -> None:
         num_processes=NUM_PROCESSES.value,
         process_id=PROCESS_ID.value,
     )
+    cpu_devices.use_all_cores()
     report = (preflight if PREFLIGHT.value else runner).run(plan, folder)
     if report:
         print(report)

@@ -66,7 +66,7 @@ def measure(source: Source, batch_size: int, repeats: int, dtype: str) -> dict:
     trainer = Trainer.of(spec.steps, devices)
     mean = trainer.place_mean(data, devices)
     initial = steps.initial_state(trainer.network, 0, trainer.spec)
-    states = [devices.place_state(stack([initial]))]
+    states = [devices.place_trials(stack([initial]))]
     hyperparameters = stack([HYPERPARAMETERS])
     open_input = functools.partial(
         stacked_batches,

@@ -123,7 +123,7 @@ def timed_run(
             stacked_batches(
                 group.spec.augmentation,
                 data,
-                group.seeds,
+                group.slots.seeds,
                 range(group.schedule.num_steps),
                 batch_size=group.schedule.batch_size,
             )

@@ -89,4 +89,4 @@ def trainer_of(config, data, devices):
 def placed_initial_state(config, data, devices):
     """A single trial's initial state on the devices, of seed 0."""
     trainer = trainer_of(config, data, devices)
-    return devices.place_state(initial_state(trainer.network, 0, trainer.spec))
+    return devices.place_copies(initial_state(trainer.network, 0, trainer.spec))

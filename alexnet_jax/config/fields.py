@@ -294,9 +294,16 @@ _FIELDS: dict[str, Field] = {
         False,
         "train trials that differ only in seeds and optimizer numbers in one program",
     ),
+    "spread": Field(
+        "auto",
+        "what devices share out: whole trials, or each batch; auto: trials if a step has "
+        "at most 2**20 pixels",
+        ("auto", "trials", "batch"),
+    ),
     "parallel": Field(
         "auto",
-        "how a step is spread over devices; auto: pmap in one process, else shard_map",
+        "how a step is spread over devices; auto: pmap in one process that shares out "
+        "batches, else shard_map",
         ("auto", "pmap", "shard_map"),
     ),
     "experiment": Field("alexnet", "name of the run folder, figure and report"),
@@ -325,6 +332,7 @@ EXPERIMENT_FIELDS = (
     "data.prepared_dir",
     "training.profile",
     "training.tensorboard",
+    "spread",
     "parallel",
     "population",
 )
@@ -338,6 +346,7 @@ OPERATIONAL_FIELDS = (
     "training.checkpoint_every_epochs",
     "training.profile",
     "training.tensorboard",
+    "spread",
     "parallel",
     "population",
 )

@@ -7,7 +7,7 @@ hands the values of a trial's `settings` further down.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,6 @@ from alexnet_jax.config.old_names import (
     with_defaults,
 )
 from alexnet_jax.config.recipes import departures
-
-# The number of trials that one program trains at most: it takes the memory of all of them.
-# On a CPU the program has convolutions of its own for each trial, and takes as many times
-# longer to compile.
-LARGEST_GROUP = 32
-LARGEST_GROUP_ON_CPU = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,25 +296,6 @@ class ExperimentPlan:
     def one_per_setting(self) -> list[Trial]:
         """The first seed's trial of each arm and tuned setting that is trained."""
         return [trial for trial in self.trials if trial.seed == 0]
-
-    def groups(self, trials: Sequence[Trial], largest: int) -> list[list[Trial]]:
-        """The trials in groups that one compiled step can train together, in order.
-
-        The trials of a group differ only in their seeds and in numbers of the section
-        optimizer. Without `config.population` each trial is a group.
-
-        Args:
-          largest: the number of trials in a group at most.
-        """
-        if not self.values["population"]:
-            return [[trial] for trial in trials]
-        found: dict[Any, list[list[Trial]]] = {}
-        for trial in trials:
-            groups = found.setdefault(trial.compiled_for, [[]])
-            if len(groups[-1]) == largest:
-                groups.append([])
-            groups[-1].append(trial)
-        return [group for groups in found.values() for group in groups]
 
 
 def _settings(values: Mapping[str, Any]) -> FrozenConfigDict:

@@ -51,7 +51,7 @@ def evaluate(
                 [read_weights(folder / t.folder, last=True)[0] for t in trials]
             )
             # A group of one ensemble, each network of which has its own weights.
-            params: PyTree = devices.place_state(stack([networks]))
+            params: PyTree = devices.place_trials(stack([networks]))
             (row,) = evaluator.evaluate(
                 params, step=ends[0]["step"], epoch=ends[0]["epoch"]
             )

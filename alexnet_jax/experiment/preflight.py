@@ -48,20 +48,16 @@ def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]
         own = [trial for trial in plan.trials if trial.arm == arm]
         if not own:
             continue  # it shares the training of another arm
-        first = own[0]
+        group = runner.groups_of(own, plan, devices)[0]
         with (
             _scratch(folder, devices) as scratch,
             open_session(devices, total_images=1, silent=True, saves=False) as session,
         ):
-            data = datasets.of(first.settings.data)
-            cost = _cost_of(first, session.context(data), scratch)
-        seconds_of_arm[arm] = cost.trial_seconds
+            data = datasets.of(group[0].settings.data)
+            cost = _cost_of(group, session.context(data), scratch)
+        seconds_of_arm[arm] = cost.group_seconds / len(group)
         needed += cost.checkpoint_bytes * len(own) * (checkpoint.KEPT + 2)
         lines += _lines_of_arm(f"{arm}: {len(own)}", cost, devices)
-    if plan.settings.population:
-        lines.append(
-            "Measured one trial at a time; config.population trains them together."
-        )
     if devices.is_primary:
         lines += datasets.count_duplicates()
     total = sum(seconds_of_arm[trial.arm] for trial in plan.trials)
@@ -79,16 +75,22 @@ def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]
     return "\n".join(lines), seconds_of_arm
 
 
-def _cost_of(trial: Trial, context: RunContext, folder: Path) -> rehearsal.Cost:
-    """What a trial costs, by its first steps, which are recorded in `folder`."""
-    with open_trial(
-        TrialSpec.of(trial.settings, context.data),
-        seed=trial.seed,
-        devices=context.devices,
-        folder=folder,
-        label=trial.name,
-    ) as running:
-        (group,) = resume([running], context)
+def _cost_of(trials: list[Trial], context: RunContext, folder: Path) -> rehearsal.Cost:
+    """What a group of trials costs, by its first steps, which are recorded in `folder`."""
+    with contextlib.ExitStack() as opened:
+        running = [
+            opened.enter_context(
+                open_trial(
+                    TrialSpec.of(trial.settings, context.data),
+                    seed=trial.seed,
+                    devices=context.devices,
+                    folder=folder / trial.folder,
+                    label=trial.name,
+                )
+            )
+            for trial in trials
+        ]
+        (group,) = resume(running, context)
         return rehearsal.rehearse(group)
 
 
@@ -98,10 +100,11 @@ def _lines_of_arm(name: str, cost: rehearsal.Cost, devices: Devices) -> list[str
     return [
         f"{name} x {cost.num_steps:,} steps of {batch_size} images",
         f"  first step {cost.first_step:.1f} s, then {cost.step:.3f} s a step "
-        f"({batch_size / cost.step:,.0f} images/s), waiting for input "
+        f"({cost.num_trials * batch_size / cost.step:,.0f} images/s), waiting for input "
         f"{cost.input_wait:.0%} of it",
-        f"  {cost.evaluation_batch:.2f} s to evaluate a batch; {duration(cost.trial_seconds)} "
-        "a trial",
+        f"  {cost.spread}",
+        f"  {cost.evaluation_batch:.2f} s to evaluate a batch; "
+        f"{duration(cost.group_seconds / cost.num_trials)} a trial",
         f"  {memory.format_bytes(cost.step_bytes)} of each device by the compiler's "
         f"figures{of_limit}; {memory.format_bytes(cost.checkpoint_bytes)} a checkpoint, saved "
         f"and read in {cost.checkpoint_seconds:.1f} s",

@@ -8,12 +8,12 @@ import contextlib
 import sys
 from pathlib import Path
 
-from alexnet_jax.config.trials import (
+from alexnet_jax.config.grouping import (
     LARGEST_GROUP,
     LARGEST_GROUP_ON_CPU,
-    ExperimentPlan,
-    Trial,
+    group_trials,
 )
+from alexnet_jax.config.trials import ExperimentPlan, Trial
 from alexnet_jax.experiment import ensemble, run_folder
 from alexnet_jax.experiment.datasets import (
     Datasets,
@@ -144,11 +144,9 @@ def run_trials(
 ) -> None:
     """Trains the trials group after group, recording each in its own folder.
 
-    A group is a single trial, or with `config.population` several that one step can
-    train.
+    A group is a single trial, or several that one step can train side by side.
     """
-    on_cpu = devices.devices[0].platform == "cpu"
-    groups = plan.groups(trials, LARGEST_GROUP_ON_CPU if on_cpu else LARGEST_GROUP)
+    groups = groups_of(trials, plan, devices)
     total = sum(
         TrialSpec.of(own, datasets.of(own.data)).schedule.num_images
         for own in (trial.settings for trial in trials)
@@ -165,6 +163,19 @@ def run_trials(
             done = last
 
 
+def groups_of(
+    trials: list[Trial], plan: ExperimentPlan, devices: Devices
+) -> list[list[Trial]]:
+    """The trials in the groups in which these devices train them."""
+    on_cpu = devices.devices[0].platform == "cpu"
+    return group_trials(
+        trials,
+        population=plan.settings.population,
+        largest=LARGEST_GROUP_ON_CPU if on_cpu else LARGEST_GROUP,
+        num_devices=devices.num_for_trials,
+    )
+
+
 def run_together(
     group: list[Trial],
     folder: Path,
@@ -173,7 +184,7 @@ def run_together(
     *,
     try_checkpoint: bool,
 ) -> None:
-    """Trains one trial, or those of a population at the same time."""
+    """Trains the trials of a group at the same time."""
     data = datasets.of(group[0].settings.data)
     context = session.context(data, group[0].further_crops)
     running = []

@@ -43,7 +43,11 @@ def stacked_batches(
     host: int = 0,
     num_hosts: int = 1,
 ) -> Generator[dict[str, np.ndarray], Any, None]:
-    """The batches of all `seeds` side by side, along the second axis of each array."""
+    """The batches of all `seeds` side by side, along the second axis of each array.
+
+    A seed that occurs several times is read once.
+    """
+    different = list(dict.fromkeys(seeds))
     with contextlib.ExitStack() as opened:
         of_seeds = [
             opened.enter_context(
@@ -59,7 +63,8 @@ def stacked_batches(
                     )
                 )
             )
-            for seed in seeds
+            for seed in different
         ]
         for batches in zip(*of_seeds, strict=True):
-            yield stack_batches(batches)
+            of_seed = dict(zip(different, batches, strict=True))
+            yield stack_batches([of_seed[seed] for seed in seeds])

@@ -1,11 +1,14 @@
 """Spreads a step over the devices, by `jax.pmap` or by `jax.jit(jax.shard_map)`.
 
-In 2012 each of two GPUs held half of the network (section 3.2). Here each device holds
-all of it and takes its share of the batch: data parallelism. In one process both ways
-give the same bits, and pmap is used; several processes need shard_map.
+In 2012 each of two GPUs held half of the network (section 3.2). Here the devices form a
+mesh of two axes. Along the axis of trials each device holds whole trials of a group; along
+the axis of the batch each has a copy of the same trials and takes its share of their
+batch, which is data parallelism. For a mesh of the batch alone both functions give the
+same bits, and pmap is used in one process; the others need shard_map.
 """
 
 import functools
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +21,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from alexnet_jax.errors import UserError
 from alexnet_jax.training.step import AXIS
 
+TRIALS = "trials"  # the mesh's axis beside `AXIS`, that of the batch
+
+# Images of a batch that a CPU device takes at least: with fewer, its cores work less well.
+LEAST_IMAGES_ON_CPU = 8
+
 # Calls of `Devices.all_reduced` whose reductions are in flight at the same time.
 REDUCTIONS_IN_FLIGHT = 2
 
@@ -26,15 +34,22 @@ class Devices:
     """The devices of all processes, and how a step is spread over them.
 
     Args:
-      how: "pmap", "shard_map", or "auto": pmap in one process, shard_map in several.
+      how: "pmap", "shard_map", or "auto": pmap in one process, shard_map in several and
+        where trials are spread.
       devices: the devices to use; all of them by default.
+      trial_parts: the length of the mesh's axis of trials, a divisor of the number of
+        devices.
 
     Raises:
       UserError: for pmap in several processes.
     """
 
     def __init__(
-        self, how: str = "auto", devices: Sequence[jax.Device] | None = None
+        self,
+        how: str = "auto",
+        devices: Sequence[jax.Device] | None = None,
+        *,
+        trial_parts: int = 1,
     ) -> None:
         self.num_hosts, self.host = jax.process_count(), jax.process_index()
         if how == "pmap" and self.num_hosts > 1:
@@ -42,21 +57,92 @@ class Devices:
                 "config.parallel=pmap works within one process, and there are "
                 f"{self.num_hosts}: use shard_map, or remove --config.parallel."
             )
-        self.how = how
+        self.asked, self.how = how, how
         if how == "auto":
-            self.how = "pmap" if self.num_hosts == 1 else "shard_map"
+            one = self.num_hosts == 1 and trial_parts == 1
+            self.how = "pmap" if one else "shard_map"
         self.devices = sorted(
             devices or jax.devices(), key=lambda each: (each.process_index, each.id)
         )
-        self.mesh = Mesh(np.array(self.devices), (AXIS,))
+        self.trial_parts = trial_parts
+        self.batch_parts = len(self.devices) // trial_parts
+        grid = np.array(self.devices).reshape(trial_parts, self.batch_parts)
+        self.mesh = Mesh(grid, (TRIALS, AXIS))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
         self.sharded = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        self._arranged = {(self.trial_parts, self.batch_parts): self}
         self._reductions: deque[jax.Array] = deque()
+
+    def arranged(
+        self,
+        num_trials: int,
+        *,
+        batch_size: int,
+        microbatches: int = 1,
+        spread_trials: bool = True,
+    ) -> "Devices":
+        """These devices, or some of them, in the mesh for a group of trials.
+
+        The trials are spread as far as their number allows, and each trial's batch over
+        the devices that remain. CPU devices that would not divide a batch, or would have
+        too little of it, are left out; other devices have to divide it.
+
+        Args:
+          num_trials: the number of trials in the group.
+          batch_size: images in a batch of one trial.
+          microbatches: the parts in which a device takes its share.
+          spread_trials: whether trials are spread; where not, their batch alone is.
+        """
+        count = len(self.devices)
+        most = self.num_for_trials if spread_trials else 1
+        trial_parts = math.gcd(num_trials, most)
+        batch_parts = count // trial_parts
+        if self.may_leave_out:
+            most = max(1, batch_size // microbatches // LEAST_IMAGES_ON_CPU)
+            batch_parts = next(
+                parts
+                for parts in range(min(batch_parts, most), 0, -1)
+                if batch_size % (parts * microbatches) == 0 or parts == 1
+            )
+        shape = trial_parts, batch_parts
+        if shape not in self._arranged:
+            self._arranged[shape] = Devices(
+                self.asked,
+                self.devices[: trial_parts * batch_parts],
+                trial_parts=trial_parts,
+            )
+        return self._arranged[shape]
 
     @property
     def is_primary(self) -> bool:
         """Whether this process writes the records and prints the messages."""
         return self.host == 0
+
+    @property
+    def may_leave_out(self) -> bool:
+        """Whether a step may leave some devices out: cores that other work can use."""
+        return self.devices[0].platform == "cpu" and self.num_hosts == 1
+
+    @property
+    def num_for_trials(self) -> int:
+        """The number of devices among which whole trials can be shared out."""
+        spread = self.asked != "pmap" and self.num_hosts == 1
+        return len(self.devices) if spread else 1
+
+    @property
+    def spread(self) -> str:
+        """How a step is shared out, in words."""
+        count = len(self.devices)
+        if count == 1:
+            return "on one device"
+        if self.trial_parts == 1:
+            return f"each batch shared out among {count} devices"
+        if self.batch_parts == 1:
+            return f"whole trials side by side on {count} devices"
+        return (
+            f"whole trials side by side on {self.trial_parts} x {self.batch_parts} "
+            f"devices, each batch shared out among {self.batch_parts}"
+        )
 
     def check_single_process(self) -> None:
         """Raises UserError if a population would be spread over several processes."""
@@ -68,8 +154,11 @@ class Devices:
             )
 
     def check_batch_size(self, batch_size: int, microbatches: int = 1) -> None:
-        """Raises UserError unless devices and their microbatches divide the batch."""
-        count = len(self.devices)
+        """Raises UserError unless devices and their microbatches divide the batch.
+
+        CPU devices of one process need not: `arranged` leaves some out.
+        """
+        count = 1 if self.may_leave_out else len(self.devices)
         whole = count * microbatches
         if batch_size % whole:
             below = batch_size // whole * whole
@@ -77,63 +166,93 @@ class Devices:
             parts = f" x {microbatches} microbatches" if microbatches > 1 else ""
             raise UserError(
                 f"config.training.batch_size={batch_size} cannot be divided among "
-                f"{count} devices{parts}: use {' or '.join(nearest)}."
+                f"{count} device{'' if count == 1 else 's'}{parts}: use {' or '.join(nearest)}."
             )
 
     def rounded_up(self, batch_size: int) -> int:
-        """The smallest multiple of the number of devices that is at least `batch_size`."""
-        return -(-batch_size // len(self.devices)) * len(self.devices)
+        """The smallest multiple of the batch's parts that is at least `batch_size`."""
+        return -(-batch_size // self.batch_parts) * self.batch_parts
 
-    def place_state(self, tree: Any) -> Any:
-        """A copy of the tree on every device.
+    @property
+    def of_trials(self) -> NamedSharding:
+        """Where arrays with a leading axis of trials are: on the devices of each trial."""
+        return NamedSharding(self.mesh, self._trials_spec)
 
-        The copy is made from host memory: device_put of a jax.Array shares its buffer,
-        and a step that donates the copy would delete the original.
+    @property
+    def _trials_spec(self) -> PartitionSpec:
+        """Of arrays with a leading axis of trials; in one part, of any arrays."""
+        return PartitionSpec(TRIALS) if self.trial_parts > 1 else PartitionSpec()
+
+    @property
+    def _slots_spec(self) -> PartitionSpec:
+        """Of the arrays of a training batch."""
+        both = PartitionSpec(AXIS, TRIALS)
+        return both if self.trial_parts > 1 else PartitionSpec(AXIS)
+
+    def place_trials(self, tree: Any) -> Any:
+        """Copies arrays with a leading axis of trials to the devices of each trial."""
+        return self._placed(tree, self.of_trials)
+
+    def place_copies(self, tree: Any) -> Any:
+        """A copy of the tree on every device."""
+        return self._placed(tree, self.replicated)
+
+    def _placed(self, tree: Any, sharding: NamedSharding) -> Any:
+        """The tree on the devices.
+
+        It is copied from host memory: device_put of a jax.Array shares its buffer, and a
+        step that donates the copy would delete the original.
         """
         here = jax.tree.map(np.asarray, tree)
         if self.num_hosts == 1:
-            return jax.device_put(here, self.replicated)
-        place = functools.partial(
-            jax.make_array_from_process_local_data, self.replicated
-        )
+            return jax.device_put(here, sharding)
+        place = functools.partial(jax.make_array_from_process_local_data, sharding)
         return jax.tree.map(place, here)
 
-    def place_batch(self, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+    def place_batch(
+        self, batch: Mapping[str, Any], *, of_trials: bool = False
+    ) -> dict[str, jax.Array]:
         """Copies this process's share of a batch to its devices, to each its own part.
 
         Arrays (n, ...) keep their shape for shard_map; for pmap they become
         (devices, n / devices, ...).
+
+        Args:
+          batch: of all trials of a group; or `of_trials`, with an axis behind that of the
+            examples which is shared out among the parts of the trials.
         """
+        spec = self._slots_spec if of_trials else PartitionSpec(AXIS)
+        sharding = NamedSharding(self.mesh, spec)
         if self.how == "pmap":
             batch = {
                 name: values.reshape(self._spread_shape(values.shape))
                 for name, values in batch.items()
             }
         if self.num_hosts == 1:
-            return jax.device_put(dict(batch), self.sharded)
+            return jax.device_put(dict(batch), sharding)
         return {
-            name: jax.make_array_from_process_local_data(self.sharded, values)
+            name: jax.make_array_from_process_local_data(sharding, values)
             for name, values in batch.items()
         }
 
-    def replicated_shapes(self, tree: Any) -> Any:
-        """The shapes of a tree's arrays, or of shapes, when `place_state` places them."""
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=self.replicated
-            ),
-            tree,
-        )
+    def trials_shapes(self, tree: Any) -> Any:
+        """The shapes of a tree's arrays, or of shapes, when `place_trials` places them."""
+        return _shapes(tree, self.of_trials)
+
+    def copies_shapes(self, tree: Any) -> Any:
+        """The shapes of a tree's arrays, or of shapes, when `place_copies` places them."""
+        return _shapes(tree, self.replicated)
 
     def batch_shapes(self, batch: Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-        """The shapes that `place_batch` gives this process's share of a batch."""
+        """The shapes that `place_batch` gives this process's share of a training batch."""
+        sharding = NamedSharding(self.mesh, self._slots_spec)
 
         def placed(
             values: np.ndarray | jax.ShapeDtypeStruct,
         ) -> jax.ShapeDtypeStruct:
             of_all = (len(values) * self.num_hosts, *values.shape[1:])
             return jax.ShapeDtypeStruct(
-                self._spread_shape(of_all), values.dtype, sharding=self.sharded
+                self._spread_shape(of_all), values.dtype, sharding=sharding
             )
 
         return {name: placed(values) for name, values in batch.items()}
@@ -155,7 +274,8 @@ class Devices:
                 devices=self.devices,
                 donate_argnums=0,
             )
-        return jax.jit(self._shard_map(train_step, num_arguments=4), donate_argnums=0)
+        specs = (self._slots_spec, self._trials_spec, PartitionSpec())
+        return jax.jit(self._shard_map(train_step, *specs), donate_argnums=0)
 
     def spread_eval(self, eval_step: Callable) -> Callable:
         """(params, batch, mean) -> counts."""
@@ -167,16 +287,22 @@ class Devices:
                 out_axes=None,
                 devices=self.devices,
             )
-        return jax.jit(self._shard_map(eval_step, num_arguments=3))
+        specs = (PartitionSpec(AXIS), PartitionSpec())
+        return jax.jit(self._shard_map(eval_step, *specs))
 
-    def _shard_map(self, step: Callable, *, num_arguments: int) -> Callable:
-        """The step with its second argument shared out among the devices.
+    def _shard_map(self, step: Callable, *specs: PartitionSpec) -> Callable:
+        """The step with its first argument and its results shared out by trials.
 
         check_vma stays on: it notices gradients that were not summed over the devices.
+
+        Args:
+          step: the function of one device.
+          specs: how the arguments behind the first one are shared out.
         """
-        same, shared = PartitionSpec(), PartitionSpec(AXIS)
-        specs = (same, shared, *[same] * (num_arguments - 2))
-        return jax.shard_map(step, mesh=self.mesh, in_specs=specs, out_specs=same)
+        trials = self._trials_spec
+        return jax.shard_map(
+            step, mesh=self.mesh, in_specs=(trials, *specs), out_specs=trials
+        )
 
     # --- Between processes ------------------------------------------------------------
 
@@ -214,6 +340,13 @@ class Devices:
         else:
             whole = np.asarray(multihost_utils.process_allgather(values, tiled=True))
         return whole.reshape(-1, *whole.shape[2:]) if self.how == "pmap" else whole
+
+
+def _shapes(tree: Any, sharding: NamedSharding) -> Any:
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        tree,
+    )
 
 
 @jax.jit

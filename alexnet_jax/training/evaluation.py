@@ -61,7 +61,7 @@ class Evaluator:
 
         Args:
           spec: that of any of the group's trials.
-          seed_index: as for `Trainer.of`; its length is the number of networks.
+          seed_index: as for `Trainer.of`; its length is the number of a device's networks.
           further_crops: further `data.eval_crops` by which to measure the networks.
         """
         trainer = Trainer.of(spec, devices, seed_index)
@@ -72,7 +72,7 @@ class Evaluator:
             devices,
             max(
                 # XLA on CPU cannot compile ten crops of a single image on a device.
-                2 * len(devices.devices),
+                2 * devices.batch_parts,
                 devices.rounded_up(
                     evaluation_batch_size(spec.microbatches, len(seed_index))
                 ),

@@ -55,7 +55,7 @@ def explain(error: Exception, memory: StepMemory) -> Exception:
 
 def _out_of_memory(memory: StepMemory) -> str:
     batch_size, microbatches = memory.batch_size, memory.spec.microbatches
-    share = batch_size // len(memory.devices.devices)
+    share = batch_size // memory.devices.batch_parts
     limit = device_bytes(memory.devices)
     of_limit = "" if limit is None else f" of the {format_bytes(limit)} it has"
     message = (
@@ -65,7 +65,7 @@ def _out_of_memory(memory: StepMemory) -> str:
         "the compiler's figures, besides whatever else is on it."
     )
     message = f"{message} {_way_out(memory, share, limit)}"
-    num_trials = len(memory.seed_index)
+    num_trials = memory.slots.num_trials
     if num_trials > 1:
         message += (
             f" These are {num_trials} trials at once: without "

@@ -6,6 +6,7 @@ have to be compiled anew.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
@@ -14,14 +15,14 @@ from alexnet_jax.training import failures
 from alexnet_jax.training.batches import stacked_batches
 from alexnet_jax.training.checkpoint_files import Phase, Position
 from alexnet_jax.training.context import RunContext
+from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.evaluation import Evaluator
 from alexnet_jax.training.initial_weights import starting_state
 from alexnet_jax.training.memory import StepMemory
 from alexnet_jax.training.metrics import NotFinite, PendingStep
 from alexnet_jax.training.prefetch import Prefetcher
 from alexnet_jax.training.stacking import (
-    distinct,
-    seed_index_of,
+    SeedSlots,
     stack,
     unstack,
 )
@@ -64,9 +65,9 @@ class TrialGroup:
         self.trials, self.context = list(trials), context
         self.step, self.phase = step, phase
         self.spec, self.schedule = trials[0].spec, trials[0].spec.schedule
-        self.seeds = [trial.seed for trial in trials]
-        self.seed_index = seed_index_of(self.seeds)
-        self.trainer = Trainer.of(self.spec.steps, context.devices, self.seed_index)
+        self.devices = devices_for(trials, context)
+        self.slots = slots_of(trials, self.devices)
+        self.trainer = Trainer.of(self.spec.steps, self.devices, self.slots.index)
         self._unplaced: TrainState | None = stack(states)
         self._before_bookkeeping: dict[int, Position] | None = None
 
@@ -74,11 +75,14 @@ class TrialGroup:
 
     def place(self) -> None:
         """Copies the stacked state to the devices, and makes the evaluator."""
-        data, devices = self.context.data, self.context.devices
-        self.state = devices.place_state(self._unplaced)
+        self.state = self.devices.place_trials(self._unplaced)
         self._unplaced = None
         self.evaluator = Evaluator.of(
-            self.spec.steps, data, devices, self.seed_index, self.context.further_crops
+            self.spec.steps,
+            self.context.data,
+            self.devices,
+            self.slots.index,
+            self.context.further_crops,
         )
         self.mean = self.evaluator.mean
 
@@ -89,21 +93,22 @@ class TrialGroup:
 
     def state_of(self, number: int) -> TrainState:
         """A copy of the state of trial `number`."""
-        return unstack(self.state, number, self.context.devices.replicated)
+        return unstack(self.state, number, self.devices.replicated)
 
     def batches(self) -> Prefetcher:
         """The batches of the steps after `step`, on the devices."""
-        devices = self.context.devices
+        devices = self.devices
         batches = stacked_batches(
             self.spec.augmentation,
             self.context.data,
-            distinct(self.seeds),
+            self.slots.seeds,
             range(self.step, self.schedule.num_steps),
             batch_size=self.schedule.batch_size,
             host=devices.host,
             num_hosts=devices.num_hosts,
         )
-        return Prefetcher(batches, devices.place_batch)
+        place = functools.partial(devices.place_batch, of_trials=True)
+        return Prefetcher(batches, place)
 
     def hyperparameters(self) -> Hyperparameters:
         """The numbers traced in the current step, stacked."""
@@ -136,7 +141,7 @@ class TrialGroup:
                 epochs=batch["epoch"],
                 examples=batch["example"],
                 trial=number,
-                seed=self.seed_index[number],
+                slot=self.slots.slot_of(number),
             )
             with self._ending(trial):
                 trial.metrics.add(pending)
@@ -154,7 +159,7 @@ class TrialGroup:
         try:
             yield
         except NotFinite as found:
-            facts = found.facts(self.context.devices.gathered)
+            facts = found.facts(self.devices.gathered)
             trial.write_not_finite(found.step, facts)
             self.end(trial, "diverged")
 
@@ -225,13 +230,29 @@ class TrialGroup:
             trial.checkpoints.wait()
 
 
+def devices_for(trials: Sequence[RunningTrial], context: RunContext) -> Devices:
+    """The devices for these trials together, in the mesh that suits them."""
+    spec = trials[0].spec
+    return context.devices.arranged(
+        len(trials),
+        batch_size=spec.schedule.batch_size,
+        microbatches=spec.steps.microbatches,
+        spread_trials=spec.spread_trials,
+    )
+
+
+def slots_of(trials: Sequence[RunningTrial], devices: Devices) -> SeedSlots:
+    """Where these trials find their images in the batches of a step."""
+    return SeedSlots.of([trial.seed for trial in trials], devices.trial_parts)
+
+
 def step_memory(trials: Sequence[RunningTrial], context: RunContext) -> StepMemory:
     """What the memory of one step of all these trials depends on."""
-    spec = trials[0].spec
+    spec, devices = trials[0].spec, devices_for(trials, context)
     return StepMemory(
         spec.steps,
-        context.devices,
-        seed_index_of([trial.seed for trial in trials]),
+        devices,
+        slots_of(trials, devices),
         batch_size=spec.schedule.batch_size,
         image_size=context.data.train.size,
     )
@@ -273,7 +294,7 @@ def _restored(trial: RunningTrial, context: RunContext) -> tuple[TrainState, Pos
     """A trial's state, in host memory, and its position."""
     trainer = Trainer.of(trial.spec.steps, context.devices)
     shapes = state_shapes(trainer.network, trainer.spec)
-    like = context.devices.replicated_shapes(shapes)
+    like = context.devices.copies_shapes(shapes)
     found = trial.checkpoints.restore(like)
     if found is None:
         return starting_state(trial.spec.init_from, trial.seed, trainer), Position()

@@ -170,12 +170,12 @@ def follow_signals(group: TrialGroup) -> None:
 
 def diagnose(group: TrialGroup, batch: Mapping[str, jax.Array]) -> None:
     """Records how each network responds to its first batch: see `diagnosis.py`."""
-    whole = {name: group.context.devices.gathered(x) for name, x in batch.items()}
+    whole = {name: group.devices.gathered(x) for name, x in batch.items()}
     for number, trial in enumerate(group.trials):
         if trial.status:  # its initial weights overflow
             continue
-        seed = group.seed_index[number]
-        own = {name: values[:, seed] for name, values in whole.items()}
+        slot = group.slots.slot_of(number)
+        own = {name: values[:, slot] for name, values in whole.items()}
         params = group.state_of(number).params
         measured = group.trainer.diagnose(params, own, group.mean)
         trial.write_diagnosis(measured)

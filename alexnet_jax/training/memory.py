@@ -7,6 +7,7 @@ import jax
 
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.prefetch import PREFETCHED
+from alexnet_jax.training.stacking import SeedSlots
 from alexnet_jax.training.trainer import StepSpec, Trainer
 
 
@@ -16,15 +17,15 @@ class StepMemory:
 
     Attributes:
       spec: what the step is compiled for, with the microbatches of now.
-      devices: the devices among which a batch is shared out.
-      seed_index: for each trial the place of its seed in a batch.
+      devices: the devices that take the step, in its mesh.
+      slots: where the trials find their images in a batch.
       batch_size: images a step, over all devices.
       image_size: the side of the images before they are cropped, in pixels.
     """
 
     spec: StepSpec
     devices: Devices
-    seed_index: tuple[int, ...]
+    slots: SeedSlots
     batch_size: int
     image_size: int
 
@@ -35,10 +36,10 @@ class StepMemory:
         on the devices.
         """
         spec = self.spec.with_microbatches(microbatches)
-        trainer = Trainer.of(spec, self.devices, self.seed_index)
+        trainer = Trainer.of(spec, self.devices, self.slots.index)
         shapes = trainer.argument_shapes(
             self.devices,
-            self.seed_index,
+            self.slots,
             batch_size=self.batch_size,
             image_size=self.image_size,
         )

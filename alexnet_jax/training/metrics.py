@@ -67,9 +67,9 @@ class PendingStep(NamedTuple):
     Attributes:
       step: its number.
       counts: of all trials of the group.
-      epochs, examples: what identifies the images of the batch, for each seed.
+      epochs, examples: what identifies the images of the batch, for each slot.
       trial: the trial's place in the counts.
-      seed: the place of the trial's seed in the batch.
+      slot: where the trial's images are in the batch: `stacking.SeedSlots`.
     """
 
     step: int
@@ -77,7 +77,7 @@ class PendingStep(NamedTuple):
     epochs: jax.Array
     examples: jax.Array
     trial: int
-    seed: int
+    slot: int
 
 
 class NotFinite(Exception):
@@ -95,7 +95,7 @@ class NotFinite(Exception):
         """
         pending = self.pending
         epochs, examples = (
-            gathered(ids)[:, pending.seed].tolist()
+            gathered(ids)[:, pending.slot].tolist()
             for ids in (pending.epochs, pending.examples)
         )
         return {

@@ -19,20 +19,24 @@ TIMED_STEPS, TIMED_SECONDS = 10, 10.0
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a trial costs, in seconds and bytes.
+    """What a trial costs, or a group trained side by side, in seconds and bytes.
 
     Attributes:
-      num_steps, batch_size: of the whole trial.
-      evaluation_batches: batches that all of its evaluations have together.
+      num_trials: of the group.
+      spread: how the devices share it out: `Devices.spread`.
+      num_steps, batch_size: of each trial.
+      evaluation_batches: batches that all evaluations of a trial have together.
       first_step: seconds of the first step, which compiles.
       step: seconds of a later step.
       input_wait: the share of that in which the devices wait for input.
       evaluation_batch: seconds to evaluate a batch.
       checkpoint_seconds: to save a checkpoint and to read it back.
-      checkpoint_bytes: of a checkpoint, on the disk.
+      checkpoint_bytes: of a trial's checkpoint, on the disk.
       step_bytes: of each device for a step, by the compiler's figures.
     """
 
+    num_trials: int
+    spread: str
     num_steps: int
     batch_size: int
     evaluation_batches: int
@@ -45,17 +49,17 @@ class Cost:
     step_bytes: int
 
     @property
-    def trial_seconds(self) -> float:
+    def group_seconds(self) -> float:
         """From the first step to the last; saves in the background take next to nothing."""
         training = self.first_step + self.step * (self.num_steps - 1)
         return training + self.evaluation_batches * self.evaluation_batch
 
 
 def rehearse(group: TrialGroup) -> Cost:
-    """Measures a group of one trial by its first steps, which are recorded.
+    """Measures a group by its first steps, which are recorded.
 
     Raises:
-      UserError: for whatever would stop the trial, such as a lack of device memory.
+      UserError: for whatever would stop the trials, such as a lack of device memory.
       Stopped: after a signal to leave.
     """
     with failures.explaining(group.memory):
@@ -88,6 +92,8 @@ def _measured(group: TrialGroup) -> Cost:
         trial.write_train_row()
     loop.follow_signals(group)
     return Cost(
+        num_trials=len(group.trials),
+        spread=group.devices.spread,
         num_steps=group.schedule.num_steps,
         batch_size=group.schedule.batch_size,
         evaluation_batches=_num_evaluations(group) * group.evaluator.num_batches,

@@ -1,12 +1,13 @@
 """Turns a step of one trial into a step of a group of trials, and stacks what they need.
 
 A group's state, hyperparameters and counts have a leading axis of trials. Its training
-batches have an axis of seeds behind that of the examples, because trials with the same
-seed see the same images. This is the only module that treats a group of one trial in its
-own way: `jax.vmap` over an axis of length 1 would compile the network differently, so the
-axis is removed and the gradients of a single trial are computed as they are.
+batches have an axis of slots behind that of the examples, because trials with the same
+seed see the same images (`SeedSlots`). This is the only module that treats a single trial
+on a device in its own way: `jax.vmap` over an axis of length 1 would compile the network
+differently, so the axis is removed and the gradients are computed as they are.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,21 +32,61 @@ from alexnet_jax.training.step import (
 )
 
 
-def distinct(seeds: Sequence[int]) -> list[int]:
-    """The different seeds of a group, in the order in which they first occur."""
-    return list(dict.fromkeys(seeds))
+@dataclasses.dataclass(frozen=True)
+class SeedSlots:
+    """Where the trials of a group find their images in the batches of the group.
+
+    A batch has an axis of slots, each with the images of one seed. It is shared out among
+    the parts in which the devices take the trials; each part has the same number of slots
+    and of trials.
+
+    Attributes:
+      seeds: the seed of each slot.
+      index: for each trial of a part, its slot among those of the part; the same for all
+        parts, because they run the same program.
+      parts: the number of parts.
+    """
+
+    seeds: tuple[int, ...]
+    index: tuple[int, ...] = (0,)
+    parts: int = 1
+
+    @staticmethod
+    def of(seeds: Sequence[int], parts: int = 1) -> "SeedSlots":
+        """The slots of trials with these seeds.
+
+        Trials with the same seed share a slot; in several parts only if they can do so in
+        each part alike.
+        """
+        size = len(seeds) // parts
+        of_parts = [seeds[start : start + size] for start in range(0, len(seeds), size)]
+        indices = {_seed_index(part) for part in of_parts}
+        if len(indices) > 1:
+            return SeedSlots(tuple(seeds), tuple(range(size)), parts)
+        slots = [seed for part in of_parts for seed in dict.fromkeys(part)]
+        return SeedSlots(tuple(slots), indices.pop(), parts)
+
+    @property
+    def num_trials(self) -> int:
+        """The number of trials in the group."""
+        return self.parts * len(self.index)
+
+    def slot_of(self, trial: int) -> int:
+        """The slot of trial number `trial` of the group."""
+        part, number = divmod(trial, len(self.index))
+        return part * (len(self.seeds) // self.parts) + self.index[number]
 
 
-def seed_index_of(seeds: Sequence[int]) -> tuple[int, ...]:
-    """For each trial, the place of its seed among the `distinct` seeds of the group."""
-    different = distinct(seeds)
+def _seed_index(seeds: Sequence[int]) -> tuple[int, ...]:
+    """For each seed, its place among the different ones."""
+    different = list(dict.fromkeys(seeds))
     return tuple(different.index(seed) for seed in seeds)
 
 
 def stack_train_step(
     gradient_step: GradientStep, update: Update, seed_index: tuple[int, ...]
 ) -> TrainStep:
-    """A training step of several trials at once: trial i reads seed `seed_index[i]`."""
+    """A training step of several trials at once: trial i reads slot `seed_index[i]`."""
 
     def of_several(
         state: TrainState, batch: Batch, hyperparameters: Hyperparameters, mean: Any

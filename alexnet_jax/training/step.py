@@ -206,9 +206,11 @@ def _accumulated(
         for name, values in batch.items()
     }
     shapes = jax.eval_shape(gradients_of, {name: p[0] for name, p in parts.items()})
+    # For shard_map's check_vma the sums differ between devices wherever their batches do.
+    # So does a zero that is made of the batch.
+    zero = 0 * batch["label"].reshape(-1)[0]
     zeros = jax.tree.map(
-        lambda leaf: lax.pcast(jnp.zeros(leaf.shape, leaf.dtype), AXIS, to="varying"),
-        shapes,
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype) + zero.astype(leaf.dtype), shapes
     )
 
     def add(

@@ -20,6 +20,7 @@ from alexnet_jax.training.preprocess import (
     crop_places,
 )
 from alexnet_jax.training.stacking import (
+    SeedSlots,
     stack_eval_step,
     stack_train_step,
     stacked_shapes,
@@ -104,8 +105,8 @@ class Trainer:
 
         Args:
           spec: that of any trial of the group.
-          devices: the devices among which a batch is shared out.
-          seed_index: for each trial the place of its seed in a batch: `seed_index_of`.
+          devices: the devices that take the steps, in their mesh.
+          seed_index: for each trial of a device its slot in a batch: `SeedSlots.index`.
         """
         return _trainer(spec, devices, seed_index)
 
@@ -117,7 +118,7 @@ class Trainer:
     def argument_shapes(
         self,
         devices: Devices,
-        seed_index: tuple[int, ...],
+        slots: SeedSlots,
         *,
         batch_size: int,
         image_size: int,
@@ -125,27 +126,27 @@ class Trainer:
         """The shapes of `train_step`'s arguments, placed: nothing is read or computed.
 
         Args:
-          devices, seed_index: as for `Trainer.of`.
+          devices: as for `Trainer.of`.
+          slots: where the trials find their images in a batch.
           batch_size: images a step, over all devices.
           image_size: the side of the images before they are cropped, in pixels.
         """
-        num_trials, num_seeds = len(seed_index), max(seed_index) + 1
-        share = batch_size // devices.num_hosts
-        batch = batch_shapes(self.form.crop_size, (share, num_seeds))
+        num_trials, share = slots.num_trials, batch_size // devices.num_hosts
+        batch = batch_shapes(self.form.crop_size, (share, len(slots.seeds)))
         mean = jax.ShapeDtypeStruct(self.form.mean_shape(image_size), np.float32)
-        replicated = devices.replicated_shapes
+        of_trials = devices.trials_shapes
         return (
-            replicated(
+            of_trials(
                 stacked_shapes(state_shapes(self.network, self.spec), num_trials)
             ),
             devices.batch_shapes(batch),
-            replicated(stacked_shapes(Hyperparameters.zero(), num_trials)),
-            replicated(mean),
+            of_trials(stacked_shapes(Hyperparameters.zero(), num_trials)),
+            devices.copies_shapes(mean),
         )
 
     def place_mean(self, data: Data, devices: Devices) -> jax.Array:
         """`mean`, copied to every device."""
-        return devices.place_state(self.mean(data))
+        return devices.place_copies(self.mean(data))
 
     def center_crops(self, images: jax.Array, mean: jax.Array) -> jax.Array:
         """The network's input for the center crops of whole images, (n, side, side, 3).

@@ -3,6 +3,7 @@
 import pytest
 from small_trial import STEP
 
+from alexnet_jax.config.grouping import group_trials
 from alexnet_jax.experiment import runner
 from alexnet_jax.training.devices import Devices
 from benchmarks import population_cost
@@ -19,7 +20,7 @@ from benchmarks import population_cost
 def test_all_its_trials_can_be_one_population(network, name, side):
     plan = population_cost.experiment(network(), 32, "bfloat16", side, population=True)
     assert len(plan.trials) == side**2
-    (group,) = plan.groups(plan.trials, 32)
+    (group,) = group_trials(plan.trials, population=True, largest=32, num_devices=1)
     of_one = group[0].settings
     assert of_one.model.name == name
     assert of_one.model.dtype == "bfloat16"

@@ -143,51 +143,6 @@ def test_an_average_is_of_consecutive_seeds():
     ]
 
 
-# --- Groups that one step trains ----------------------------------------------------------
-
-
-def test_without_population_each_trial_is_a_group():
-    plan = resolved(question())
-    assert plan.groups(plan.trials, 32) == [[trial] for trial in plan.trials]
-
-
-def test_a_group_differs_in_seeds_and_numbers_of_the_optimizer_only():
-    arms = {
-        "ReLU": {},
-        "decay": {"optimizer.weight_decay": 0.1},
-        "biases": {"optimizer.bias_decay": True, "optimizer.weight_decay": 0.1},
-        "tanh": {"model.activation": "tanh"},
-    }
-    plan = resolved(question(population=True, arms=arms))
-    groups = plan.groups(plan.trials, 32)
-    assert [sorted({trial.arm for trial in group}) for group in groups] == [
-        ["ReLU", "decay"],
-        ["biases"],
-        ["tanh"],
-    ]
-    assert [len(group) for group in groups] == [8, 4, 4]
-
-
-def test_a_group_is_evaluated_by_the_same_crops():
-    """Another arm shares the training of the first one, with crops of its own."""
-    arms = {
-        "one": {},
-        "ten": {"data.eval_crops": "ten"},
-        "decay": {"optimizer.weight_decay": 0.1},
-    }
-    plan = resolved(question(population=True, arms=arms))
-    groups = plan.groups(plan.trials, 32)
-    assert [{trial.arm for trial in group} for group in groups] == [{"one"}, {"decay"}]
-
-
-@pytest.mark.parametrize(("largest", "sizes"), [(32, [4, 4]), (3, [3, 1, 3, 1])])
-def test_a_group_is_no_larger_than_the_largest(largest, sizes):
-    plan = resolved(question(population=True))
-    groups = plan.groups(plan.trials, largest)
-    assert [len(group) for group in groups] == sizes
-    assert [trial for group in groups for trial in group] == list(plan.trials)
-
-
 # --- experiment.json ----------------------------------------------------------------------
 
 

@@ -36,7 +36,10 @@ def test_digits_are_the_same_without_and_with_tensorflow(size):
         pipeline.load_data(one, rescale="shorter_side", rescale_size=size)
         for one in (source, encoded)
     )
-    for ours, others in ((here.train, there.train), (here.validation, there.validation)):
+    for ours, others in (
+        (here.train, there.train),
+        (here.validation, there.validation),
+    ):
         np.testing.assert_array_equal(ours.images, others.images)
         np.testing.assert_array_equal(ours.labels, others.labels)
 

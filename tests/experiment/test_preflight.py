@@ -17,6 +17,8 @@ def cost(**changes):
     """Ten steps, with evaluations before, after five steps and after ten."""
     return rehearsal.Cost(
         **{
+            "num_trials": 1,
+            "spread": "on one device",
             "num_steps": 10,
             "batch_size": 16,
             "evaluation_batches": 9,
@@ -52,9 +54,10 @@ def plan():
 def test_a_preflight_runs_every_part_and_leaves_nothing_behind(plan, tmp_path):
     said = preflight.run(plan, tmp_path / "runs" / "small").splitlines()
     assert said[0] == "ReLU: 2 x 10 steps of 16 images"
-    assert said[4] == "tanh: 2 x 10 steps of 16 images"
-    assert "MB of each device by the compiler's figures" in said[3]
-    assert "No image of test is also in train" in said[8]
+    assert said[2].strip().startswith("whole trials side by side on 2 x 2 devices")
+    assert said[5] == "tanh: 2 x 10 steps of 16 images"
+    assert "MB of each device by the compiler's figures" in said[4]
+    assert "No image of test is also in train" in said[10]
     assert said[-1].endswith("nothing was written.")
     assert list(tmp_path.iterdir()) == []
 
@@ -93,7 +96,7 @@ def test_out_of_memory_is_explained(plan, tmp_path, monkeypatch):
 def test_a_trials_seconds_are_those_of_its_steps_and_evaluations(
     plan, data, devices, tmp_path
 ):
-    assert cost().trial_seconds == 7 + 9 * 2 + 9 * 0.5
+    assert cost().group_seconds == 7 + 9 * 2 + 9 * 0.5
     with opened([plan.settings], data, devices, [tmp_path], seeds=[0]) as opening:
         (group,) = resume(*opening)
         measured = rehearsal.rehearse(group)

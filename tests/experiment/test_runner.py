@@ -240,7 +240,7 @@ def test_a_folder_below_a_file_is_refused_and_nothing_is_created(plan, tmp_path)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"training.batch_size": 30}, "24 or 32"),
+        ({"training.batch_size": 2000}, "take at most 1438"),
         ({"data.dataset": "digitz"}, "'digits'"),
         ({"data.dataset": "folder=nowhere"}, "No such folder"),
     ],

@@ -461,7 +461,8 @@ def test_a_format_1_checkpoint_resumes_bit_identically(
         with pytest.raises(Stopped):
             run(config_of(), data, devices, tmp_path)
     in_format_1(tmp_path, like(config_of(), data, devices))
-    assert read_weights(tmp_path, last=True)[1].name == str(call)
+    # On a busy machine the signal arrives a step late.
+    assert read_weights(tmp_path, last=True)[1].name in (str(call), str(call + 1))
     assert run(config_of(), data, devices, tmp_path)[0] == "finished"
     state, _ = last(config_of(), data, devices, tmp_path)
     assert (checksum(state), rows(tmp_path)) == undisturbed

@@ -81,8 +81,8 @@ def mean_image(size=SIDE):
 
 def trained(network, devices, train_step, place_batch, num_steps=3):
     """State after a few steps and the counts of each step, on the host."""
-    state = devices.place_state(steps.initial_state(network, 0, RULE))
-    mean = devices.place_state(mean_image())
+    state = devices.place_copies(steps.initial_state(network, 0, RULE))
+    mean = devices.place_copies(mean_image())
     counts = []
     for epoch in range(num_steps):
         state, counted = train_step(
@@ -151,11 +151,11 @@ def spread_alexnet():
 def after_three_steps(spread_alexnet, hows):
     """State and counts after three steps, each distributed as `hows` says."""
     state, counts = steps.initial_state(small_alexnet(), 0, RULE), []
-    state = spread_alexnet[hows[0]][0].place_state(state)
+    state = spread_alexnet[hows[0]][0].place_copies(state)
     for epoch, how in enumerate(hows):
         some, train_step = spread_alexnet[how]
         batch = some.place_batch(make_batch(epoch, size=40))
-        mean = some.place_state(mean_image(48))
+        mean = some.place_copies(mean_image(48))
         state, counted = train_step(state, batch, NUMBERS, mean)
         counts.append(jax.device_get(counted))
     return jax.device_get(state), counts
@@ -205,10 +205,10 @@ def test_shard_map_refuses_a_step_without_a_gradient_all_reduce(network, monkeyp
 
 def test_every_device_ends_with_the_same_params(network, devices, train_step):
     state, _ = train_step(
-        devices.place_state(steps.initial_state(network, 0, RULE)),
+        devices.place_copies(steps.initial_state(network, 0, RULE)),
         devices.place_batch(make_batch()),
         NUMBERS,
-        devices.place_state(mean_image()),
+        devices.place_copies(mean_image()),
     )
     for leaf in jax.tree.leaves(state):
         first, *others = (np.asarray(shard.data) for shard in leaf.addressable_shards)
@@ -227,7 +227,7 @@ def test_evaluation_sums_over_all_devices(network, devices):
         eval_step = some.spread_eval(steps.make_eval_step(network, FORM))
         placed = some.place_batch(batch)
         counts = eval_step(
-            some.place_state(params), placed, some.place_state(mean_image())
+            some.place_copies(params), placed, some.place_copies(mean_image())
         )
         counted.append(tuple(map(float, counts)))
     assert counted[0] == pytest.approx(counted[1], rel=1e-5)
@@ -245,11 +245,11 @@ def test_gradient_accumulation_gives_the_update_of_the_whole_batch(network, how)
     for parts in (1, 4):
         step = single_trial_step(network, FORM, RULE, parts)
         train_step = some.spread_train(step)
-        state = some.place_state(steps.initial_state(network, 0, RULE))
+        state = some.place_copies(steps.initial_state(network, 0, RULE))
         counts = []
         for epoch in range(3):
             batch = some.place_batch(make_batch(epoch, examples=64))
-            mean = some.place_state(mean_image())
+            mean = some.place_copies(mean_image())
             state, counted = train_step(state, batch, NUMBERS, mean)
             counts.append(counted)
         found[parts] = jax.device_get((state, counts))
@@ -394,9 +394,10 @@ def test_no_pooling_gradient_is_scattered(compiled):
     ("batch_size", "advice"),
     [(12, "use 8 or 16"), (127, "use 120 or 128"), (5, "use 8"), (1, "use 8")],
 )
-def test_an_indivisible_batch_is_refused_with_the_nearest_sizes(
-    devices, batch_size, advice
+def test_accelerators_refuse_an_indivisible_batch_with_the_nearest_sizes(
+    devices, monkeypatch, batch_size, advice
 ):
+    monkeypatch.setattr(Devices, "may_leave_out", False)
     with pytest.raises(UserError) as caught:
         devices.check_batch_size(batch_size)
     assert str(caught.value) == (
@@ -418,9 +419,10 @@ def test_a_divisible_batch_is_accepted(devices, batch_size):
         (48, 4, "8 devices x 4 microbatches: use 32 or 64"),
     ],
 )
-def test_an_indivisible_microbatch_is_refused(
-    devices, batch_size, accumulation, advice
+def test_accelerators_refuse_an_indivisible_microbatch(
+    devices, monkeypatch, batch_size, accumulation, advice
 ):
+    monkeypatch.setattr(Devices, "may_leave_out", False)
     devices.check_batch_size(batch_size)
     devices.check_batch_size(4 * batch_size, accumulation)
     with pytest.raises(UserError) as caught:
@@ -428,6 +430,11 @@ def test_an_indivisible_microbatch_is_refused(
     assert str(caught.value) == (
         f"config.training.batch_size={batch_size} cannot be divided among {advice}."
     )
+
+
+def test_a_batch_is_divided_into_microbatches_on_any_device(devices):
+    with pytest.raises(UserError, match="1 device x 3 microbatches: use 6 or 9"):
+        devices.check_batch_size(8, 3)
 
 
 def test_one_device_accepts_any_batch_size():
@@ -456,8 +463,8 @@ def test_a_step_donates_its_state_but_not_the_original(network, devices, train_s
     """The new weights reuse the placed state's memory."""
     original = steps.initial_state(network, 0, RULE)
     before = jax.tree.map(np.copy, original.params)
-    state = devices.place_state(original)
-    batch, mean = devices.place_batch(make_batch()), devices.place_state(mean_image())
+    state = devices.place_copies(original)
+    batch, mean = devices.place_batch(make_batch()), devices.place_copies(mean_image())
     after, _ = train_step(state, batch, NUMBERS, mean)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
     others = jax.tree.leaves((after, batch, mean))

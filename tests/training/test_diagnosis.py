@@ -82,9 +82,9 @@ def diagnosed(config, devices, images, seed=0):
     form = InputForm.of(config.data)
     mean = form.mean_of(np.full((size, size, 3), 118.0), np.full(3, 118.0))
     measured = diagnosis.make_diagnose(network.outputs, form)(
-        devices.place_state(network.initialize(jax.random.key(seed))),
+        devices.place_copies(network.initialize(jax.random.key(seed))),
         make_batch(images),
-        devices.place_state(mean),
+        devices.place_copies(mean),
     )
     return row_of(measured, config)
 

@@ -103,7 +103,7 @@ def test_counts_do_not_depend_on_batch_size_or_devices(
             ),
         ),
     )
-    params = devices.place_state(stack([params_of(trainer)]))
+    params = devices.place_copies(stack([params_of(trainer)]))
     (row,) = counting.evaluate(params, step=0, epoch=0.0)
     whole = -(-batch_size // count) * count
     assert len(shown) == -(-ALL // whole)
@@ -144,11 +144,13 @@ def test_an_evaluation_counts_each_example_once(data, devices):
     evaluator = Evaluator(
         trainer,
         data,
-        devices.place_state(mean_image),
+        devices.place_copies(mean_image),
         devices,
         batch_size=128,
     )
-    (row,) = evaluator.evaluate(devices.place_state(stack([params])), step=0, epoch=0.0)
+    (row,) = evaluator.evaluate(
+        devices.place_copies(stack([params])), step=0, epoch=0.0
+    )
 
     batches = list(evaluation_batches(data.validation, batch_size=128))
     examples = np.concatenate([batch["example"] for batch in batches])
@@ -168,8 +170,10 @@ def test_an_evaluation_counts_each_example_once(data, devices):
 def test_an_evaluation_that_loses_an_example_raises(data, devices, monkeypatch):
     config = tiny()
     trainer = trainer_of(config, data, devices)
-    params = devices.place_state(stack([trainer.network.initialize(jax.random.key(5))]))
-    mean_image = devices.place_state(data.statistics.mean_image.astype(np.float32))
+    params = devices.place_copies(
+        stack([trainer.network.initialize(jax.random.key(5))])
+    )
+    mean_image = devices.place_copies(data.statistics.mean_image.astype(np.float32))
 
     def without_the_last(*args, **kwargs):
         yield from list(evaluation_batches(*args, **kwargs))[:-1]

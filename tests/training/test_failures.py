@@ -13,6 +13,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.training import failures
 from alexnet_jax.training.failures import explain
 from alexnet_jax.training.memory import StepMemory
+from alexnet_jax.training.stacking import SeedSlots
 from alexnet_jax.training.trainer import Trainer
 
 FULL = jax.errors.JaxRuntimeError(
@@ -39,7 +40,8 @@ def said(
     error=FULL,
 ):
     spec = types.SimpleNamespace(microbatches=microbatches)
-    memory = Needed(spec, devices, (0,) * num_trials, 128, 256, needed)
+    slots = SeedSlots((0,), (0,) * num_trials)
+    memory = Needed(spec, devices, slots, 128, 256, needed)
     return explain(error, memory)
 
 

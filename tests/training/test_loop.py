@@ -643,7 +643,7 @@ def last_state(config, data, devices, folder, seed):
     trainer = trainer_of(config, data, devices)
     first = steps.initial_state(trainer.network, seed, trainer.spec)
     with Checkpoints(folder, fields_of(config), devices) as checkpoints:
-        state, _, _ = checkpoints.restore(devices.place_state(first))
+        state, _, _ = checkpoints.restore(devices.place_copies(first))
     return rows, first, state
 
 

@@ -5,6 +5,7 @@ import pytest
 from small_trial import opened, tiny
 
 from alexnet_jax.data.loading import BatchLoader
+from alexnet_jax.data.rescaled import RescaledSplit
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.group import resume, step_memory
 
@@ -30,14 +31,14 @@ def test_the_shapes_are_those_of_a_real_step(data, tmp_path, how, mean, seeds):
             batch = batches.next()
     state, of_batch, hyperparameters, of_mean = group.trainer.argument_shapes(
         memory.devices,
-        memory.seed_index,
+        memory.slots,
         batch_size=memory.batch_size,
         image_size=memory.image_size,
     )
     assert described(state) == described(group.state)
     assert described(of_batch) == described(batch)
     assert described(of_mean) == described(group.mean)
-    real = devices.replicated_shapes(group.hyperparameters())
+    real = devices.copies_shapes(group.hyperparameters())
     assert described(hyperparameters) == described(real)
 
 
@@ -49,6 +50,7 @@ def test_an_estimate_reads_no_data(data, devices, tmp_path, monkeypatch):
     def refused(*_):
         raise AssertionError("images are read")
 
-    for method in ("batches", "single", "crop_rows"):
+    for method in ("batches", "single"):
         monkeypatch.setattr(BatchLoader, method, refused)
+    monkeypatch.setattr(RescaledSplit, "crop_rows", refused)
     assert memory.step_bytes(1) > 0

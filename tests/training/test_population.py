@@ -23,6 +23,7 @@ from small_trial import (
 )
 
 from alexnet_jax.config import base
+from alexnet_jax.config.grouping import group_trials
 from alexnet_jax.config.layered import flatten
 from alexnet_jax.config.resolve import resolve
 from alexnet_jax.data.open import open_source
@@ -415,7 +416,7 @@ def grouped(config, largest):
     """The configuration's trials in groups, with `population` set."""
     config.population = True
     plan = resolve(config, {})
-    return plan.groups(plan.trials, largest)
+    return group_trials(plan.trials, population=True, largest=largest, num_devices=1)
 
 
 @pytest.mark.parametrize(("platform", "sizes"), [("cpu", [4, 4, 4]), ("gpu", [8, 4])])

@@ -8,8 +8,7 @@ from test_devices import FORM, NUMBERS, RULE, make_batch, mean_image, small_alex
 from alexnet_jax.training import step as steps
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.stacking import (
-    distinct,
-    seed_index_of,
+    SeedSlots,
     stack,
     stack_batches,
     stack_eval_step,
@@ -81,9 +80,12 @@ def test_a_single_trials_steps_are_bit_identical_to_plain_steps(
     network, how, count, microbatches
 ):
     devices = Devices(how, jax.devices()[:count])
-    mean = devices.place_state(mean_image(48))
+    mean = devices.place_copies(mean_image(48))
     initial = steps.initial_state(network, 0, RULE)
-    plain, stacked = devices.place_state(initial), devices.place_state(stack([initial]))
+    plain, stacked = (
+        devices.place_copies(initial),
+        devices.place_copies(stack([initial])),
+    )
     plain_train = devices.spread_train(plain_step(network, microbatches))
     stacked_train = devices.spread_train(stacked_step(network, (0,), microbatches))
     for epoch in range(3):
@@ -112,9 +114,8 @@ def test_a_single_trials_steps_are_bit_identical_to_plain_steps(
 
 
 def test_trials_with_the_same_seed_share_a_batch_index():
-    assert distinct([7, 2, 7]) == [7, 2]
-    assert seed_index_of([7, 2, 7]) == (0, 1, 0)
-    assert seed_index_of([5]) == (0,)
+    assert SeedSlots.of([7, 2, 7]) == SeedSlots((7, 2), (0, 1, 0), 1)
+    assert SeedSlots.of([5]) == SeedSlots((5,), (0,), 1)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -123,7 +124,7 @@ def test_unstacking_reverses_stacking(devices, count):
     stacked = stack(trees)
     assert stacked["a"].shape == (count, 2, 3)
     assert stacked["b"].shape == (count,)
-    placed = devices.place_state(stacked)
+    placed = devices.place_copies(stacked)
     for number, tree in enumerate(trees):
         own = unstack(placed, number, devices.replicated)
         jax.tree.map(np.testing.assert_array_equal, own, tree)

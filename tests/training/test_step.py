@@ -199,12 +199,12 @@ def train_step(network, devices):
 
 def trained(network, devices, train_step, rates, *, rule=PAPER, mean=GREY, **changes):
     """State and counts after one step at each of the learning rates."""
-    state = devices.place_state(steps.initial_state(network, 0, rule))
+    state = devices.place_copies(steps.initial_state(network, 0, rule))
     counts = []
     for epoch, rates_now in enumerate(rates):
         batch = devices.place_batch(make_batch(epoch) | changes)
         state, counted = train_step(
-            state, batch, numbers(rates_now), devices.place_state(mean)
+            state, batch, numbers(rates_now), devices.place_copies(mean)
         )
         counts.append(counted)
     return state, counts
@@ -282,10 +282,10 @@ def test_another_seed_drops_different_units(network, devices, train_step):
     losses = []
     for seed in (3, 4):
         _, counts = train_step(
-            devices.place_state(steps.initial_state(network, 0, PAPER)),
+            devices.place_copies(steps.initial_state(network, 0, PAPER)),
             devices.place_batch(make_batch()),
             numbers(rates_of(0.01), seed=seed),
-            devices.place_state(GREY),
+            devices.place_copies(GREY),
         )
         losses.append(float(counts.loss))
     assert losses[0] != losses[1]
@@ -321,9 +321,9 @@ def on_the_first(count):
 def evaluated(network, devices, form, params, batch, mean):
     eval_step = devices.spread_eval(steps.make_eval_step(network, form))
     return eval_step(
-        devices.place_state(params),
+        devices.place_copies(params),
         devices.place_batch(batch),
-        devices.place_state(mean),
+        devices.place_copies(mean),
     )
 
 

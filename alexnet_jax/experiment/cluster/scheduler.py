@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.config.trials import (
+from alexnet_jax.config.grouping import (
     LARGEST_GROUP,
     LARGEST_GROUP_ON_CPU,
-    ExperimentPlan,
-    Trial,
+    group_trials,
 )
+from alexnet_jax.config.trials import ExperimentPlan, Trial
 from alexnet_jax.errors import Stopped, UserError
 from alexnet_jax.experiment.cluster.display import Display
 from alexnet_jax.experiment.cluster.ray_session import error_of, one_line
@@ -76,9 +76,11 @@ class Sweep:
         maximum = LARGEST_GROUP if resources.gpus else LARGEST_GROUP_ON_CPU
         share = -(-len(self.remaining) // resources.concurrent)
         by_name = {task.trial.name: task for task in self.remaining}
-        groups = self.plan.groups(
+        groups = group_trials(
             [task.trial for task in self.remaining],
-            max(1, min(maximum, share)),
+            population=self.plan.settings.population,
+            largest=max(1, min(maximum, share)),
+            num_devices=1,
         )
         return [[by_name[trial.name] for trial in group] for group in groups]
 
