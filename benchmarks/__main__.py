@@ -1,6 +1,6 @@
 """Times this project's layers, train step, input and runs against other implementations.
 
-python -m benchmarks --what=layers|step|input|end_to_end|loop|population
+python -m benchmarks --what=layers|step|input|end_to_end|loop|population|first
                      [--batch_size=32] [--repeats=5]
                      [--dtype=float32|tf32|bfloat16] [--output=FILE.json]
 
@@ -8,6 +8,7 @@ layers, step: against plain JAX and PyTorch. input: images/s against plain tf.da
 and grain, in batches of 128. end_to_end: the step fed by the input, and which of the two
 waits. loop: what a run costs besides its steps: the loop, a save, a start. population:
 small trials one after the other, and trained together as --config.population=true does.
+first: the README's first commands from their start to the figure, or to the first step.
 
 The implementations of a row run in one process, in turns, and the medians are reported.
 On a CPU, layers, step and input are timed twice: on one core by the CPU time of the

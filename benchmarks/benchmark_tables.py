@@ -31,6 +31,15 @@ H100_BOUNDS = {
     ("one-tower step", "float32"): (0.65, 0.116),
 }
 
+# Seconds of the first commands on two cores, and GB of memory, at most.
+FIRST_TARGETS = {
+    ("relu_vs_tanh.py", "cold"): 45.0,
+    ("relu_vs_tanh.py", "warm"): 25.0,
+    ("alexnet.py, small", "cold"): 12.0,
+    ("alexnet.py, small", "warm"): 6.0,
+}
+FIRST_MEMORY_TARGET = 0.8
+
 # The share of its time from which on the step is reported to wait for its input.
 WAITING_SHARE = 0.05
 
@@ -87,7 +96,8 @@ def comparison_lines(report: Report) -> list[str]:
         f"  {'ours/plain':27}  ours/PyTorch",
     ]
     for row in report["rows"]:
-        times = row["milliseconds"]
+        times = dict(row["milliseconds"])
+        form = fastest_of_torch(times)
         targets = row_targets(row) if with_targets else {}
         cells = "".join(
             f"{times[name]:9.1f}" if name in times else f"{'-':>9}"
@@ -100,11 +110,24 @@ def comparison_lines(report: Report) -> list[str]:
             for name in ("plain", "torch")
         ]
         cores = "1" if row["cores"] == "core" else "all"
-        line = f"{row['name']:26}{cores:>5}{cells}  {ratios[0]:27}  {ratios[1]}"
+        line = f"{row['name']:26}{cores:>5}{cells}  {ratios[0]:27}  {ratios[1]}{form}"
         lines.append(line.rstrip() + share_of_bound(report, row))
     if "torch" not in report["versions"]:
         lines.append("PyTorch is not installed, or cannot use this device.")
     return lines
+
+
+def fastest_of_torch(times: dict[str, float]) -> str:
+    """Adds the time "torch" of PyTorch's fastest form; returns that form in brackets.
+
+    Layers, and steps in older reports, have a single form, which is called "torch".
+    """
+    forms = [name for name in times if name.startswith("torch ")]
+    if not forms:
+        return ""
+    fastest = min(forms, key=times.__getitem__)
+    times["torch"] = times[fastest]
+    return f" ({fastest.removeprefix('torch ')})"
 
 
 def share_of_bound(report: Report, row: dict[str, Any]) -> str:
@@ -293,6 +316,28 @@ def population_lines(report: Report) -> list[str]:
     return lines
 
 
+# --- The first commands -----------------------------------------------------------
+
+
+def first_lines(report: Report) -> list[str]:
+    """Returns what the first commands take, by parts, with and without compiled programs."""
+    lines = ["seconds by the wall clock; cold: nothing is compiled yet", ""]
+    for row in report["rows"]:
+        target = FIRST_TARGETS.get((row["name"], row["start"]))
+        goal = "its figure" if "seconds" in row else "its first step"
+        whole = at_most(row["whole"], target, ".1f")
+        lines.append(f"{row['name']} to {goal}, {row['start']}: {whole}")
+        if "seconds" not in row:
+            continue
+        parts = ", ".join(f"{name} {s:.1f}" for name, s in row["seconds"].items())
+        memory = at_most(row["memory_gb"], FIRST_MEMORY_TARGET)
+        lines.append(
+            f"  {parts}; {row['trials_per_second']:.2f} trials/s; {row['cpu_seconds']:.1f} s "
+            f"of CPU time, {row['cores_busy']:.2f} cores busy; GB of memory: {memory}"
+        )
+    return lines
+
+
 TABLES: dict[str, Callable[[Report], list[str]]] = {
     "layers": comparison_lines,
     "step": comparison_lines,
@@ -301,4 +346,5 @@ TABLES: dict[str, Callable[[Report], list[str]]] = {
     "both": end_to_end_lines,  # the name in older reports
     "loop": loop_lines,
     "population": population_lines,
+    "first": first_lines,
 }

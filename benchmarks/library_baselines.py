@@ -1,12 +1,14 @@
-"""AlexNet's layers by the operations of JAX and Flax, differentiated by JAX.
+"""AlexNet and the four-layer network by the operations of JAX and Flax.
 
-The same mathematics as in `alexnet_jax.model`, with nothing written by hand: grouped
-convolution, `reduce_window` raised to a power, `nnx.max_pool`. Reports call it "plain".
+Differentiated by JAX. The same mathematics as in `alexnet_jax.model`, with nothing written
+by hand: grouped convolution, `reduce_window` raised to a power, `nnx.max_pool`. Reports
+call it "plain".
 """
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
@@ -106,3 +108,29 @@ def alexnet_logits(
         x = jax.nn.relu(dense(x, f"fc{layer}"))
         x = layers.dropout(x, rate=0.5, form="mask", keys=dropout_keys, layer=layer)
     return dense(x, "fc8")
+
+
+def four_layer_logits(
+    params: Params,
+    images: Float[Array, "n h w 3"],
+    dropout_keys: Key[Array, " n"] | None,
+    *,
+    activation: str,
+) -> Float[Array, "n classes"]:
+    """Applies the network of Figure 1, with the parameters of ours; it has no dropout."""
+    activate = {"relu": jax.nn.relu, "tanh": jnp.tanh}[activation]
+    pools = {"window_shape": (3, 3), "strides": (2, 2), "padding": ((0, 1), (0, 1))}
+
+    def convolved(x, name):
+        kernel, bias = (params[name][n].astype(x.dtype) for n in ("kernel", "bias"))
+        pads = ((2, 2), (2, 2))
+        y = convolve(x, kernel, stride=1, padding=pads, towers=1)
+        return y + jnp.expand_dims(bias, (0, 1, 2))
+
+    x = activate(nnx.max_pool(convolved(images, "conv1"), **pools))
+    for name in ("conv2", "conv3"):
+        x = activate(convolved(x, name))
+        x = nnx.avg_pool(x, **pools, count_include_pad=False).astype(x.dtype)
+    x = x.reshape(len(x), -1)
+    kernel, bias = (params["fc4"][n].astype(x.dtype) for n in ("kernel", "bias"))
+    return x @ kernel + jnp.expand_dims(bias, 0)

@@ -32,6 +32,7 @@ MODULES = {
     "end_to_end": "end_to_end",
     "loop": "loop_cost",
     "population": "population_cost",
+    "first": "first_command",
 }
 DEFAULT_BATCH_SIZES = dict.fromkeys(MODULES, 32) | TARGET_BATCH_SIZES
 ALSO_ON_ONE_CORE = ("layers", "step", "input")

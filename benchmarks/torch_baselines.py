@@ -1,7 +1,8 @@
-"""AlexNet's layers and train step in PyTorch, eager, where PyTorch is installed."""
+"""AlexNet's layers and train steps in PyTorch, where it is installed."""
 
 import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -91,11 +92,49 @@ def convolution(
     )
 
 
-def train_step(towers: int, batch: dict[str, np.ndarray], dtype: str) -> Implementation:
-    """Returns a train step on one batch, with the images' preprocessing."""
+def train_steps(
+    make_network: Callable[[], Any], batch: dict[str, np.ndarray], dtype: str
+) -> dict[str, Implementation]:
+    """Returns a train step on one batch, by form; empty without PyTorch.
+
+    Forms: the images' memory format, NCHW or channels_last, and each also compiled, where
+    `torch.compile` has its compiler.
+    """
+    if not pytorch():
+        return {}
+    found = {}
+    for memory_format in ("NCHW", "channels_last"):
+        step = _train_step(make_network(), batch, dtype, memory_format)
+        found[f"torch {memory_format}"] = step
+        if can_compile():
+            network = pytorch().compile(make_network())
+            step = _train_step(network, batch, dtype, memory_format)
+            found[f"torch {memory_format} compiled"] = step
+    return found
+
+
+@functools.cache
+def can_compile() -> bool:
+    """Whether `torch.compile` works here: on CPUs it needs a C++ compiler."""
+    torch = pytorch()
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(2, device=torch_device()))
+    except Exception:  # PyTorch raises whatever its compilers raise.
+        return False
+    return True
+
+
+def _train_step(
+    network: Any, batch: dict[str, np.ndarray], dtype: str, memory_format: str
+) -> Implementation:
+    """A train step on one batch, with the images' preprocessing."""
     torch = pytorch()
     device = torch_device()
-    network = alexnet(towers).to(device)
+    layout = {
+        "NCHW": torch.contiguous_format,
+        "channels_last": torch.channels_last,
+    }[memory_format]
+    network = network.to(device=device, memory_format=layout)
     weights, biases = (
         [p for p in network.parameters() if (p.dim() > 1) == is_weight]
         for is_weight in (True, False)
@@ -108,13 +147,13 @@ def train_step(towers: int, batch: dict[str, np.ndarray], dtype: str) -> Impleme
     placed = {
         name: torch.from_numpy(values).to(device) for name, values in batch.items()
     }
-    mean_image = torch.full((224, 224, 3), 127.5, device=device)
+    mean_image = torch.full(batch["image"].shape[1:], 127.5, device=device)
 
     def run() -> None:
         optimizer.zero_grad()
         images = placed["image"].float() - mean_image
         images = images + placed["lighting"][:, None, None]
-        images = images.permute(0, 3, 1, 2).contiguous()
+        images = images.permute(0, 3, 1, 2).contiguous(memory_format=layout)
         with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
             logits = network(images)
         labels = placed["label"].long()
@@ -155,4 +194,29 @@ def alexnet(towers: int) -> Any:
         *dense(9216, 4096),
         *dense(4096, 4096),
         nn.Linear(4096, 1000),
+    )
+
+
+def four_layer(activation: str) -> Any:
+    """Returns the network of Figure 1 for images of 32 x 32 pixels in ten classes."""
+    nn = pytorch().nn
+
+    def activate():
+        return {"relu": nn.ReLU, "tanh": nn.Tanh}[activation]()
+
+    def average():
+        return nn.AvgPool2d(3, 2, ceil_mode=True, count_include_pad=False)
+
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 5, padding=2),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        activate(),
+        nn.Conv2d(32, 32, 5, padding=2),
+        activate(),
+        average(),
+        nn.Conv2d(32, 64, 5, padding=2),
+        activate(),
+        average(),
+        nn.Flatten(),
+        nn.Linear(1024, 10),
     )

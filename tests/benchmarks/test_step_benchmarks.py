@@ -1,6 +1,5 @@
 """The steps that are compared must compute the same loss."""
 
-import dataclasses
 import functools
 
 import pytest
@@ -9,17 +8,22 @@ from benchmarks import step_benchmarks
 from benchmarks.timing import BenchmarkSettings
 
 
-@dataclasses.dataclass(frozen=True)
-class FakeNetwork:
-    apply: object = None
-
-
 def test_steps_whose_losses_disagree_are_not_timed(monkeypatch):
-    monkeypatch.setattr(step_benchmarks, "build_network", lambda *_: FakeNetwork())
     losses = iter([6.9, 7.0])
     monkeypatch.setattr(
         step_benchmarks, "train_step", lambda *_: functools.partial(next, losses)
     )
     settings = BenchmarkSettings(1, "float32")
+    workload = step_benchmarks.four_layer("relu", 1, settings)
     with pytest.raises(ValueError, match=r"a step: .*6\.9.*7\.0"):
-        step_benchmarks.compare_steps("a step", 2, {}, settings)
+        step_benchmarks.compare_steps("a step", workload, {}, settings)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_the_four_layer_step_has_the_loss_of_plain_jax(monkeypatch, activation):
+    """Building the comparison computes both losses, and raises if they differ."""
+    settings = BenchmarkSettings(1, "float32")
+    monkeypatch.setattr(step_benchmarks.torch_baselines, "pytorch", lambda: None)
+    workload = step_benchmarks.four_layer(activation, 8, settings)
+    comparison = step_benchmarks.compare_steps("a step", workload, {}, settings)
+    assert sorted(comparison.implementations) == ["ours", "plain"]

@@ -1,4 +1,6 @@
-"""AlexNet in PyTorch has the size of ours."""
+"""The networks in PyTorch have the sizes of ours, and their steps run in each form."""
+
+import functools
 
 import jax
 import pytest
@@ -6,12 +8,30 @@ import pytest
 from benchmarks import step_benchmarks, torch_baselines
 from benchmarks.timing import BenchmarkSettings
 
+SETTINGS = BenchmarkSettings(1, "float32")
+WORKLOADS = {
+    "two towers": functools.partial(step_benchmarks.alexnet, 2),
+    "one tower": functools.partial(step_benchmarks.alexnet, 1),
+    "four layers": functools.partial(step_benchmarks.four_layer, "tanh", 4),
+}
 
-@pytest.mark.parametrize("towers", [2, 1])
-def test_pytorchs_network_has_as_many_parameters(towers):
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_pytorchs_network_has_as_many_parameters(name):
     pytest.importorskip("torch", reason="PyTorch is an optional package")
-    ours = step_benchmarks.build_network(towers, BenchmarkSettings(1, "float32"))
-    shapes = jax.eval_shape(ours.initialize, jax.random.key(0))
+    workload = WORKLOADS[name](SETTINGS)
+    shapes = jax.eval_shape(workload.network().initialize, jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-    network = torch_baselines.alexnet(towers)
+    network = workload.torch_network()
     assert sum(p.numel() for p in network.parameters()) == count
+
+
+def test_pytorch_is_timed_in_each_memory_format(monkeypatch):
+    pytest.importorskip("torch", reason="PyTorch is an optional package")
+    monkeypatch.setattr(torch_baselines, "can_compile", lambda: False)
+    workload = WORKLOADS["four layers"](SETTINGS)
+    batch = step_benchmarks.noise_batch(workload)
+    found = torch_baselines.train_steps(workload.torch_network, batch, "float32")
+    assert list(found) == ["torch NCHW", "torch channels_last"]
+    for step in found.values():
+        step()
