@@ -12,7 +12,7 @@ from single_trial_step import single_trial_step
 
 from alexnet_jax.config import base
 from alexnet_jax.errors import UserError
-from alexnet_jax.model.layers import convolution_cpu
+from alexnet_jax.model.layers import kernel_gradient_cpu
 from alexnet_jax.model.network import build
 from alexnet_jax.training import step as steps
 from alexnet_jax.training.devices import Devices
@@ -291,8 +291,8 @@ def compiled(request):
     """
     how, kernels = request.param
     looped = kernels == "in a loop"
-    least = 0 if looped else convolution_cpu.MIN_LOOP_MULTIPLICATIONS
-    with mock.patch.object(convolution_cpu, "MIN_LOOP_MULTIPLICATIONS", least):
+    least = 0 if looped else 2**30
+    with mock.patch.object(kernel_gradient_cpu, "MIN_PIXELS", least):
         text, state = compile_step(how)
     # Forward 8, since 3 layers have two towers; backward 7 for the inputs and 8 for the
     # kernels.

@@ -8,7 +8,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Key
 
-from alexnet_jax.model.layers import convolution_cpu
+from alexnet_jax.model.layers import convolution_cpu, kernel_gradient_cpu
 from alexnet_jax.model.layers.initialization import (
     LayerInitialization,
     initial_parameters,
@@ -74,7 +74,7 @@ def _convolve_forward(x, kernel, stride, padding):
 
 
 def _convolve_backward(stride, padding, saved, gradient):
-    """XLA's gradients, except that a loop computes those of large kernels on a CPU."""
+    """XLA's gradients, except that matrix products compute the kernel's on a CPU."""
     x, kernel = saved
     geometry = {"stride": stride, "padding": padding}
 
@@ -86,17 +86,19 @@ def _convolve_backward(stride, padding, saved, gradient):
         _, backward = jax.vjp(lambda k: _xla_convolve(x, k, **geometry), kernel)
         return backward(gradient)[0]
 
-    def looped_kernel_gradient(x, kernel, gradient):
-        return convolution_cpu.kernel_gradient(x, gradient, kernel.shape, **geometry)
+    def cpu_kernel_gradient(x, kernel, gradient):
+        return kernel_gradient_cpu.kernel_gradient(
+            x, gradient, kernel.shape, **geometry
+        )
 
     def kernel_gradient(x, kernel, gradient):
-        if not convolution_cpu.is_loop_faster(gradient.shape, kernel.shape):
+        if not kernel_gradient_cpu.is_faster(gradient.shape):
             return xla_kernel_gradient(x, kernel, gradient)
         return lax.platform_dependent(
             x,
             kernel,
             gradient,
-            cpu=looped_kernel_gradient,
+            cpu=cpu_kernel_gradient,
             default=xla_kernel_gradient,
         )
 

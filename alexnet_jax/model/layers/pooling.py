@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
+from alexnet_jax.model.layers import average_pool_cpu
 from alexnet_jax.model.layers.shapes import FeatureMaps, Images, Padding, pooled_size
 
 
@@ -116,6 +117,49 @@ def _views(x: jax.Array, window: int, stride: int, rounding: str) -> list[jax.Ar
 
 def average_pool(x: Images, *, window: int, stride: int, rounding: str) -> FeatureMaps:
     """The mean over the pixels of each window that lie inside the image."""
+    return _average_pool(x, x.shape[1:3], window, stride, rounding)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def _average_pool(
+    x: Images, sides: tuple[int, ...], window: int, stride: int, rounding: str
+) -> FeatureMaps:
+    def by_sums(x):
+        sizes = [pooled_size(side, window, stride, rounding) for side in sides]
+        return average_pool_cpu.means(x, sizes, window, stride)
+
+    library = functools.partial(
+        _library_average_pool, window=window, stride=stride, rounding=rounding
+    )
+    return lax.platform_dependent(x, cpu=by_sums, default=library)
+
+
+def _average_pool_forward(x, sides, window, stride, rounding):
+    """Saves nothing but a shape: the gradient does not depend on the pixels."""
+    return _average_pool(x, sides, window, stride, rounding), None
+
+
+def _average_pool_backward(sides, window, stride, rounding, _, gradient):
+    def by_sums(gradient):
+        return average_pool_cpu.means_gradient(gradient, sides, window, stride)
+
+    def by_library(gradient):
+        library = functools.partial(
+            _library_average_pool, window=window, stride=stride, rounding=rounding
+        )
+        shape = (len(gradient), *sides, gradient.shape[-1])
+        images = jax.ShapeDtypeStruct(shape, gradient.dtype)
+        return jax.linear_transpose(library, images)(gradient)[0]
+
+    return (lax.platform_dependent(gradient, cpu=by_sums, default=by_library),)
+
+
+_average_pool.defvjp(_average_pool_forward, _average_pool_backward)
+
+
+def _library_average_pool(
+    x: Images, *, window: int, stride: int, rounding: str
+) -> FeatureMaps:
     padding = overhang(x.shape, window, stride, rounding)
     mean = nnx.avg_pool(
         x, (window, window), (stride, stride), padding, count_include_pad=False

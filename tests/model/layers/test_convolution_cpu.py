@@ -1,4 +1,4 @@
-"""The fast path of convolutions on CPUs computes the same and stays on CPUs."""
+"""The fast paths of convolutions on CPUs compute the same and stay on CPUs."""
 
 from unittest import mock
 
@@ -10,55 +10,61 @@ from random_arrays import normal
 from reference import library_layers
 
 from alexnet_jax.model import layers
-from alexnet_jax.model.layers import convolution_cpu
+from alexnet_jax.model.layers import kernel_gradient_cpu
+
+EVERYWHERE = mock.patch.object(kernel_gradient_cpu, "MIN_PIXELS", 0)
+KERNEL_GRADIENTS = [  # images, height, width, window, stride, padding
+    (3, 17, 17, 11, 4, ((0, 3), (0, 3))),
+    (3, 9, 12, 5, 1, ((2, 2), (2, 2))),
+    (12, 16, 16, 5, 1, ((2, 2), (2, 2))),  # Six blocks of two images.
+    (3, 10, 9, 3, 2, ((1, 0), (2, 1))),
+    (3, 11, 11, 2, 3, ((0, 0), (0, 0))),  # The stride skips the last pixels.
+    (3, 3, 3, 3, 1, ((0, 0), (0, 0))),
+]
+
+
+def assert_same_gradients(ours, plain, x, kernel, tolerance):
+    """Of the input and of the kernel, within `tolerance` of the largest value."""
+
+    @jax.jit
+    def both(x, kernel):
+        y, backward = jax.vjp(plain, x, kernel)
+        gradient = jnp.cos(y)
+        return backward(gradient), jax.vjp(ours, x, kernel)[1](gradient)
+
+    with EVERYWHERE:
+        results = both(x, kernel)
+    for expected, found in zip(*results, strict=True):
+        assert found.dtype == expected.dtype == x.dtype
+        found, expected = (np.asarray(v, np.float64) for v in (found, expected))
+        error = np.abs(found - expected).max() / np.abs(expected).max()
+        assert error <= tolerance
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "window", "stride", "padding", "dtype"),
-    [
-        (17, 17, 11, 4, ((0, 3), (0, 3)), jnp.float32),
-        (17, 17, 11, 4, ((0, 3), (0, 3)), jnp.bfloat16),
-        (9, 12, 5, 1, ((2, 2), (2, 2)), jnp.float32),
-        (10, 9, 3, 2, ((1, 0), (2, 1)), jnp.float32),
-        (10, 9, 3, 2, ((1, 0), (2, 1)), jnp.bfloat16),
-        # The stride skips the last pixels.
-        (11, 11, 2, 3, ((0, 0), (0, 0)), jnp.float32),
-        (3, 3, 3, 1, ((0, 0), (0, 0)), jnp.float32),
-    ],
+    ("images", "height", "width", "window", "stride", "padding"), KERNEL_GRADIENTS
 )
-def test_gradients_with_the_loop_are_those_of_xla(
-    height, width, window, stride, padding, dtype
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 2**-7)]
+)
+def test_gradients_by_matrix_products_are_those_of_xla(
+    images, height, width, window, stride, padding, dtype, tolerance
 ):
-    x = jnp.asarray(normal(23, 3, height, width, 3), dtype)
+    x = jnp.asarray(normal(23, images, height, width, 3), dtype)
     kernel = jnp.asarray(normal(24, window, window, 3, 4), dtype)
 
-    def both_gradients(convolve):
-        @jax.jit
-        def run(x, kernel):
-            y, backward = jax.vjp(convolve, x, kernel)
-            return y, *backward(jnp.cos(y))
-
-        return run(x, kernel)
-
     def ours(x, kernel):
-        with mock.patch.object(convolution_cpu, "MIN_LOOP_MULTIPLICATIONS", 0):
-            return layers.convolve(x, kernel, stride=stride, padding=padding)
+        return layers.convolve(x, kernel, stride=stride, padding=padding)
 
     def plain(x, kernel):
         return library_layers.convolve(
             x, kernel, stride=stride, padding=padding, towers=1
         )
 
-    tolerance = 1e-5 if dtype == jnp.float32 else 2**-6
-    for one, other in zip(both_gradients(ours), both_gradients(plain), strict=True):
-        assert one.dtype == other.dtype == dtype
-        one, other = (np.asarray(v, np.float64) for v in (one, other))
-        np.testing.assert_allclose(
-            one, other, rtol=tolerance, atol=tolerance * np.abs(other).max()
-        )
+    assert_same_gradients(ours, plain, x, kernel, tolerance)
 
 
-def test_gradients_with_the_loop_can_be_vmapped():
+def test_gradients_by_matrix_products_can_be_vmapped():
     x, kernel = (
         jnp.asarray(normal(27, 2, 3, 6, 6, 3)),
         jnp.asarray(normal(28, 3, 3, 3, 4)),
@@ -70,14 +76,14 @@ def test_gradients_with_the_loop_can_be_vmapped():
             lambda kernel: jnp.sin(layers.convolve(x, kernel, **choices)).sum()
         )(kernel)
 
-    with mock.patch.object(convolution_cpu, "MIN_LOOP_MULTIPLICATIONS", 0):
+    with EVERYWHERE:
         mapped = jax.jit(jax.vmap(gradient))(x)
     for one, other in zip(mapped, x, strict=True):
         np.testing.assert_allclose(one, gradient(other), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_loop_is_compiled_for_cpus_only(dtype):
+def test_matrix_products_are_compiled_for_cpus_only(dtype):
     def loss(kernel, x):
         y = layers.convolve(x, kernel, stride=4, padding=((0, 3), (0, 3)))
         return y.astype(jnp.float32).sum()
@@ -92,16 +98,26 @@ def test_the_loop_is_compiled_for_cpus_only(dtype):
     assert "stablehlo.while" not in gpu
 
 
-def test_small_convolutions_are_left_to_xla():
-    """The loop costs more than it gains for them."""
+def test_kernel_gradients_on_few_pixels_are_left_to_xla():
+    """Matrix products cost more than they gain for them."""
 
     def loops(*shapes):
         def total(x, kernel):
             return layers.convolve(x, kernel, stride=1, padding=((2, 2), (2, 2))).sum()
 
         arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-        return "scan[" in str(jax.make_jaxpr(jax.grad(total, 1))(*arguments))
+        return "while[" in str(jax.make_jaxpr(jax.grad(total, 1))(*arguments)) or (
+            "scan[" in str(jax.make_jaxpr(jax.grad(total, 1))(*arguments))
+        )
 
-    assert not loops((128, 32, 32, 3), (5, 5, 3, 32))
-    assert not loops((16, 8, 8, 16), (5, 5, 16, 16))
-    assert loops((128, 27, 27, 48), (5, 5, 48, 128))
+    assert loops((128, 32, 32, 3), (5, 5, 3, 32))
+    assert loops((128, 8, 8, 32), (5, 5, 32, 64))
+    assert not loops((128, 5, 5, 32), (5, 5, 32, 64))
+
+
+@pytest.mark.parametrize("images", [1, 2, 7, 12, 128])
+@pytest.mark.parametrize("pixels", [1, 64, 300, 3025])
+def test_images_are_taken_in_equal_blocks(images, pixels):
+    block = kernel_gradient_cpu._images_at_once(images, pixels)
+    assert images % block == 0
+    assert block == 1 or block * pixels <= kernel_gradient_cpu.PIXELS_AT_ONCE

@@ -146,6 +146,66 @@ def test_average_pool_can_be_rounded_down():
     np.testing.assert_allclose(y, up[:, :3, :3], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("height", "width", "window", "stride", "rounding"), GRADIENTS)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 2**-7)]
+)
+def test_average_pool_and_its_gradient_are_those_of_flax(
+    height, width, window, stride, rounding, dtype, tolerance
+):
+    x = jnp.asarray(normal(37, 2, height, width, 3), dtype)
+    edges = pooling.overhang(x.shape, window, stride, rounding)
+
+    def library(x):
+        x = x.astype(jnp.float32)
+        shape, strides = (window, window), (stride, stride)
+        return nnx.avg_pool(x, shape, strides, edges, count_include_pad=False)
+
+    ours = functools.partial(
+        layers.average_pool, window=window, stride=stride, rounding=rounding
+    )
+    gradient = jnp.asarray(normal(38, *jax.eval_shape(ours, x).shape), dtype)
+
+    @jax.jit
+    def values_and_gradients(x, gradient):
+        both = [jax.vjp(pool, x) for pool in (ours, library)]
+        return [(y, *backward(gradient.astype(y.dtype))) for y, backward in both]
+
+    for one, other in zip(*values_and_gradients(x, gradient), strict=True):
+        assert one.dtype == dtype
+        one, other = (np.asarray(v, np.float64) for v in (one, other))
+        assert np.abs(one - other).max() <= tolerance * np.abs(other).max()
+
+
+def test_average_pool_can_be_vmapped():
+    x = jnp.asarray(normal(39, 3, 2, 7, 8, 4))
+    pool = functools.partial(layers.average_pool, window=3, stride=2, rounding="up")
+
+    def value_and_gradient(x):
+        y, backward = jax.vjp(pool, x)
+        return y, *backward(jnp.cos(y))
+
+    mapped = jax.jit(jax.vmap(value_and_gradient))(x)
+    for number in range(3):
+        for one, other in zip(mapped, value_and_gradient(x[number]), strict=True):
+            np.testing.assert_allclose(one[number], other, rtol=1e-5, atol=1e-6)
+
+
+def test_average_pool_by_slices_is_compiled_for_cpus_only():
+    def loss(x):
+        y = layers.average_pool(x, window=3, stride=2, rounding="up")
+        return (y * y).sum()
+
+    traced = jax.jit(jax.grad(loss)).trace(
+        jax.ShapeDtypeStruct((2, 8, 8, 4), "float32")
+    )
+    cpu, gpu = (
+        traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda")
+    )
+    assert "reduce_window" not in cpu
+    assert "reduce_window" in gpu
+
+
 def test_max_pool_and_relu_commute():
     x = jnp.asarray(normal(11, 2, 13, 13, 4))
     one = jax.nn.relu(
