@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from alexnet_jax.model.layers.blocks_cpu import images_at_once
 from alexnet_jax.model.layers.shapes import FeatureMaps, Images, Kernel, Padding
 from alexnet_jax.model.layers.space_to_depth import fold_images, unfold_kernel
 
@@ -48,7 +49,7 @@ def kernel_gradient(
     height, width = (-(-window // stride) for window in shape[:2])
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     channels = shape[2] * stride**2
-    images = _images_at_once(count, rows * columns)
+    images = images_at_once(count, rows * columns, PIXELS_AT_ONCE)
 
     def block_sum(number: int | jax.Array) -> jax.Array:
         block = lax.dynamic_slice_in_dim(x, number * images, images).astype(dtype)
@@ -73,12 +74,3 @@ def kernel_gradient(
     )
     total = total.reshape(height, width, -1, outputs).astype(x.dtype)
     return unfold_kernel(jnp.moveaxis(total, -1, 0), shape, stride)
-
-
-def _images_at_once(count: int, pixels: int) -> int:
-    """The largest divisor of `count` images that is at most `PIXELS_AT_ONCE` pixels."""
-    return max(
-        images
-        for images in range(1, count + 1)
-        if count % images == 0 and (images == 1 or images * pixels <= PIXELS_AT_ONCE)
-    )

@@ -8,8 +8,11 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from alexnet_jax.model.layers import average_pool_cpu
+from alexnet_jax.model.layers import average_pool_cpu, blocks_cpu
 from alexnet_jax.model.layers.shapes import FeatureMaps, Images, Padding, pooled_size
+
+# Values of the images that max pooling takes at a time on CPUs: a megabyte of float32.
+VALUES_AT_ONCE = 2**18
 
 
 def max_pool(
@@ -49,6 +52,26 @@ def _max_pool_forward(x, sides, window, stride, rounding, ties):
     if ties == "all":
         maximum = _max_pool(x, sides, window, stride, rounding, ties)
         return maximum, (x, maximum)
+    first = functools.partial(
+        _first_maxima, window=window, stride=stride, rounding=rounding
+    )
+    if overhang(x.shape, window, stride, rounding) == ((0, 0), (0, 0)):
+        return first(x)
+
+    # On CPUs a loop over a few images, because XLA would write the padded images to
+    # memory, and read them again in each loop of the backward pass: with the ReLU after it
+    # 54 ms in place of 15 for 128 images of 32x32x32 on an EPYC core. Windows that fit
+    # need no padding, and at 55x55x96 the loop took 1.3 times as long.
+    def in_blocks(x):
+        images = blocks_cpu.images_at_once(len(x), x[0].size, VALUES_AT_ONCE)
+        return blocks_cpu.in_blocks(first, x, images)
+
+    return lax.platform_dependent(x, cpu=in_blocks, default=first)
+
+
+def _first_maxima(
+    x: Images, *, window: int, stride: int, rounding: str
+) -> tuple[FeatureMaps, tuple[None, jax.Array]]:
     maximum, *others = _views(x, window, stride, rounding)
     dtype = jnp.uint8 if window**2 <= 256 else jnp.int32
     position = jnp.zeros(maximum.shape, dtype)

@@ -10,7 +10,7 @@ from random_arrays import normal
 from reference import library_layers
 
 from alexnet_jax.model import layers
-from alexnet_jax.model.layers import kernel_gradient_cpu
+from alexnet_jax.model.layers import blocks_cpu, kernel_gradient_cpu
 
 EVERYWHERE = mock.patch.object(kernel_gradient_cpu, "MIN_PIXELS", 0)
 KERNEL_GRADIENTS = [  # images, height, width, window, stride, padding
@@ -118,6 +118,6 @@ def test_kernel_gradients_on_few_pixels_are_left_to_xla():
 @pytest.mark.parametrize("images", [1, 2, 7, 12, 128])
 @pytest.mark.parametrize("pixels", [1, 64, 300, 3025])
 def test_images_are_taken_in_equal_blocks(images, pixels):
-    block = kernel_gradient_cpu._images_at_once(images, pixels)
+    block = blocks_cpu.images_at_once(images, pixels, 512)
     assert images % block == 0
-    assert block == 1 or block * pixels <= kernel_gradient_cpu.PIXELS_AT_ONCE
+    assert block == 1 or block * pixels <= 512

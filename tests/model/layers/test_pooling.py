@@ -86,10 +86,12 @@ GRADIENTS = [  # height, width, window, stride, rounding
 ]
 
 
+@pytest.mark.parametrize("values_at_once", [2**18, 1])
 @pytest.mark.parametrize(("height", "width", "window", "stride", "rounding"), GRADIENTS)
 def test_max_pool_and_its_gradient_are_bit_identical_to_those_of_flax(
-    height, width, window, stride, rounding
+    height, width, window, stride, rounding, values_at_once, monkeypatch
 ):
+    monkeypatch.setattr(pooling, "VALUES_AT_ONCE", values_at_once)
     x = jnp.asarray(tied(31, 2, height, width, 3))
     edges = pooling.overhang(x.shape, window, stride, rounding)
 
@@ -177,9 +179,13 @@ def test_average_pool_and_its_gradient_are_those_of_flax(
         assert np.abs(one - other).max() <= tolerance * np.abs(other).max()
 
 
-def test_average_pool_can_be_vmapped():
-    x = jnp.asarray(normal(39, 3, 2, 7, 8, 4))
-    pool = functools.partial(layers.average_pool, window=3, stride=2, rounding="up")
+@pytest.mark.parametrize(
+    "pool", [layers.average_pool, functools.partial(layers.max_pool, ties="first")]
+)
+def test_pools_can_be_vmapped(pool, monkeypatch):
+    monkeypatch.setattr(pooling, "VALUES_AT_ONCE", 1)
+    x = jnp.asarray(normal(39, 3, 2, 8, 6, 4))
+    pool = functools.partial(pool, window=3, stride=2, rounding="up")
 
     def value_and_gradient(x):
         y, backward = jax.vjp(pool, x)
