@@ -140,15 +140,13 @@ def _views(x: jax.Array, window: int, stride: int, rounding: str) -> list[jax.Ar
 
 def average_pool(x: Images, *, window: int, stride: int, rounding: str) -> FeatureMaps:
     """The mean over the pixels of each window that lie inside the image."""
-    return _average_pool(x, x.shape[1:3], window, stride, rounding)
+    return _average_pool(x, window, stride, rounding)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
-def _average_pool(
-    x: Images, sides: tuple[int, ...], window: int, stride: int, rounding: str
-) -> FeatureMaps:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _average_pool(x: Images, window: int, stride: int, rounding: str) -> FeatureMaps:
     def by_sums(x):
-        sizes = [pooled_size(side, window, stride, rounding) for side in sides]
+        sizes = [pooled_size(side, window, stride, rounding) for side in x.shape[1:3]]
         return average_pool_cpu.means(x, sizes, window, stride)
 
     library = functools.partial(
@@ -157,24 +155,22 @@ def _average_pool(
     return lax.platform_dependent(x, cpu=by_sums, default=library)
 
 
-def _average_pool_forward(x, sides, window, stride, rounding):
-    """Saves nothing but a shape: the gradient does not depend on the pixels."""
-    return _average_pool(x, sides, window, stride, rounding), None
+def _average_pool_forward(x, window, stride, rounding):
+    """Saves x for its shape and type; a compiled program does not keep its values."""
+    return _average_pool(x, window, stride, rounding), x
 
 
-def _average_pool_backward(sides, window, stride, rounding, _, gradient):
-    def by_sums(gradient):
-        return average_pool_cpu.means_gradient(gradient, sides, window, stride)
+def _average_pool_backward(window, stride, rounding, x, gradient):
+    def by_sums(x, gradient):
+        return average_pool_cpu.means_gradient(gradient, x.shape[1:3], window, stride)
 
-    def by_library(gradient):
+    def by_library(x, gradient):
         library = functools.partial(
             _library_average_pool, window=window, stride=stride, rounding=rounding
         )
-        shape = (len(gradient), *sides, gradient.shape[-1])
-        images = jax.ShapeDtypeStruct(shape, gradient.dtype)
-        return jax.linear_transpose(library, images)(gradient)[0]
+        return jax.vjp(library, x)[1](gradient)[0]
 
-    return (lax.platform_dependent(gradient, cpu=by_sums, default=by_library),)
+    return (lax.platform_dependent(x, gradient, cpu=by_sums, default=by_library),)
 
 
 _average_pool.defvjp(_average_pool_forward, _average_pool_backward)
