@@ -308,16 +308,14 @@ def test_arms_that_differ_in_their_crops_share_one_training(question, tmp_path):
     assert summary["comparisons"][0]["n"] == 2
 
 
-@pytest.mark.slow
-def test_a_trial_that_is_running_is_not_started_again(plan, devices, tmp_path):
+def test_a_trial_that_is_running_is_not_started_again(folder, plan, devices):
     """Two processes would write to one metrics.jsonl."""
-    runner.run(plan, tmp_path / "run")
-    first = tmp_path / "run" / plan.trials[0].folder
+    first = folder / plan.trials[0].folder
     (first / "trial.json").unlink()
     before = (first / "metrics.jsonl").read_bytes()
     with (
         runner.lock(first, devices),
         pytest.raises(UserError, match=r"already running in .*--workdir"),
     ):
-        runner.run(plan, tmp_path / "run")
+        runner.run(plan, folder)
     assert (first / "metrics.jsonl").read_bytes() == before
