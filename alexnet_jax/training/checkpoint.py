@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from alexnet_jax.config.checkpoint_fields import differing_fields
@@ -30,6 +31,12 @@ from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.step import TrainState
 
 KEPT = 2  # the last ones: if the newest is damaged, the one before it is used
+
+# All devices hold the same state. By default Orbax would copy a slice of each array from
+# each device, and compile a program for each of these slices before the first step.
+ocp.type_handlers.register_type_handler(
+    jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False), override=True
+)
 
 
 class Checkpoints:
