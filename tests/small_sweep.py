@@ -12,11 +12,11 @@ sys.path.insert(0, {tests!r})
 from small_sweep import config
 
 def get_config(dataset="digits"):
-    return config(seeds={seeds}, epochs={epochs})
+    return config(**{settings!r})
 """
 
 
-def config(*, seeds=2, epochs=12.0):
+def config(*, seeds=2, epochs=12.0, epochs_of_tanh=None):
     result = tiny(
         training__num_epochs=epochs,
         training__log_every_epochs=0.5,
@@ -28,6 +28,8 @@ def config(*, seeds=2, epochs=12.0):
         # Gets a warning, whatever its initial weights.
         "tanh": {"model.activation": "tanh", "training.warn_below_spread": 1e9},
     }
+    if epochs_of_tanh is not None:
+        result.arms["tanh"]["training.num_epochs"] = epochs_of_tanh
     result.seeds = seeds
     result.claim = {
         "section": "3.1",
@@ -48,9 +50,9 @@ def resolved_plan(**changes):
     return resolve(result, {})
 
 
-def write_config(folder, *, seeds=2, epochs=12.0):
-    """Writes folder/tiny.py; returns its plan."""
+def write_config(folder, **settings):
+    """Writes folder/tiny.py, with the settings of `config`; returns its plan."""
     tests = str(Path(__file__).parent)
-    text = FILE.format(tests=tests, seeds=seeds, epochs=epochs)
+    text = FILE.format(tests=tests, settings=settings)
     (folder / "tiny.py").write_text(text)
-    return resolve(config(seeds=seeds, epochs=epochs), {})
+    return resolve(config(**settings), {})
