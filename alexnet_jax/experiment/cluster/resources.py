@@ -68,8 +68,6 @@ class Resources:
         if 0 < self.gpus < 1:
             share = f"{MEMORY_SHARE * self.gpus:.3f}"
             variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = share
-        if self.gpus == 0:  # a device a core, as in a run without Ray
-            variables["JAX_NUM_CPU_DEVICES"] = str(max(1, int(self.cpus)))
         if self.gpus == 0 and self.total["GPU"]:
             # Ray does not hide the GPUs from a task that requests none.
             variables["JAX_PLATFORMS"] = "cpu"

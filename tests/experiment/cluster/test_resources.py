@@ -49,8 +49,8 @@ def test_impossible_requests_are_refused(gpus, cpus, words):
         (GPUS, None, 1, {}),
         (GPUS, 0.5, 1, {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.450"}),
         # Ray does not hide the GPUs from a task that requests none.
-        (GPUS, 0.0, 0, {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}),
-        (CPUS, None, 0, {"JAX_NUM_CPU_DEVICES": "1"}),
+        (GPUS, 0.0, 0, {"JAX_PLATFORMS": "cpu"}),
+        (CPUS, None, 0, {}),
     ],
 )
 def test_ray_options(cluster, gpus, max_calls, variables):
