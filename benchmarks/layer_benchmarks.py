@@ -26,7 +26,11 @@ from benchmarks.timing import (
 
 
 def layer_comparisons(settings: BenchmarkSettings) -> Iterator[Comparison]:
-    """Yields the comparisons of all layers, at the sizes of the paper's AlexNet."""
+    """Yields the comparisons of all layers, at the sizes of the paper's AlexNet.
+
+    The last rows have the sizes of Figure 1's four-layer network, one of them with the
+    16x16 pixels and half the kernels that digits have.
+    """
     for side, channels in ((55, 96), (27, 256)):
         yield compare_normalization(side, channels, settings)
     for side, channels, target in ((55, 96, 0.25), (27, 256, 0.15), (13, 256, None)):
@@ -40,6 +44,10 @@ def layer_comparisons(settings: BenchmarkSettings) -> Iterator[Comparison]:
         ("conv3", 13, 256, 384, 3, 1, (1, 1), 1),
         ("conv4, two towers", 13, 384, 384, 3, 1, (1, 1), 2),
         ("conv5, two towers", 13, 384, 256, 3, 1, (1, 1), 2),
+        ("conv1, four layers", 32, 3, 32, 5, 1, (2, 2), 1),
+        ("conv2, four layers", 16, 32, 32, 5, 1, (2, 2), 1),
+        ("conv3, four layers", 8, 32, 64, 5, 1, (2, 2), 1),
+        ("conv3, digits", 4, 16, 32, 5, 1, (2, 2), 1),
     ):
         layer = layers.Convolution(
             (inputs, outputs),
@@ -51,6 +59,9 @@ def layer_comparisons(settings: BenchmarkSettings) -> Iterator[Comparison]:
             key=jax.random.key(0),
         )
         yield compare_convolution(name, layer, activations(settings, side, inputs))
+    yield compare_overhanging_max_pool(settings)
+    for side, channels in ((16, 32), (8, 64)):
+        yield compare_average_pool(side, channels, settings)
 
 
 def activations(settings: BenchmarkSettings, side: int, channels: int) -> jax.Array:
@@ -112,6 +123,51 @@ def max_pools(x: jax.Array, ties: str) -> dict[str, Implementation]:
     return {"ours": with_gradients(ours, x), "plain": with_gradients(plain, x)}
 
 
+def compare_overhanging_max_pool(settings: BenchmarkSettings) -> Comparison:
+    """Compares the four-layer network's max pooling, its bias before and ReLU after it.
+
+    XLA fuses the three, so that pooling alone does not show what it costs.
+    """
+    x = activations(settings, 32, 32) - 10
+    bias = jnp.full((1, 1, 1, 32), 0.5, x.dtype)
+    edges = ((0, 1), (0, 1))
+
+    def ours(x, bias):
+        choices: dict[str, Any] = {"rounding": "up", "ties": "first"}
+        return jax.nn.relu(layers.max_pool(x + bias, window=3, stride=2, **choices))
+
+    def plain(x, bias):
+        return jax.nn.relu(nnx.max_pool(x + bias, (3, 3), (2, 2), edges))
+
+    implementations = {
+        function.__name__: with_gradients(function, x, bias)
+        for function in (ours, plain)
+    }
+    return Comparison("bias, max pool, ReLU 32x32x32", implementations)
+
+
+def compare_average_pool(
+    side: int, channels: int, settings: BenchmarkSettings
+) -> Comparison:
+    """Compares average pooling, 3x3 windows and stride 2, the last of which overhangs."""
+    x = activations(settings, side, channels)
+    ours = functools.partial(layers.average_pool, window=3, stride=2, rounding="up")
+
+    def plain(x):
+        edges = ((0, 1), (0, 1))
+        mean = nnx.avg_pool(x, (3, 3), (2, 2), edges, count_include_pad=False)
+        return mean.astype(x.dtype)
+
+    implementations = {
+        "ours": with_gradients(ours, x),
+        "plain": with_gradients(plain, x),
+    }
+    if torch := torch_baselines.pytorch():
+        pool = torch.nn.AvgPool2d(3, 2, ceil_mode=True)
+        implementations["torch"] = torch_baselines.with_gradients(pool, x)
+    return Comparison(f"average pool {side}x{side}x{channels}", implementations)
+
+
 def compare_within_channel_norm(settings: BenchmarkSettings) -> Comparison:
     """Compares the 2012 code's normalization within each channel."""
     x = activations(settings, 27, 256)
@@ -155,7 +211,7 @@ def compare_convolution(
     graph, state = nnx.split(layer)
     params = nnx.to_pure_dict(state)
     stride, padding, towers = layer.stride, layer.padding, layer.towers
-    input_gradient = name != "conv1"
+    input_gradient = not name.startswith("conv1")
 
     def ours(params, x):
         return nnx.merge(graph, nnx.State(params))(x)

@@ -8,7 +8,11 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Key
 
-from alexnet_jax.model.layers import convolution_cpu, kernel_gradient_cpu
+from alexnet_jax.model.layers import (
+    convolution_cpu,
+    kernel_gradient_cpu,
+    small_maps_cpu,
+)
 from alexnet_jax.model.layers.initialization import (
     LayerInitialization,
     initial_parameters,
@@ -65,7 +69,16 @@ def convolve(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x: Images, kernel: Kernel, stride: int, padding: Padding) -> FeatureMaps:
-    forward = functools.partial(_xla_convolve, stride=stride, padding=padding)
+    def forward(x, kernel):
+        if not small_maps_cpu.is_faster(x.shape, kernel.shape, stride):
+            return _xla_convolve(x, kernel, stride, padding)
+        return lax.platform_dependent(
+            x,
+            kernel,
+            cpu=functools.partial(small_maps_cpu.convolve, padding=padding),
+            default=functools.partial(_xla_convolve, stride=stride, padding=padding),
+        )
+
     return convolution_cpu.unroll_vmap(forward)(x, kernel)
 
 
@@ -74,13 +87,16 @@ def _convolve_forward(x, kernel, stride, padding):
 
 
 def _convolve_backward(stride, padding, saved, gradient):
-    """XLA's gradients, except that matrix products compute the kernel's on a CPU."""
+    """XLA's gradients, except that matrix products compute some of them on a CPU."""
     x, kernel = saved
     geometry = {"stride": stride, "padding": padding}
 
-    def image_gradient(x, kernel, gradient):
+    def xla_image_gradient(x, kernel, gradient):
         _, backward = jax.vjp(lambda x: _xla_convolve(x, kernel, **geometry), x)
         return backward(gradient)[0]
+
+    def cpu_image_gradient(x, kernel, gradient):
+        return small_maps_cpu.image_gradient(gradient, kernel, x.shape[1:3], padding)
 
     def xla_kernel_gradient(x, kernel, gradient):
         _, backward = jax.vjp(lambda k: _xla_convolve(x, k, **geometry), kernel)
@@ -91,17 +107,21 @@ def _convolve_backward(stride, padding, saved, gradient):
             x, gradient, kernel.shape, **geometry
         )
 
-    def kernel_gradient(x, kernel, gradient):
-        if not kernel_gradient_cpu.is_faster(gradient.shape):
-            return xla_kernel_gradient(x, kernel, gradient)
-        return lax.platform_dependent(
-            x,
-            kernel,
-            gradient,
-            cpu=cpu_kernel_gradient,
-            default=xla_kernel_gradient,
-        )
+    def on_cpus(faster, cpu, xla):
+        if not faster:
+            return xla
+        return functools.partial(lax.platform_dependent, cpu=cpu, default=xla)
 
+    image_gradient = on_cpus(
+        small_maps_cpu.is_faster(x.shape, kernel.shape, stride),
+        cpu_image_gradient,
+        xla_image_gradient,
+    )
+    kernel_gradient = on_cpus(
+        kernel_gradient_cpu.is_faster(gradient.shape, kernel.shape),
+        cpu_kernel_gradient,
+        xla_kernel_gradient,
+    )
     return tuple(
         convolution_cpu.unroll_vmap(one)(x, kernel, gradient)
         for one in (image_gradient, kernel_gradient)

@@ -3,6 +3,8 @@
 XLA on CPU computes this gradient as a convolution whose kernel is as large as the images.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -11,22 +13,23 @@ from alexnet_jax.model.layers.blocks_cpu import images_at_once
 from alexnet_jax.model.layers.shapes import FeatureMaps, Images, Kernel, Padding
 from alexnet_jax.model.layers.space_to_depth import fold_images, unfold_kernel
 
-# Output pixels an image from which `kernel_gradient` pays off. On an EPYC core it was 2 to
-# 9 times as fast as XLA's in AlexNet's conv1 to conv5 and in conv1 and conv2 of the
-# four-layer network, 1.3 times at 8x8 and 1.2 times at 6x6 pixels, and 0.9 times at 4x4.
-# Batches of 16 to 128 and 3 to 384 channels were tried; with 16 channels the two were
-# within 10% of each other.
-MIN_PIXELS = 36
+# Multiplications of a batch from which `kernel_gradient` pays off, and from which it does
+# where XLA is slowest, with the 3 channels of images. On an EPYC core it was 1.2 to 9 times
+# as fast as XLA's above them: in AlexNet's layers and the four-layer network at batch 128,
+# and in the first of them at batches of 1 and 8. Below them it was 0.7 to 1.1 times as fast.
+MIN_MULTIPLICATIONS = 110_000_000
+MIN_MULTIPLICATIONS_OF_IMAGES = 15_000_000
 
 # Output pixels of one matrix product, which takes as many images as have them and at
 # least one: its operands should stay in the cache. 256 to 1024 were as fast.
 PIXELS_AT_ONCE = 512
 
 
-def is_faster(outputs: tuple[int, ...]) -> bool:
-    """Whether `kernel_gradient` pays off for outputs (n, i, j, d) of this shape."""
-    _, rows, columns, _ = outputs
-    return rows * columns >= MIN_PIXELS
+def is_faster(outputs: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
+    """Whether `kernel_gradient` pays off for outputs and a kernel of these shapes."""
+    of_images = kernel[2] <= 3
+    least = MIN_MULTIPLICATIONS_OF_IMAGES if of_images else MIN_MULTIPLICATIONS
+    return math.prod(outputs[:3]) * math.prod(kernel) >= least
 
 
 def kernel_gradient(

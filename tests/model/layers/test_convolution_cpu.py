@@ -10,9 +10,9 @@ from random_arrays import normal
 from reference import library_layers
 
 from alexnet_jax.model import layers
-from alexnet_jax.model.layers import blocks_cpu, kernel_gradient_cpu
+from alexnet_jax.model.layers import blocks_cpu, kernel_gradient_cpu, small_maps_cpu
 
-EVERYWHERE = mock.patch.object(kernel_gradient_cpu, "MIN_PIXELS", 0)
+EVERYWHERE = mock.patch.object(kernel_gradient_cpu, "is_faster", return_value=True)
 KERNEL_GRADIENTS = [  # images, height, width, window, stride, padding
     (3, 17, 17, 11, 4, ((0, 3), (0, 3))),
     (3, 9, 12, 5, 1, ((2, 2), (2, 2))),
@@ -98,21 +98,70 @@ def test_matrix_products_are_compiled_for_cpus_only(dtype):
     assert "stablehlo.while" not in gpu
 
 
-def test_kernel_gradients_on_few_pixels_are_left_to_xla():
+@pytest.mark.parametrize(
+    ("outputs", "kernel", "expected"),
+    [
+        ((128, 32, 32, 32), (5, 5, 3, 32), True),
+        ((16, 16, 16, 16), (5, 5, 3, 16), False),
+        ((8, 16, 16, 32), (5, 5, 32, 32), False),
+        ((64, 8, 8, 64), (5, 5, 32, 64), True),
+        ((128, 4, 4, 64), (5, 5, 32, 64), False),
+        ((1, 13, 13, 384), (3, 3, 256, 384), True),
+    ],
+)
+def test_kernel_gradients_of_little_work_are_left_to_xla(outputs, kernel, expected):
     """Matrix products cost more than they gain for them."""
+    assert kernel_gradient_cpu.is_faster(outputs, kernel) == expected
 
-    def loops(*shapes):
-        def total(x, kernel):
-            return layers.convolve(x, kernel, stride=1, padding=((2, 2), (2, 2))).sum()
 
-        arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-        return "while[" in str(jax.make_jaxpr(jax.grad(total, 1))(*arguments)) or (
-            "scan[" in str(jax.make_jaxpr(jax.grad(total, 1))(*arguments))
-        )
+SMALL_MAPS = [  # height, width, window, padding
+    (4, 4, 5, ((2, 2), (2, 2))),
+    (3, 4, 5, ((2, 2), (2, 2))),
+    (2, 1, 3, ((1, 1), (1, 1))),
+    (4, 2, 5, ((0, 3), (4, 1))),
+    (3, 3, 4, ((1, 0), (3, 4))),
+]
 
-    assert loops((128, 32, 32, 3), (5, 5, 3, 32))
-    assert loops((128, 8, 8, 32), (5, 5, 32, 64))
-    assert not loops((128, 5, 5, 32), (5, 5, 32, 64))
+
+@pytest.mark.parametrize(("height", "width", "window", "padding"), SMALL_MAPS)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 2**-7)]
+)
+def test_kernels_larger_than_the_image_are_one_matrix_product(
+    height, width, window, padding, dtype, tolerance
+):
+    x = jnp.asarray(normal(25, 3, height, width, 3), dtype)
+    kernel = jnp.asarray(normal(26, window, window, 3, 4), dtype)
+    assert small_maps_cpu.is_faster(x.shape, kernel.shape, 1)
+
+    def ours(x, kernel):
+        return layers.convolve(x, kernel, stride=1, padding=padding)
+
+    def plain(x, kernel):
+        return library_layers.convolve(x, kernel, stride=1, padding=padding, towers=1)
+
+    found, expected = (
+        np.asarray(convolve(x, kernel), np.float64) for convolve in (ours, plain)
+    )
+    assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
+    assert_same_gradients(ours, plain, x, kernel, tolerance)
+
+    xs, kernels = jnp.stack([x, -x]), jnp.stack([kernel, 2 * kernel])
+    mapped = np.asarray(jax.jit(jax.vmap(ours))(xs, kernels), np.float64)
+    for one, factor in zip(mapped, (1, -2), strict=True):
+        assert np.abs(one - factor * found).max() <= tolerance * np.abs(one).max()
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda"])
+def test_kernels_larger_than_the_image_are_convolved_elsewhere(platform):
+    def total(x, kernel):
+        return layers.convolve(x, kernel, stride=1, padding=((2, 2), (2, 2))).sum()
+
+    shapes = ((16, 4, 4, 16), (5, 5, 16, 32))
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    traced = jax.jit(jax.value_and_grad(total)).trace(*arguments)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert ("stablehlo.convolution" in text) == (platform == "cuda")
 
 
 @pytest.mark.parametrize("images", [1, 2, 7, 12, 128])
