@@ -20,7 +20,10 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 class Stopped(Exception):
-    """A signal has stopped the command, after what was running had been saved."""
+    """A signal has stopped the command.
+
+    What was running has been saved, except in a preflight, which keeps nothing.
+    """
 
     def __init__(self, number: int, where: str) -> None:
         super().__init__(f"Stopped by {signal.Signals(number).name}, {where}.")

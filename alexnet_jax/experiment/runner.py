@@ -12,6 +12,7 @@ from alexnet_jax.config.grouping import (
     LARGEST_GROUP,
     LARGEST_GROUP_ON_CPU,
     group_trials,
+    spreads_trials,
 )
 from alexnet_jax.config.trials import ExperimentPlan, Trial
 from alexnet_jax.experiment import ensemble, run_folder
@@ -80,9 +81,8 @@ def check(plan: ExperimentPlan, folder: Path) -> Devices:
     devices = Devices(plan.settings.parallel)
     if plan.settings.population:
         devices.check_single_process()
-    for trial in plan.one_per_setting():
-        training = trial.settings.training
-        devices.check_batch_size(training.batch_size, training.gradient_accumulation)
+    for group in groups_of(list(plan.trials), plan, devices):
+        check_batch_size(group, devices)
     if plan.settings.training.tensorboard:
         tensorboard_writer()  # Refused here if it is not installed.
     run_folder.check_writable(folder)
@@ -92,6 +92,19 @@ def check(plan: ExperimentPlan, folder: Path) -> Devices:
         crop_size = trial.settings.data.crop_size
         build(trial.settings.model, image_size=crop_size, num_classes=1)
     return devices
+
+
+def check_batch_size(group: list[Trial], devices: Devices) -> None:
+    """Raises UserError unless the devices for a group can divide its trials' batches."""
+    settings = group[0].settings
+    training = settings.training
+    arranged = devices.arranged(
+        len(group),
+        batch_size=training.batch_size,
+        microbatches=training.gradient_accumulation,
+        spread_trials=spreads_trials(settings),
+    )
+    arranged.check_batch_size(training.batch_size, training.gradient_accumulation)
 
 
 def open_data(

@@ -1,5 +1,7 @@
-"""Writes the answer of a run folder: summary.json, the figure, report.md, and the text
-that is printed."""
+"""Writes the answer of a run folder: the figure, report.md, and the text that is printed.
+
+`summary.py` makes and writes summary.json.
+"""
 
 import os
 from pathlib import Path

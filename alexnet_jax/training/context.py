@@ -16,7 +16,7 @@ class RunContext:
 
     Attributes:
       data: what the trials are trained on.
-      devices: the devices among which batches are shared out.
+      devices: all devices of the run, which each group arranges for itself.
       progress: where messages and progress go.
       signals: what the user has asked for.
       further_crops: further `data.eval_crops` by which evaluations measure the networks.

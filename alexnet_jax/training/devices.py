@@ -158,7 +158,7 @@ class Devices:
 
         CPU devices of one process need not: `arranged` leaves some out.
         """
-        count = 1 if self.may_leave_out else len(self.devices)
+        count = 1 if self.may_leave_out else self.batch_parts
         whole = count * microbatches
         if batch_size % whole:
             below = batch_size // whole * whole

@@ -37,7 +37,7 @@ AXIS = "batch"
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything that a step changes: the same on every device.
+    """Everything that a step changes: the same on all devices that share a batch.
 
     Attributes:
       step: steps done, int32 without axes. As in every pytree, shapes or shardings may

@@ -159,7 +159,9 @@ def test_accelerators_must_divide_the_batch(monkeypatch):
     some(8).check_batch_size(100)
     monkeypatch.setattr(Devices, "may_leave_out", False)
     devices = some(8)
-    assert devices.arranged(24, batch_size=100).trial_parts == 8
+    spread = devices.arranged(24, batch_size=100)
+    assert spread.trial_parts == 8
+    spread.check_batch_size(100)  # each device takes whole batches
     assert devices.arranged(1, batch_size=16).batch_parts == 8
     with pytest.raises(UserError, match="batch_size=100 cannot be divided among 8"):
         devices.check_batch_size(100)
