@@ -118,7 +118,7 @@ def assert_same(together, apart, rel=1e-4):
 def few_held_out(size):
     """Digits, with few held-out ones: most of ten steps is their evaluations."""
     source = open_source("digits", tfds_dir="")
-    held_out = dataclasses.replace(source.validation, num_examples=47)
+    held_out = dataclasses.replace(source.validation, num_examples=103)
     source = dataclasses.replace(source, validation=held_out)
     return load_data(source, rescale="shorter_side", rescale_size=size)
 
