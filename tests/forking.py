@@ -1,8 +1,11 @@
 """The command in processes that start in a moment: each is forked from this one.
 
+The tests use it through forked.py.
+
 Most of what the command takes to start is importing JAX and TensorFlow. This process has
 imported them, and has used neither: no backend, and but one thread, so that it may fork.
-Its children run `alexnet_jax.main` as `python -m` does, and die as any process does.
+Its children run `alexnet_jax.main`, or another program of the tests, as `python -m` does,
+and die as any process does.
 
 It reads a request a line, as JSON, and answers in a line. When its input ends, so do its
 children.
@@ -54,8 +57,10 @@ def become(request):
     jax.config.update("jax_num_cpu_devices", request["devices"])
     jax.config.update("jax_compilation_cache_dir", request["cache"])
     os.environ["JAX_COMPILATION_CACHE_DIR"] = request["cache"]
-    sys.argv = ["alexnet_jax.main", *request["arguments"]]
-    runpy.run_module("alexnet_jax.main", run_name="__main__", alter_sys=True)
+    os.environ.update(request["environment"])
+    program = request.get("program", "alexnet_jax.main")
+    sys.argv = [program, *request["arguments"]]
+    runpy.run_module(program, run_name="__main__", alter_sys=True)
 
 
 main()

@@ -3,24 +3,23 @@
 import json
 import os
 import re
+import runpy
 import signal
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import Forked, Server
 from small_trial import learned
 
+from alexnet_jax.config.resolve import resolve
 from alexnet_jax.errors import UserError
+from alexnet_jax.experiment import runner
 from alexnet_jax.training import distributed
 from alexnet_jax.training.checkpoint_files import read_weights
 from alexnet_jax.training.devices import Devices
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = ROOT / "tests" / "one_of_several.py"
 STEPS = 36
 
 # A low learning rate: at a high one, training amplifies rounding differences.
@@ -81,29 +80,33 @@ def by_flags(port):
     return arguments
 
 
-def start(config, folder, number=0, launched=None, devices=4):
-    arguments, environment = launched(number) if launched else ([], {})
-    return subprocess.Popen(
-        [
-            *(sys.executable, PROGRAM, f"--config={config}", f"--workdir={folder}"),
-            *arguments,
-        ],
-        cwd=ROOT,
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def start_two(config, folder, launched):
-    return [start(config, folder, number, launched) for number in range(2)]
+def start_two(server, config, folder, launched):
+    """Both processes, of four devices each."""
+    started = []
+    for number in range(2):
+        output = folder.parent / f"output{number}"
+        output.mkdir(exist_ok=True)
+        arguments, environment = launched(number)
+        started.append(
+            Forked(
+                server,
+                output,
+                [f"--config={config}", f"--workdir={folder}", *arguments],
+                devices=4,
+                environment=environment,
+                program="one_of_several",
+            )
+        )
+    return started
 
 
 def ended(started):
     """(exit status, stdout, stderr) of each process."""
-    told = [one.communicate(timeout=240) for one in started]
-    return [(one.returncode, *both) for one, both in zip(started, told, strict=True)]
+    give_up = time.monotonic() + 240
+    while None in [one.poll() for one in started]:
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    return [(one.returncode, one.printed, one.said) for one in started]
 
 
 def saved(output):
@@ -116,10 +119,17 @@ def rows(folder):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(config, tmp_path_factory):
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server, config, tmp_path_factory):
     """Outputs, errors and folder of two uninterrupted processes, as under Slurm."""
     folder = tmp_path_factory.mktemp("two") / "run"
-    found = ended(start_two(config, folder, by_slurm))
+    found = ended(start_two(server, config, folder, by_slurm))
     assert [status for status, *_ in found] == [0, 0], found
     return [output for _, output, _ in found], [error for *_, error in found], folder
 
@@ -158,8 +168,7 @@ def test_only_the_primary_process_writes_and_prints(undisturbed):
 def test_two_processes_match_one_with_eight_devices(undisturbed, config, tmp_path):
     """Parameters up to rounding, since sums are reordered; error counts exactly."""
     folder = tmp_path / "run"
-    ((status, _, error),) = ended([start(config, folder, devices=8)])
-    assert status == 0, error
+    runner.run(resolve(runpy.run_path(config)["get_config"](), {}), folder)
     of_two, of_one = (
         read_weights(str(where / "small" / "seed0" / "checkpoints" / str(STEPS)))[0]
         for where in (undisturbed[2], folder)
@@ -184,14 +193,17 @@ def wait_for(folder, step, started):
 
 
 @pytest.mark.slow
-def test_after_one_process_is_killed_the_other_exits_and_both_resume(
-    undisturbed, config, tmp_path
+def test_after_one_process_is_killed_the_other_exits_and_both_resume_and_stop(
+    undisturbed, server, config, tmp_path
 ):
-    """If one is asked to stop, both save at the same step."""
+    """If one is asked to stop, both save at the same step.
+
+    The rows until then are those of an uninterrupted run.
+    """
     folder = tmp_path / "run"
-    started = start_two(config, folder, by_flags(free_port()))
+    started = start_two(server, config, folder, by_flags(free_port()))
     wait_for(folder, 9, started)
-    started[1].kill()
+    os.kill(started[1].pid, signal.SIGKILL)
     (first, _, error), (second, _, _) = ended(started)
     assert second == -signal.SIGKILL
     # JAX aborts a process that waits for a lost one; if an error comes first, the
@@ -201,19 +213,22 @@ def test_after_one_process_is_killed_the_other_exits_and_both_resume(
     words = ("another task died", "has lost another one", "gloo")
     assert any(word in error for word in words)
 
-    started = start_two(config, folder, by_flags(free_port()))
+    started = start_two(server, config, folder, by_flags(free_port()))
     wait_for(folder, 18, started)
-    started[1].send_signal(signal.SIGTERM)
+    os.kill(started[1].pid, signal.SIGTERM)
     found = ended(started)
     assert [status for status, *_ in found] == [143, 143], found
     (step,) = {re.findall(r"saved at step (\d+)", error)[0] for *_, error in found}
     assert 18 <= int(step) <= STEPS
 
-    found = ended(start_two(config, folder, by_flags(free_port())))
-    assert [status for status, *_ in found] == [0, 0], found
-    for (_, output, _), straight in zip(found, undisturbed[0], strict=True):
-        assert saved(output)[-1:] == saved(straight)[-1:]
-    assert rows(folder) == rows(undisturbed[2])
+    (one, other) = (saved(output)[-1] for _, output, _ in found)
+    assert one == other
+    assert one.startswith(f"saved {step} ")
+    found, whole = rows(folder), rows(undisturbed[2])
+    assert found == whole[: len(found)]
+    assert (
+        found[-1]["step"] >= 16
+    )  # rows every four steps, the last before a stop at 18
 
 
 # --- Joining ----------------------------------------------------------------------
