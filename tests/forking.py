@@ -20,8 +20,10 @@ import warnings
 from pathlib import Path
 
 import jax
+import sklearn.datasets  # noqa: F401  (the command imports it later)
 
-import alexnet_jax.experiment.runner  # noqa: F401  (what takes so long)
+import alexnet_jax.experiment.runner
+import alexnet_jax.report.page  # noqa: F401  (the command imports it last)
 
 
 def main():
