@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from few_digits import few_digits
 from small_trial import (
     BATCH,
     STEP,
@@ -26,7 +27,6 @@ from alexnet_jax.config import base
 from alexnet_jax.config.grouping import group_trials
 from alexnet_jax.config.layered import flatten
 from alexnet_jax.config.resolve import resolve
-from alexnet_jax.data.open import open_source
 from alexnet_jax.data.pipeline import load_data
 from alexnet_jax.errors import Stopped, UserError
 from alexnet_jax.experiment import runner
@@ -116,11 +116,10 @@ def assert_same(together, apart, rel=1e-4):
 
 
 def few_held_out(size):
-    """Digits, with few held-out ones: most of ten steps is their evaluations."""
-    source = open_source("digits", tfds_dir="")
-    held_out = dataclasses.replace(source.validation, num_examples=103)
-    source = dataclasses.replace(source, validation=held_out)
-    return load_data(source, rescale="shorter_side", rescale_size=size)
+    """Digits, with few held-out ones."""
+    return load_data(
+        few_digits(held_out=103), rescale="shorter_side", rescale_size=size
+    )
 
 
 @pytest.fixture(scope="module")
