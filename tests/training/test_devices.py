@@ -12,7 +12,7 @@ from single_trial_step import single_trial_step
 
 from alexnet_jax.config import base
 from alexnet_jax.errors import UserError
-from alexnet_jax.model.layers import kernel_gradient_cpu
+from alexnet_jax.model.layers import kernel_gradient_cpu, small_maps_cpu
 from alexnet_jax.model.network import build
 from alexnet_jax.training import step as steps
 from alexnet_jax.training.devices import Devices
@@ -286,11 +286,15 @@ SHARE = 13  # examples per device; no other size in the network below is 13
 def compiled(request):
     """A small two-tower AlexNet's compiled step on eight devices, and its state.
 
-    Kernel gradients are computed as at this width, or as at width 1 on CPUs.
+    Kernel gradients are computed as at this width, or as at width 1 on CPUs; the maps count
+    as large, as they are at full size.
     """
     how, kernels = request.param
     looped = kernels == "in a loop"
-    with mock.patch.object(kernel_gradient_cpu, "is_faster", return_value=looped):
+    with (
+        mock.patch.object(kernel_gradient_cpu, "is_faster", return_value=looped),
+        mock.patch.object(small_maps_cpu, "is_faster", return_value=False),
+    ):
         text, state = compile_step(how)
     # Forward 8, since 3 layers have two towers; backward 7 for the inputs and 8 for the
     # kernels.
