@@ -23,6 +23,7 @@ from alexnet_jax.data.rescaled import RescaledSplit
 from alexnet_jax.data.types import Source
 from alexnet_jax.training import step as steps
 from alexnet_jax.training.batches import stacked_batches
+from alexnet_jax.training.cpu_devices import use_all_cores
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.prefetch import Prefetcher
 from alexnet_jax.training.stacking import stack
@@ -112,6 +113,7 @@ def measure(source: Source, batch_size: int, repeats: int, dtype: str) -> dict:
 def main() -> None:
     batch_size, repeats = map(int, sys.argv[2:4])
     dtype = sys.argv[4]
+    use_all_cores()
     set_precision(dtype)
     with photographs() as made:
         # Only prepared datasets hold statistics, which are those of the originals too.

@@ -11,6 +11,7 @@ the loop, not the input.
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import statistics
@@ -29,6 +30,7 @@ from alexnet_jax.data.pipeline import Data
 from alexnet_jax.provenance import versions
 from alexnet_jax.training import loop
 from alexnet_jax.training.batches import stacked_batches
+from alexnet_jax.training.cpu_devices import use_all_cores
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.group import TrialGroup
 from alexnet_jax.training.prefetch import Prefetcher
@@ -129,9 +131,9 @@ def timed_run(
             )
         ) as batches:
             held = list(itertools.islice(batches, BATCHES))
-        fixed = devices.place_batch(held[0])
-        with Prefetcher(endlessly(held), devices.place_batch) as prefetcher:
-            yield TimedRun(group, prefetcher, fixed, count)
+        place = functools.partial(group.devices.place_batch, of_trials=True)
+        with Prefetcher(endlessly(held), place) as prefetcher:
+            yield TimedRun(group, prefetcher, place(held[0]), count)
 
 
 def steps_of_a_turn(seconds: float) -> int:
@@ -278,6 +280,7 @@ def main() -> None:
     batch_size, repeats, dtype = sys.argv[2:5]
     # First, before this process takes a GPU's memory.
     starts = start_rows([batch_size, dtype, "1.0"], int(repeats))
+    use_all_cores()
     set_precision(dtype)
     print("Timing the loop and saves ...", file=sys.stderr, flush=True)
     running = running_rows(

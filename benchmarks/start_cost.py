@@ -26,6 +26,7 @@ import jax
 import alexnet_jax.experiment.runner  # noqa: F401
 from alexnet_jax.training import loop
 from alexnet_jax.training.checkpoint import rehearse_checkpoint
+from alexnet_jax.training.cpu_devices import use_all_cores
 from alexnet_jax.training.devices import Devices
 from benchmarks.noise_trial import noise, started_trial, trial
 from benchmarks.timing import set_precision
@@ -145,6 +146,7 @@ def medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     batch_size, dtype, width, began = sys.argv[1:]
+    use_all_cores()
     set_precision(dtype)
     stages = Stages(float(began))
     print(json.dumps(start(int(batch_size), dtype, float(width), stages)))

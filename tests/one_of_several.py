@@ -17,10 +17,10 @@ def reported_save(self, state, position):
     save(self, state, position)
 
 
-def reported_batch(self, batch):
-    if "offset" in batch:  # of training
+def reported_batch(self, batch, *, of_trials=False):
+    if of_trials:  # of training
         print(f"read {sorted(batch['example'].ravel().tolist())}", flush=True)
-    return place_batch(self, batch)
+    return place_batch(self, batch, of_trials=of_trials)
 
 
 checkpoint.Checkpoints.save = reported_save

@@ -230,10 +230,11 @@ def test_an_unknown_dataset_is_answered_with_the_nearest(refuse):
 
 
 @pytest.mark.slow
-def test_a_batch_that_the_devices_cannot_share_is_refused(refuse):
-    message = refuse(RELU, "--config.training.batch_size=12", JAX_NUM_CPU_DEVICES="8")
-    assert "config.training.batch_size=12" in message
-    assert "8 or 16" in message
+def test_a_batch_that_microbatches_do_not_divide_is_refused(refuse):
+    flags = ("training.batch_size=10", "training.gradient_accumulation=4")
+    message = refuse(RELU, *(f"--config.{flag}" for flag in flags))
+    assert "config.training.batch_size=10" in message
+    assert "4 microbatches: use 8 or 12" in message
 
 
 @pytest.mark.slow

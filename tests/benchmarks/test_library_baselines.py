@@ -24,9 +24,9 @@ def plain_jax():
 def test_plain_jax_gives_our_logits_and_gradient():
     """With dropout, at a small size."""
     towers = 2
-    settings = step_benchmarks.network_settings(towers, BenchmarkSettings(3, "float32"))
+    model = step_benchmarks.alexnet(towers, BenchmarkSettings(3, "float32")).model
     network = build(
-        ConfigDict(settings | {"width": 1 / 24}), image_size=64, num_classes=10
+        ConfigDict(model.to_dict() | {"width": 1 / 24}), image_size=64, num_classes=10
     )
     params = network.initialize(jax.random.key(0))
     images = np.random.default_rng(0).standard_normal((3, 64, 64, 3)) * 50

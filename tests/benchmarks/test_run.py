@@ -42,7 +42,7 @@ def test_layers_are_timed_into_a_table_and_a_file(tmp_path):
     assert str(tmp_path) not in output.read_text()
     names = [row["name"] for row in report["rows"]]
     assert names[: len(names) // 2] == names[len(names) // 2 :]
-    assert [row["cores"] for row in report["rows"]] == ["core"] * 13 + ["all"] * 13
+    assert [row["cores"] for row in report["rows"]] == ["core"] * 20 + ["all"] * 20
     for row in report["rows"]:
         assert {"ours", "plain"} <= set(row["milliseconds"])
 
