@@ -144,7 +144,7 @@ class RunAnalysis:
             )
         axis.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names, fontsize=8)
         axis.set(ylabel="top-1 error, %")
-        axis.legend(fontsize=7, frameon=False, ncols=2)
+        axis.legend(loc="best", fontsize=7, frameon=False, ncols=2)
         return figure
 
     def draw_beside_paper(self) -> "Drawing":

@@ -196,7 +196,8 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
     set_error_scale(axes, name, min(ends, default=1.0))
     axes.set(xlabel="epochs", xlim=(0, None))
     axes.grid(alpha=0.25)
-    axes.legend(framealpha=0.85, edgecolor="none")
+    # "best" by name: as Matplotlib's default it warns where a busy machine draws slowly.
+    axes.legend(loc="best", framealpha=0.85, edgecolor="none")
 
 
 def _curve_of(claim: dict[str, Any]) -> tuple[str, str]:
@@ -351,7 +352,7 @@ def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
         what = f"did not reach {claims.percent(claim['threshold'])}"
     axes.set_title(f"Every value tried (n×: n seeds {what})", fontsize=9, loc="left")
     axes.grid(alpha=0.25)
-    axes.legend(framealpha=0.85, edgecolor="none")
+    axes.legend(loc="best", framealpha=0.85, edgecolor="none")
 
 
 def _note_missing(
