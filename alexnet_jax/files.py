@@ -14,7 +14,8 @@ from alexnet_jax.errors import UserError
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Opens a file to write: it appears at `path` complete and on the disk, or not at all.
 
-    Until then it is a draft beside it, `path`.part, which an exception removes.
+    Until then it is a draft beside it, `path`.part, which an exception removes. An OSError
+    names `path`, which that of a full disk does not by itself.
     """
     draft = path.with_name(path.name + ".part")
     try:
@@ -23,8 +24,10 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
-    except BaseException:
+    except BaseException as error:
         draft.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         raise
     with contextlib.suppress(OSError), _folder(path.parent) as folder:
         os.fsync(folder)  # Otherwise a power failure can lose the new name.

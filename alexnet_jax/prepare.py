@@ -14,9 +14,12 @@ prepared set is complete without them only with --skip_bad.
 from pathlib import Path
 
 from absl import flags
+from ml_collections import FrozenConfigDict
 
 from alexnet_jax import cli
 from alexnet_jax.config.folders import prepared_folder
+from alexnet_jax.config.trials import ExperimentPlan
+from alexnet_jax.data.prepared import reader
 from alexnet_jax.errors import UserError
 
 OUTPUT = flags.DEFINE_string(
@@ -28,13 +31,11 @@ ENCODING = flags.DEFINE_enum(
 SKIP_BAD = flags.DEFINE_bool(
     "skip_bad", False, "Leave out images that cannot be read, and count them."
 )
-KEPT = "What was prepared so far is kept. The same command continues."
 
 
 def main(_: list[str]) -> None:
     plan = cli.resolved_plan()
-    needed = [trial.settings.data for trial in plan.one_per_setting()]
-    wanted = {(data.rescale, data.rescale_size): data for data in needed}
+    wanted = _wanted(plan)
     if OUTPUT.value and len(wanted) > 1:
         sizes = ", ".join(f"{rescale} to {size}" for rescale, size in wanted)
         raise UserError(
@@ -49,8 +50,7 @@ def main(_: list[str]) -> None:
     source = open_source(plan.dataset, tfds_dir=plan.settings.data.tfds_dir)
     print(duplicates.find(source).sentence(), flush=True)
     for (rescale, size), data in wanted.items():
-        given = Path(OUTPUT.value).expanduser().absolute() if OUTPUT.value else None
-        folder = given or prepared_folder(data)
+        folder = _folder(data)
         if folder is None:
             raise UserError(
                 "config.data.prepared_dir=none: remove it, or add --output=DIR."
@@ -71,5 +71,34 @@ def main(_: list[str]) -> None:
         datasets.write_contact_sheet(folder, plan, of_prepared)
 
 
+def _wanted(plan: ExperimentPlan) -> dict[tuple[str, int], FrozenConfigDict]:
+    """The data settings of one arm for each way of rescaling."""
+    needed = [trial.settings.data for trial in plan.one_per_setting()]
+    return {(data.rescale, data.rescale_size): data for data in needed}
+
+
+def _folder(data: FrozenConfigDict) -> Path | None:
+    """The folder of the prepared set; None if the config wants none and no flag does."""
+    given = Path(OUTPUT.value).expanduser().absolute() if OUTPUT.value else None
+    return given or prepared_folder(data)
+
+
+def _kept() -> str:
+    """What an interruption leaves."""
+    try:
+        folders = [_folder(data) for data in _wanted(cli.resolved_plan()).values()]
+    except UserError:
+        return cli.NOTHING_KEPT
+    begun = [folder for folder in folders if folder and (folder / reader.PLAN).exists()]
+    if not begun:
+        return cli.NOTHING_KEPT
+    shards = sum(
+        path.name != reader.STATISTICS
+        for folder in begun
+        for path in folder.glob("*.npz")
+    )
+    return f"Complete shards kept: {shards}. The same command continues."
+
+
 if __name__ == "__main__":
-    cli.run(main, kept=KEPT)
+    cli.run(main, kept=_kept)

@@ -1,5 +1,6 @@
 """Draws the figure of a run folder: curves as in the paper's Figure 1, and the answer."""
 
+import io
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alexnet_jax.files import atomic_file
 from alexnet_jax.report import claims, comparison_figure
 from alexnet_jax.report.drawing import PAPER_COLOR, arm_styles, set_error_scale
 from alexnet_jax.report.formatting import (
@@ -34,10 +36,17 @@ def draw(
     summary: dict[str, Any],
     outcomes: list[Outcome],
     folder: Path,
-    *,
-    narrow: bool = False,
 ) -> None:
-    """Writes figure.png and figure.svg.
+    """Writes figure.png and figure.svg into `folder`: see `render`."""
+    for suffix, content in render(summary, outcomes).items():
+        with atomic_file(folder / f"figure.{suffix}") as file:
+            file.write(content)
+
+
+def render(
+    summary: dict[str, Any], outcomes: list[Outcome], *, narrow: bool = False
+) -> dict[str, bytes]:
+    """The content of the figure as "png" and as "svg".
 
     On top the learning curves or, of many arms, a row of dots for each; beside them the
     tuned values; below, the comparisons of every claim with the paper's number. The title
@@ -46,7 +55,6 @@ def draw(
     Args:
       summary: the content of summary.json.
       outcomes: the trials, for their curves.
-      folder: where the files are written.
       narrow: whether the tuned values stand below the curves, as for a phone.
     """
     answers = claims.answers(summary)
@@ -78,7 +86,16 @@ def draw(
         _draw_tuned(panels.pop(0), summary)
     for axes, answer in zip(panels, answers, strict=True):
         comparison_figure.draw_answer(axes, answer)
-    _save(figure, folder)
+    contents = {}
+    for suffix, options in (
+        ("png", {"dpi": 150}),
+        ("svg", {"metadata": {"Date": None}}),
+    ):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix, **options)
+        contents[suffix] = buffer.getvalue()
+    plt.close(figure)
+    return contents
 
 
 def _draw_arms(
@@ -91,17 +108,6 @@ def _draw_arms(
     comparison_figure.draw_arms(axes, summary)
     intervals = "" if summary["seeds"] == 1 else ", 95% intervals, and every seed"
     axes.set_title(f"Means{_selected(summary)}{intervals}", fontsize=9, loc="left")
-
-
-def _save(figure: Figure, folder: Path) -> None:
-    for suffix, options in (
-        ("png", {"dpi": 150}),
-        ("svg", {"metadata": {"Date": None}}),
-    ):
-        draft = folder / f"figure.part.{suffix}"
-        figure.savefig(draft, **options)
-        draft.replace(folder / f"figure.{suffix}")
-    plt.close(figure)
 
 
 class _Title:

@@ -3,7 +3,6 @@
 import base64
 import html
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,16 +70,14 @@ def write(folders: list[Path], output: Path) -> str:
         raise UserError(f"{same[0]} is given twice.")
     runs = [read(folder) for folder in folders]
     output.mkdir(parents=True, exist_ok=True)
-    images = []
-    for number, one in enumerate(runs, start=1):
-        with tempfile.TemporaryDirectory(dir=output) as scratch:
-            figures.draw(one.summary, one.run.outcomes, Path(scratch), narrow=True)
-            images.append((Path(scratch) / "figure.svg").read_bytes())
-            os.replace(Path(scratch) / "figure.png", output / f"figure{number}.png")
+    drawn = [figures.render(r.summary, r.run.outcomes, narrow=True) for r in runs]
+    for number, figure in enumerate(drawn, start=1):
+        with atomic_file(output / f"figure{number}.png") as file:
+            file.write(figure["png"])
     with atomic_file(output / "report.md") as file:
         file.write(_markdown(runs).encode())
     with atomic_file(output / "report.html") as file:
-        file.write(_html(runs, images).encode())
+        file.write(_html(runs, [figure["svg"] for figure in drawn]).encode())
     pages = [os.path.relpath(output / f"report.{kind}") for kind in ("md", "html")]
     answers = plain(_table_of_runs(runs))
     return f"{answers}\n\n{_scope(runs)}\n\nPages: {', '.join(pages)}"
