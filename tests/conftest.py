@@ -1,4 +1,9 @@
-"""Eight virtual CPU devices, shapes checked, and one compilation cache for all tests."""
+"""Eight virtual CPU devices, shapes checked, and one compilation cache for all tests.
+
+Most programs here run once, on a few small images, so XLA is told not to optimize much,
+which halves the time of compiling. The tests of AS_USERS_COMPILE are about what the compiler
+makes of a program; they and whatever runs in a process of its own compile as users do.
+"""
 
 import os
 from pathlib import Path
@@ -20,12 +25,22 @@ from jaxtyping import install_import_hook
 
 install_import_hook("alexnet_jax", "checking.checked")
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
 
 import alexnet_jax.data  # noqa: E402, F401  (sets how TensorFlow starts, before a test)
 from alexnet_jax.data.open import open_source  # noqa: E402
 from alexnet_jax.data.pipeline import load_data  # noqa: E402
 from alexnet_jax.training.devices import Devices  # noqa: E402
+
+AS_USERS_COMPILE = ("tests/model/layers/", "tests/training/test_mesh.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Before the fixtures of a module, which belong to it alone."""
+    optimized = item.nodeid.startswith(AS_USERS_COMPILE)
+    jax.config.update("jax_disable_most_optimizations", not optimized)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Files are written atomically, and one process at a time holds a folder."""
 
+import errno
 import json
 import os
 
@@ -16,20 +17,22 @@ def test_json_is_written_as_it_is_read_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
+@pytest.mark.parametrize("step", ["fsync", "replace"])
 @pytest.mark.parametrize("existing", [True, False])
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_draft(
-    tmp_path, monkeypatch, existing
+    tmp_path, monkeypatch, existing, step
 ):
     path = tmp_path / "a.json"
     if existing:
         write_json(path, {"run": 1})
 
     def fail(*_):
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="No space left") as raised:
         write_json(path, {"run": 2})
+    assert raised.value.filename == str(path)
     assert list(tmp_path.iterdir()) == [path] * existing
     assert not existing or json.loads(path.read_text()) == {"run": 1}
 
