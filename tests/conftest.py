@@ -33,7 +33,11 @@ from alexnet_jax.data.open import open_source  # noqa: E402
 from alexnet_jax.data.pipeline import load_data  # noqa: E402
 from alexnet_jax.training.devices import Devices  # noqa: E402
 
-AS_USERS_COMPILE = ("tests/model/layers/", "tests/training/test_mesh.py")
+AS_USERS_COMPILE = (
+    "tests/model/layers/",
+    "tests/training/test_devices.py",
+    "tests/training/test_mesh.py",
+)
 
 
 @pytest.hookimpl(tryfirst=True)

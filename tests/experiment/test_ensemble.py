@@ -54,13 +54,14 @@ def test_an_ensemble_averages_its_networks_probabilities(run):
     data = load_data(source, rescale="shorter_side", rescale_size=16)
     trainer = trainer_of(plan.settings, data, Devices())
     mean = trainer.place_mean(data, Devices())
+    apply = jax.jit(lambda params, x: trainer.network.apply(params, x, None))
     for group, seeds in enumerate(((0, 1), (2, 3))):
         held = [read_weights(folder / f"one/seed{s}", last=True)[0] for s in seeds]
         loss = wrong = count = 0
         for batch in evaluation_batches(data.validation, batch_size=64):
             (place,) = crop_places(batch["image"].shape[1], trainer.form)
             x = crop_input(jax.numpy.asarray(batch["image"]), place, mean, trainer.form)
-            logits = [trainer.network.apply(params, x, None) for params in held]
+            logits = [apply(params, x) for params in held]
             p = np.mean([jax.nn.softmax(each) for each in logits], axis=0)
             real = batch["weight"] > 0
             labels = batch["label"]

@@ -80,11 +80,8 @@ def undisturbed(data, devices, tmp_path_factory):
     ("number", "stopped_in", "call"),
     [
         (signal.SIGTERM, "train_step", 1),
-        (signal.SIGINT, "train_step", 4),
-        (signal.SIGTERM, "train_step", 5),
-        (signal.SIGTERM, "train_step", 7),
+        (signal.SIGINT, "train_step", 5),
         (signal.SIGTERM, "eval_step", 1),
-        (signal.SIGINT, "eval_step", 4),
         (signal.SIGTERM, "eval_step", 7),
     ],
 )
@@ -154,7 +151,7 @@ def test_all_random_draws_resume_bit_identically(devices, tmp_path, monkeypatch)
     assert found == expected
 
 
-@pytest.mark.parametrize("step", [1, 4, 5, 10])
+@pytest.mark.parametrize("step", [1, 5])
 def test_rows_after_the_checkpoint_are_truncated(
     data,
     devices,
@@ -226,7 +223,7 @@ left_by_orbax = pytest.mark.filterwarnings(
 
 
 @left_by_orbax
-@pytest.mark.parametrize("damage", [truncate, flip, delete])
+@pytest.mark.parametrize("damage", [truncate, flip])
 def test_a_damaged_checkpoint_file_never_silently_gives_wrong_weights(
     data, devices, finished, undisturbed, tmp_path, damage
 ):
@@ -314,9 +311,7 @@ def stopped(trainer, stopped_in, call):
     ("errors", "best", "kept", "call"),
     [
         (TURNING, 4, [4, 9, 10], None),  # the earlier of equal errors
-        (TURNING, 4, [4, 9, 10], 4),
         (TURNING, 4, [4, 9, 10], 7),
-        (FALLING, 10, [9, 10], 5),
         (FALLING, 10, [9, 10], 9),
         (RISING, 2, [2, 9, 10], 2),
     ],
@@ -449,7 +444,7 @@ def in_format_1(folder, state_like):
         )
 
 
-@pytest.mark.parametrize("call", [4, 6])
+@pytest.mark.parametrize("call", [6])
 def test_a_format_1_checkpoint_resumes_bit_identically(
     data, devices, undisturbed, tmp_path, monkeypatch, call
 ):
