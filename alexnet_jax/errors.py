@@ -1,8 +1,11 @@
 """Errors that a user can fix: one message and no traceback."""
 
 import difflib
+import errno
 import signal
 from collections.abc import Iterable
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)  # error numbers of an OSError
 
 
 class UserError(Exception):

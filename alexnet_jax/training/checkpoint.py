@@ -16,7 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from alexnet_jax.config.checkpoint_fields import differing_fields
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import DISK_FULL, UserError
 from alexnet_jax.training.checkpoint_files import (
     Damaged,
     Description,
@@ -222,9 +222,12 @@ class Checkpoints:
                 if steps:
                     newest = max(steps, key=int)
                     remaining = f" The checkpoint of step {newest} is still there."
+            reason = reason_of(error)
+            if reason in map(os.strerror, DISK_FULL):
+                remaining += " Free some space; the same command then continues."
             raise UserError(
                 f"Cannot {action} the checkpoints in {self.folder}: "
-                f"{reason_of(error)}." + remaining
+                f"{reason}." + remaining
             ) from error
 
 

@@ -12,6 +12,7 @@ import dataclasses
 import enum
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import DISK_FULL, UserError
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.step import Params, TrainCounts, TrainState
 
@@ -127,9 +128,13 @@ LONGEST_REASON = 300  # characters
 def reason_of(error: Exception) -> str:
     """The first line of an error's message, without its period.
 
-    What TensorStore adds in brackets, its source locations and kilobytes of options, is
-    left out, and the middle of a long rest: the cause, such as a full disk, comes last.
+    A full disk is said in the words of the operating system. Otherwise what TensorStore
+    adds in brackets, its source locations and kilobytes of options, is left out, and the
+    middle of a long rest: the cause comes last.
     """
+    for number in DISK_FULL:
+        if os.strerror(number) in str(error):
+            return os.strerror(number)
     first = (str(error).strip() or repr(error)).splitlines()[0]
     first = re.split(r" \[(?:source locations|tensorstore_spec)=", first)[0]
     if len(first) > LONGEST_REASON:

@@ -617,6 +617,10 @@ def test_the_reason_of_tensorstores_error_is_one_short_line():
     )
     reason = checkpoint_files.reason_of(error)
     assert reason == 'NOT_FOUND: Error reading "fc8.kernel/.zarray"'
-    long = checkpoint_files.reason_of(ValueError("word " * 500 + "No space left"))
+    long = checkpoint_files.reason_of(ValueError("word " * 500 + "the cause"))
     assert len(long) < 320
-    assert long.endswith("No space left")
+    assert long.endswith("the cause")
+    full = (
+        "RESOURCE_EXHAUSTED: " + "word " * 500 + "No space left on device [code='28']"
+    )
+    assert checkpoint_files.reason_of(ValueError(full)) == "No space left on device"

@@ -1,7 +1,6 @@
 """Builds a prepared set, from the first check of its folder to its manifest."""
 
 import contextlib
-import errno
 import shutil
 from pathlib import Path
 
@@ -9,10 +8,8 @@ from alexnet_jax import files
 from alexnet_jax.data.prepared import reader, writer
 from alexnet_jax.data.prepared.writer import Job
 from alexnet_jax.data.types import Source
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import DISK_FULL, UserError
 from alexnet_jax.progress import Progress
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def prepare(
