@@ -26,7 +26,7 @@ from alexnet_jax.training.checkpoint_files import checksum, read_weights
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-STEPS = 120
+STEPS = 80
 CONFIG = f"""
 from alexnet_jax.config import base
 
@@ -254,13 +254,13 @@ def stopped(process, number=signal.SIGTERM):
 # --- Kills ------------------------------------------------------------------------
 
 
-def test_a_trial_killed_six_times_resumes_bit_identically(runs, undisturbed):
+def test_a_trial_killed_four_times_resumes_bit_identically(runs, undisturbed):
     """At random moments; every second kill is timed to hit a save."""
     chance = random.Random(0)
     in_a_save, kept, resumed_from = 0, b"", [0]
-    for kill in range(6):
+    for kill in range(4):
         process = runs.start()
-        trained(runs, process, chance.randint(2, 25))
+        trained(runs, process, chance.randint(2, 20))
         if kill % 2:
             until(runs.unfinished, process, pause=0)
             time.sleep(chance.uniform(0, 0.02))
@@ -279,7 +279,7 @@ def test_a_trial_killed_six_times_resumes_bit_identically(runs, undisturbed):
     print("killed in a save:", in_a_save, "left at:", resumed_from)
     assert resumed_from == sorted(resumed_from)
     assert 0 < resumed_from[-1] < STEPS
-    assert in_a_save >= 2
+    assert in_a_save >= 1
     assert "damaged" not in runs.finish()
     assert not runs.unfinished()
     assert runs.content.startswith(kept)
@@ -382,7 +382,7 @@ def test_a_trial_resumes_with_fewer_devices(runs, whole):
     """
     for devices in (4, 2):
         process = runs.start(devices=devices)
-        trained(runs, process, 40)
+        trained(runs, process, 25)
         stop(process)
     runs.finish(devices=1)
     experiment = json.loads((runs.folder / "experiment.json").read_text())
