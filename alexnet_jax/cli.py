@@ -257,7 +257,10 @@ def _check_config(argv: list[str]) -> None:
         )
     path, *dataset = given.split(":", 1)
     if not os.path.isfile(path):
-        hint = nearest(path, map(str, Path(path).parent.glob("*.py")))
+        beside = {p.stem: p for p in Path(path).parent.glob("*.py") if _is_config(p)}
+        hint = nearest(Path(path).stem, beside)
+        for stem, file in beside.items():
+            hint = hint.replace(f"'{stem}'", f"'{file}'")
         for shipped in shipped_configs():
             if shipped.name == Path(path).name:
                 hint = f" The shipped one is {shipped}."
@@ -337,13 +340,18 @@ def shipped_configs() -> list[Path]:
     return sorted(Path(str(file.locate())).resolve() for file in of_wheel)
 
 
+def _is_config(path: Path) -> bool:
+    return "def get_config" in path.read_text(errors="replace")
+
+
 def _known_configs() -> str:
-    """A line about the config files here, or else about those that are shipped."""
-    found = sorted(map(str, Path("configs").glob("*.py")))
-    if found:
-        return f"\nConfigs here: {', '.join(found)}"
+    """Lines about the config files here, and about those that are shipped."""
+    lines = []
+    here = sorted(path for path in Path("configs").glob("*.py") if _is_config(path))
     shipped = shipped_configs()
-    if not shipped:
-        return ""
-    names = ", ".join(path.name for path in shipped)
-    return f"\nShipped configs, in {shipped[0].parent}: {names}"
+    if here:
+        lines.append(f"\nConfigs here: {', '.join(map(str, here))}")
+    if shipped and [path.resolve() for path in here] != shipped:
+        names = ", ".join(path.name for path in shipped)
+        lines.append(f"\nShipped configs, in {shipped[0].parent}: {names}")
+    return "".join(lines)

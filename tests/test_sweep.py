@@ -186,7 +186,7 @@ def progress_of(trial):
 def test_a_sweep_survives_a_crash_a_stop_and_a_kill(tmp_path):
     """A worker is killed, the sweep stopped, then killed: records bit-identical to main's."""
     # The first trial is disturbed three times, and is long enough to be still running.
-    plan = write_config(tmp_path, seeds=1, epochs=40.0, epochs_of_tanh=4.0)
+    plan = write_config(tmp_path, seeds=1, epochs=28.0, epochs_of_tanh=4.0)
     started = Started(tmp_path, "--cpus_per_trial=1")
     first = tmp_path / "run/ReLU/seed0"
     started.until(lambda: newest(first))

@@ -337,7 +337,6 @@ def test_the_warning_gives_step_loss_and_learning_rate():
 @pytest.mark.parametrize(
     ("name", "changes", "fires"),
     [
-        ("source2012", {}, False),
         ("torchvision", {}, False),
         ("paper", {}, False),
         ("paper", {"channel_scale": (74.0, 73.0, 76.0)}, True),

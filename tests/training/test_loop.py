@@ -24,11 +24,9 @@ from small_trial import (
 )
 
 from alexnet_jax import progress
-from alexnet_jax.config import base
 from alexnet_jax.config.checkpoint_fields import fields_of
 from alexnet_jax.data import sampling
-from alexnet_jax.data.open import open_source
-from alexnet_jax.data.pipeline import evaluation_batches, load_data
+from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.errors import Stopped
 from alexnet_jax.training import loop, preprocess
 from alexnet_jax.training import step as steps
@@ -615,21 +613,9 @@ def test_overflowing_numbers_of_a_diagnosis_are_null(data, devices, tmp_path):
 # --- bfloat16 ---------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def larger_data():
-    source = open_source("digits", tfds_dir="")
-    return load_data(source, rescale="shorter_side", rescale_size=48)
-
-
-def small(network, dtype):
+def small(dtype):
     """The configuration of a small network for forty steps."""
-    if network == "four_layer":
-        config = tiny()
-    else:
-        config = base("digits")
-        config.model.width = 1 / 24
-        config.data.rescale_size, config.data.crop_size = 48, 40
-        config.training.batch_size = BATCH
+    config = tiny()
     config.model.dtype = dtype
     config.training.num_epochs = 39.9 * STEP
     config.training.log_every_epochs = 0.9 * STEP
@@ -662,19 +648,15 @@ def share_of_bfloat16(numbers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("network", "seed"), [("four_layer", 0), ("alexnet", 1)])
-def test_a_bfloat16_trial_ends_near_the_float32_trial(
-    data, larger_data, tmp_path, network, seed
-):
+def test_a_bfloat16_trial_ends_near_the_float32_trial(data, tmp_path):
     """For seeds 0 to 4 they ended 0.04 to 0.15 of the params' total movement apart.
 
     Rounding the params themselves (0.06 to 0.19) would show only in their bits, as
     would a loss or a norm summed in bfloat16.
     """
-    used = data if network == "four_layer" else larger_data
     one_device = Devices(devices=jax.devices()[:1])
     (rows, first, state), (other_rows, _, other) = (
-        last_state(small(network, dtype), used, one_device, tmp_path / dtype, seed)
+        last_state(small(dtype), data, one_device, tmp_path / dtype, 0)
         for dtype in ("float32", "bfloat16")
     )
     ended, other_ended, began = (
@@ -704,7 +686,7 @@ def test_a_bfloat16_trial_ends_near_the_float32_trial(
 @pytest.mark.parametrize("how", ["pmap", "shard_map"])
 def test_sums_over_devices_are_float32_or_integer(data, how):
     """A bfloat16 network's gradients are converted to float32 before the sum."""
-    config, some = small("four_layer", "bfloat16"), Devices(how)
+    config, some = small("bfloat16"), Devices(how)
     trainer = trainer_of(config, data, some)
     state = steps.initial_state(trainer.network, 0, trainer.spec)
     batch = next(batches_at(range(1), TrialSpec.of(config, data), data))

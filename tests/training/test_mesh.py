@@ -62,7 +62,6 @@ def test_a_trial_beside_another_is_the_same_to_the_last_bit(
     ("count", "shape"),
     [
         (2, (2, 1)),  # two trials on each device
-        pytest.param(6, (2, 2), marks=pytest.mark.slow),  # two devices are left out
         pytest.param(8, (4, 2), marks=pytest.mark.slow),  # each batch shared out too
     ],
 )

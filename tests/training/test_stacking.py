@@ -40,14 +40,13 @@ def stacked_step(network, seed_index, microbatches=1):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["pmap", "shard_map"])
-def test_the_state_of_a_single_trial_is_updated_in_place(network, how):
+def test_the_state_of_a_single_trial_is_updated_in_place(network):
     """The compiled step copies no more than the plain one, in as much memory.
 
     A copy of the state would be one of each of its 33 arrays. The forms for CPUs may need
     a small one more.
     """
-    devices = Devices(how, jax.devices()[:2])
+    devices = Devices(devices=jax.devices()[:2])
     batch, mean = make_batch(size=SIZE), mean_image(48)
     shapes = steps.state_shapes(network, RULE)
     plain, stacked = (
@@ -76,14 +75,8 @@ def test_the_state_of_a_single_trial_is_updated_in_place(network, how):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("how", "count", "microbatches"),
-    [("pmap", 1, 1), ("shard_map", 2, 2)],
-)
-def test_a_single_trials_steps_are_bit_identical_to_plain_steps(
-    network, how, count, microbatches
-):
-    devices = Devices(how, jax.devices()[:count])
+def test_a_single_trials_steps_are_bit_identical_to_plain_steps(network):
+    devices, microbatches = Devices(devices=jax.devices()[:2]), 2
     mean = devices.place_copies(mean_image(48))
     initial = steps.initial_state(network, 0, RULE)
     plain, stacked = (
