@@ -165,7 +165,7 @@ class TrialGroup:
 
     def end(self, trial: RunningTrial, status: str) -> None:
         """Ends a trial as "finished" or "diverged"."""
-        trial.end(status)
+        trial.end(status, spread=self.devices.spread)
         if status == "diverged":
             progress = self.context.progress
             progress.print(trial.divergence_message())

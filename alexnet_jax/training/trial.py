@@ -258,8 +258,10 @@ class RunningTrial:
 
     # --- Its end ----------------------------------------------------------------------
 
-    def end(self, status: str) -> None:
+    def end(self, status: str, *, spread: str) -> None:
         """Marks the trial as over, once its last checkpoint is on the disk.
+
+        Recorded is also how the devices shared out its last steps: `Devices.spread`.
 
         The step and the epoch are those of its last row, which may precede the last step
         begun. A trial that was killed after its last checkpoint has no row of its own
@@ -269,7 +271,7 @@ class RunningTrial:
         self.status = status
         here = {"step": self.step, "epoch": self.schedule.epoch(self.step)}
         ended = {name: self.last_row.get(name, here[name]) for name in here}
-        self.record.close_trial(status, **ended)
+        self.record.close_trial(status, **ended, spread=spread)
 
     def divergence_message(self) -> str:
         """The message about a trial that has diverged."""

@@ -1,5 +1,6 @@
 """Devices share out whole trials, their batches, or both; results agree however they do."""
 
+import json
 import shutil
 
 import jax
@@ -56,6 +57,8 @@ def test_a_trial_beside_another_is_the_same_to_the_last_bit(
     """Each device computes the same program as it does for one trial by itself."""
     together = trained(data, some(2), tmp_path, numbers)
     assert together == [alone[number] for number in numbers]
+    ended = json.loads((tmp_path / f"{numbers[0]}/trial.json").read_text())
+    assert ended["spread"] == "whole trials side by side on 2 devices"
 
 
 @pytest.mark.parametrize(
