@@ -5,6 +5,7 @@ Bad input ends a command with a message, without a traceback, and with exit stat
 
 import errno
 import importlib.metadata
+import io
 import os
 import re
 import runpy
@@ -71,6 +72,9 @@ def run(
     def parse(argv: list[str]) -> list[str]:
         return _parse_flags(argv, with_config)
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a path need not be UTF-8
+            stream.reconfigure(errors="backslashreplace")
     try:
         app.run(guarded, flags_parser=parse)
     except BrokenPipeError:  # The reader, such as head, has left.
@@ -97,6 +101,12 @@ def _explained(error: Exception) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if not isinstance(error, OSError):
+        if "initialize backend" in str(error):  # JAX_PLATFORMS names what is not there
+            wanted = os.environ.get("JAX_PLATFORMS", "")
+            return (
+                f"JAX finds no device (JAX_PLATFORMS={wanted}): {error}. Remove or change "
+                "that variable, or install JAX for your device: see docs/scaling.md."
+            )
         if "home directory" not in str(error):
             return None
         return (
@@ -238,13 +248,14 @@ def _parse_flags(argv: list[str], with_config: bool) -> list[str]:
 
 def _with_field(message: str) -> str:
     """Names the field in absl's message if the unknown flag was meant as one."""
-    found = re.match(r"Unknown command line flag '(\w+)'", message)
+    found = re.match(r"Unknown command line flag '([\w.-]+)'", message)
     if not found:
         return message
-    names = [name for name in FIELDS if name.split(".")[-1] == found[1]]
+    flag = found[1].replace("-", "_")
+    names = [name for name in FIELDS if flag in (name, name.split(".")[-1])]
     if names:
         return f"{found[0]}. Did you mean --config.{names[0]}?"
-    said = re.sub(r"'([a-z0-9_.]+)'", r"--config.\1", hint(found[1]))
+    said = re.sub(r"'([a-z0-9_.]+)'", r"--config.\1", hint(flag))
     return f"{found[0]}.{said}" if said else message
 
 
@@ -256,6 +267,11 @@ def _check_config(argv: list[str]) -> None:
             f"Missing --config. Give --config=FILE[:DATASET].{_known_configs()}"
         )
     path, *dataset = given.split(":", 1)
+    if path.startswith("~"):
+        raise UserError(
+            f"--config={given}: a shell expands ~ only where a word begins. Write --config "
+            f"{given}, with a space, or the whole path."
+        )
     if not os.path.isfile(path):
         beside = {p.stem: p for p in Path(path).parent.glob("*.py") if _is_config(p)}
         hint = nearest(Path(path).stem, beside)
@@ -296,8 +312,7 @@ def _raised_in(path: str, error: BaseException) -> str:
     # ml_collections would print the whole config.
     unknown = re.search(r'"(\w+)" does not exist', text)
     if unknown and "Other fields present" in text:
-        known = {part for field in FIELDS for part in (field, field.split(".")[-1])}
-        return f"{where}: no such field: {unknown[1]}.{nearest(unknown[1], known)}"
+        return f"{where}: no such field: {unknown[1]}.{hint(unknown[1])}"
     return f"{where}: {type(error).__name__}: {text}"
 
 
@@ -310,6 +325,11 @@ def _check_fields(argv: list[str]) -> None:
         if found and found[1] not in FIELDS:
             name = found[1]
             raise UserError(f"No such field: config.{name}.{hint(name)}")
+        if found and found[1] == "data.dataset":
+            raise UserError(
+                f"{argument}: the dataset follows the config file, which chooses by it: "
+                "--config=FILE:DATASET."
+            )
         if found and not config_given:
             raise UserError(f"Put --config=FILE before its overrides: {argument}.")
 
@@ -341,7 +361,7 @@ def shipped_configs() -> list[Path]:
 
 
 def _is_config(path: Path) -> bool:
-    return "def get_config" in path.read_text(errors="replace")
+    return path.is_file() and "def get_config" in path.read_text(errors="replace")
 
 
 def _known_configs() -> str:

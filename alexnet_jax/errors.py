@@ -17,9 +17,13 @@ class UserError(Exception):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Returns " Did you mean 'x'?" for the choice nearest to `name`, or ""."""
-    matches = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
-    return f" Did you mean '{matches[0]}'?" if matches else ""
+    """Returns " Did you mean 'x'?" for the choice nearest to `name`, or "".
+
+    Upper and lower case are alike.
+    """
+    folded = {choice.casefold(): choice for choice in choices}
+    matches = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return f" Did you mean '{folded[matches[0]]}'?" if matches else ""
 
 
 class Stopped(Exception):

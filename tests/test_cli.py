@@ -105,7 +105,14 @@ def test_a_misspelled_field_in_a_config_is_printed_with_its_line(refuse, write_c
     path = write_config("config = base(dataset)", "config.model.widht = 0.5")
     message = refuse(f"--config={path}")
     assert f"{path}, line 6: " in message
-    assert "widht. Did you mean 'width'?" in message
+    assert "widht. Did you mean 'model.width'?" in message
+
+
+def test_an_idea_that_is_not_offered_is_told_so_in_a_config_too(refuse, write_config):
+    line = "config.training.label_smoothing = 0.1"
+    path = write_config("config = base(dataset)", line)
+    message = refuse(f"--config={path}")
+    assert "label_smoothing. Label smoothing is not offered." in message
 
 
 @pytest.mark.parametrize("returned", ["None", "{}", "ConfigDict({'seeds': 1})"])
@@ -165,6 +172,20 @@ def test_an_override_before_the_config_is_refused(refuse):
 def test_a_flag_that_is_almost_a_field_is_answered_with_the_fields_flag(refuse):
     assert "Did you mean --config.seeds?" in refuse(RELU, "--sedes=3")
     assert "Did you mean --config.training.batch_size?" in refuse(RELU, "--batchsize=3")
+    assert "Did you mean --config.training.batch_size?" in refuse(
+        RELU, "--batch-size=3"
+    )
+    assert "Label smoothing is not offered." in refuse(RELU, "--label-smoothing=0.1")
+    assert "Gradient clipping is not offered." in refuse(RELU, "--gradient_clipping=1")
+    assert "Only SGD" in refuse(RELU, "--optimizer=adam")
+
+
+def test_the_dataset_is_not_overridden_past_the_config_that_chooses_by_it(refuse):
+    assert "--config=FILE:DATASET" in refuse(RELU, "--config.data.dataset=folder=x")
+
+
+def test_a_tilde_that_no_shell_has_expanded_is_told(refuse):
+    assert "only where a word begins" in refuse("--config=~/my.py")
 
 
 @pytest.mark.parametrize(

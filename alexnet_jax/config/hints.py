@@ -27,6 +27,7 @@ ELSEWHERE = {
     "fp16": "The field is 'model.dtype', and its values float32 and bfloat16.",
     "amp": "The field is 'model.dtype', and its values float32 and bfloat16.",
     "precision": "The field is 'model.dtype', and its values float32 and bfloat16.",
+    "optimizer": "Only SGD with momentum is offered; its fields begin with 'optimizer.'.",
     "pretrained": "The field is 'training.init_from', a trial folder or checkpoint.",
 }
 
@@ -50,6 +51,8 @@ NOT_OFFERED = {
     "lamb": "LAMB",
     "nesterov": "Nesterov momentum",
     "clip": "Gradient clipping",
+    "clipping": "Gradient clipping",
+    "clipnorm": "Gradient clipping",
     "early_stopping": "Early stopping",
     "patience": "Early stopping",
 }

@@ -5,6 +5,8 @@ that set it last, one of `LAYERS`; a plain assignment is the file's.
 """
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -31,9 +33,8 @@ class LayeredConfig(ConfigDict):
 
     def __setitem__(self, key: str, value: Any) -> None:
         # A field keeps its type, and a NumPy number would change it or be refused.
-        super().__setitem__(
-            key, value.item() if isinstance(value, np.generic) else value
-        )
+        is_section = isinstance(value, (Mapping, ConfigDict))
+        super().__setitem__(key, value if is_section else plain(value))
         self.layers[key] = "file"
 
     def set_by(self, layer: str, name: str, value: Any) -> None:
@@ -53,6 +54,19 @@ class LayeredConfig(ConfigDict):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.layers.update(state["layers"])
+
+
+def plain(value: Any) -> Any:
+    """Returns numbers of any library as Python's, sequences as tuples, mappings as dicts."""
+    if hasattr(value, "__array__"):  # NumPy's and JAX's numbers and arrays
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, (Fraction, Decimal)):
+        return float(value)
+    if isinstance(value, (Mapping, ConfigDict)):
+        return {plain(key): plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return tuple(plain(each) for each in value)
+    return value
 
 
 def get_field(config: Mapping[str, Any] | ConfigDict, name: str) -> Any:

@@ -6,16 +6,13 @@ command line. The plan knows which layer set each value.
 
 import itertools
 from collections.abc import Mapping
-from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from alexnet_jax.config import search, validate
 from alexnet_jax.config.fields import FIELDS
-from alexnet_jax.config.layered import get_field, layer_of
+from alexnet_jax.config.layered import get_field, layer_of, plain
 from alexnet_jax.config.presets import (
     DEFAULT_RECIPE_ONLY,
     NETWORKS,
@@ -57,13 +54,13 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ExperimentPlan:
     Raises:
       UserError: naming the first field that is wrong, and the values that it accepts.
     """
-    values = {name: _plain(get_field(config, name)) for name in FIELDS}
+    values = {name: plain(get_field(config, name)) for name in FIELDS}
     layers = _layers(config, values) | dict.fromkeys(overrides, "command line")
     if _names_preset(config, values, overrides):
         values, layers = with_preset(values, layers)
     validate.folder_name("config.experiment", values["experiment"])
-    tuned = _checked_tuned(_plain(config["tuned"]))
-    arms = _plain(config["arms"]) or {values["experiment"]: {}}
+    tuned = _checked_tuned(plain(config["tuned"]))
+    arms = plain(config["arms"]) or {values["experiment"]: {}}
     for arm, changes in arms.items():
         validate.arm(arm, changes, search.values_of(tuned))
     for name in overrides:
@@ -85,6 +82,8 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ExperimentPlan:
     plan = ExperimentPlan.build(
         values, arms, tuned, _claim(config, values, arms), layers, arm_layers
     )
+    for trial in plan.trials:
+        validate.tuned_folder(trial.tuned_name)
     _check_ensembles(plan)
     of_arms = {arm: values | changes for arm, changes in arms.items()}
     for arm, names in named_in_arms.items():
@@ -107,26 +106,13 @@ def replaced_values(
     return {name: values for name, values in found.items() if values}
 
 
-def _plain(value: Any) -> Any:
-    """Returns numbers of any library as Python's, sequences as tuples, mappings as dicts."""
-    if hasattr(value, "__array__"):  # NumPy's and JAX's numbers and arrays
-        return _plain(np.asarray(value).tolist())
-    if isinstance(value, (Fraction, Decimal)):
-        return float(value)
-    if isinstance(value, (Mapping, ConfigDict)):
-        return {_plain(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return tuple(_plain(each) for each in value)
-    return value
-
-
 def _claim(config: ConfigDict, values: Values, arms: Mapping[str, Values]) -> Any:
     """The claim of a configuration; without one of the paper, a question of its own.
 
     Such a question compares every other arm with the first one by the top-1 error, unless
     `claim` sets another "metric" or "compare". Its section is empty.
     """
-    claim = _plain(config["claim"])
+    claim = plain(config["claim"])
     if not isinstance(claim, dict) or claim.keys() & set(OF_THE_PAPER):
         return claim
     first, *others = arms

@@ -46,6 +46,10 @@ def folder_name(what: str, name: Any) -> None:
         raise UserError(
             f"{what} '{name}' becomes a folder name: use letters, digits, spaces and _+- only."
         )
+    if name != name.strip() or not name.strip():
+        raise UserError(
+            f"{what} '{name}' becomes a folder name: no space before or after it."
+        )
     if len(name) > LONGEST_NAME:
         raise UserError(
             f"{what} '{name[:20]}...' becomes a folder name and has {len(name)} characters: "
@@ -53,8 +57,10 @@ def folder_name(what: str, name: Any) -> None:
         )
 
 
-def can_vary(where: str, name: str) -> None:
+def can_vary(where: str, name: Any) -> None:
     """Raises UserError unless the trials of an experiment can differ in the field `name`."""
+    if not isinstance(name, str):
+        raise UserError(f"{where} sets {name!r}: give the name of a field.")
     if name not in FIELDS:
         raise UserError(f"{where} sets '{name}': no such field.{hint(name)}")
     if name in EXPERIMENT_FIELDS:
@@ -76,9 +82,9 @@ def arm(name: Any, overrides: Any, tuned: Mapping[str, Any]) -> None:
             )
 
 
-def tuned(name: str, values: Any) -> None:
+def tuned(name: Any, values: Any) -> None:
     """Raises UserError unless `values` can be tried for the fields of the entry `name`."""
-    fields = name.split(",")
+    fields = name.split(",") if isinstance(name, str) else [name]
     for field in fields:
         can_vary("config.tuned", field)
         if type(FIELDS[field].default) not in (int, float):
@@ -95,9 +101,23 @@ def tuned(name: str, values: Any) -> None:
                 f"config.tuned['{name}'] takes rows of {len(fields)} values, as "
                 f"search.together and search.draws write them, not {row!r}."
             )
+    for value in values:
+        row = value if isinstance(value, (tuple, list)) else (value,)
+        if not all(isinstance(each, (int, float, str)) for each in row):
+            raise UserError(f"config.tuned['{name}'] takes numbers, not {value!r}.")
     hashable = [tuple(v) if isinstance(v, (tuple, list)) else v for v in values]
     if len(set(hashable)) < len(values):
         raise UserError(f"config.tuned['{name}'] contains a value twice: {values}.")
+
+
+def tuned_folder(name: str) -> None:
+    """Raises UserError unless the tuned values of a trial make a valid folder name."""
+    if len(name) > LONGEST_NAME:
+        raise UserError(
+            f"The tuned values '{name[:40]}...' become a folder name of {len(name)} "
+            f"characters, and at most {LONGEST_NAME} are possible: round them, as "
+            "float(f'{value:.3g}') does, or tune fewer fields."
+        )
 
 
 def ensemble(

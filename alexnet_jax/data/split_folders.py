@@ -193,8 +193,8 @@ def _without_repetition(path: Path, name: str) -> str:
     return name
 
 
-def _check_no_split(path: Path, folders: Iterable[str]) -> None:
-    """Refuses a folder named after a split, like seg_train, that holds folders."""
+def _check_no_split(path: Path, folders: Sequence[str]) -> None:
+    """Refuses folders that seem to be splits: named so, or alike in what they hold."""
     for name in folders:
         if not _read(name)[0]:
             continue
@@ -205,6 +205,16 @@ def _check_no_split(path: Path, folders: Iterable[str]) -> None:
                 f"{listed(inner.folders)} in it. Is it a split or a class? If it is a "
                 f"split, name the splits train/ and val/. {AS_CLASSES}"
             )
+    of_all = [_contents_or_none(path / name) for name in folders]
+    inside = [inner.folders for inner in of_all if inner and not inner.images]
+    same = len({tuple(sorted(each)) for each in inside}) == 1 and len(inside[0]) > 1
+    alike = len(of_all) > 1 and len(inside) == len(of_all) and same
+    if alike and not has_splits(inside[0]):
+        raise UserError(
+            f"Each of the folders of {shown(path)} ({listed(folders)}) holds the folders "
+            f"{listed(inside[0])}. Are they splits of one dataset? Then name them train/ "
+            f"and val/. {AS_CLASSES}"
+        )
 
 
 def _check_none_held_out(path: Path, train: str, unused: Iterable[str]) -> None:

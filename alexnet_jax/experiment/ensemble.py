@@ -8,6 +8,7 @@ from jaxtyping import PyTree
 
 from alexnet_jax.config.trials import Trial
 from alexnet_jax.data import pipeline
+from alexnet_jax.errors import UserError
 from alexnet_jax.training.checkpoint_files import read_weights
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.evaluation import Evaluator
@@ -60,4 +61,12 @@ def evaluate(
 
 
 def _end(trial: Path) -> dict[str, Any]:
-    return json.loads((trial / "trial.json").read_text())
+    path = trial / "trial.json"
+    try:
+        held = json.loads(path.read_text())
+        return {name: held[name] for name in ("status", "step", "epoch")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be read: {error!r}. Remove it: the trial continues from its "
+            "last checkpoint."
+        ) from error

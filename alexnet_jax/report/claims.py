@@ -151,7 +151,7 @@ def _check_keys(
     for key in claim:
         if key not in known:
             raise UserError(
-                f"{where} has the unknown key '{key}'.{nearest(key, known)}"
+                f"{where} has the unknown key '{key}'.{nearest(str(key), known)}"
             )
     missing = [key for key in needed if key not in claim]
     if missing:
@@ -216,6 +216,10 @@ def _check_paper(where: str, claim: Mapping[str, Any]) -> None:
             raise UserError(
                 f"{where}: 'paper' is {paper!r}. Errors are fractions: write "
                 f"{paper / 100:g} for {paper:g} points."
+            )
+        if not ratio and not compares and paper < 0:
+            raise UserError(
+                f"{where}: 'paper' is {paper!r}, and an error is never negative."
             )
         if compares and paper == (1.0 if ratio else 0.0):
             raise UserError(

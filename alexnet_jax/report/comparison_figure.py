@@ -195,6 +195,9 @@ def _note_above(axes: Axes, x: float, text: str) -> None:
 
 def _set_horizontal_scale(axes: Axes, shown: list[float], *, ratio: bool) -> None:
     """Room around every value; for ratios a logarithmic axis with numbers at its ticks."""
+    if not shown:  # no trial has a value yet
+        axes.set_xticks([])
+        return
     low, high = min(shown), max(shown)
     if not ratio:
         margin = 0.06 * (high - low) or 1.0

@@ -202,8 +202,9 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
     set_error_scale(axes, name, min(ends, default=1.0))
     axes.set(xlabel="epochs", xlim=(0, None))
     axes.grid(alpha=0.25)
-    # "best" by name: as Matplotlib's default it warns where a busy machine draws slowly.
-    axes.legend(loc="best", framealpha=0.85, edgecolor="none")
+    if axes.get_legend_handles_labels()[0]:  # none before a trial has a value
+        # "best" by name: Matplotlib's default warns where a busy machine draws slowly.
+        axes.legend(loc="best", framealpha=0.85, edgecolor="none")
 
 
 def _curve_of(claim: dict[str, Any]) -> tuple[str, str]:
@@ -327,7 +328,7 @@ def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
     Above them, at each value, the number of seeds that have no value.
     """
     claim, styles = summary["claim"], arm_styles(summary["arms"])
-    top = 0.0
+    top = bottom = 0.0
     missing: dict[str, dict[float, int]] = {}
     for arm, facts in summary["arms"].items():
         by_value = {
@@ -338,7 +339,7 @@ def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
         means = [(x, v["mean"]) for x, v in by_value.items() if v["mean"] is not None]
         for x, values in by_value.items():
             present = [value for value in values["per_seed"] if value is not None]
-            top = max([top, *present])
+            top, bottom = max([top, *present]), min([bottom, *present])
             color = styles[arm]["color"]
             axes.plot(
                 [x] * len(present), present, "o", markersize=4, alpha=0.7, color=color
@@ -347,12 +348,17 @@ def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
         axes.plot(*line, label=arm, linewidth=1.5, **styles[arm])
     height = _note_missing(axes, missing, top or 1.0, styles)
     axes.set(
-        xscale="log",
         xlabel=field_name(_tuned_fields(summary)[0]),
         ylabel=claims.describe_metric(claim),
-        ylim=(0, height),
+        ylim=(1.05 * bottom, height),
     )
-    _set_ticks(axes, sorted({x for counts in missing.values() for x in counts}))
+    tried = sorted({x for counts in missing.values() for x in counts})
+    above = [x for x in tried if x > 0]
+    if len(above) == len(tried):
+        axes.set_xscale("log")
+    else:  # such as a weight decay of 0, which a logarithm would leave out
+        axes.set_xscale("symlog", linthresh=min(above, default=1.0))
+    _set_ticks(axes, tried)
     what = "without a value"
     if claims.is_ratio(claim):
         what = f"did not reach {claims.percent(claim['threshold'])}"

@@ -183,9 +183,8 @@ class Measures:
                 for arm in pair
                 if (found := self.passed_over(arm, selected[arm])) is not None
             }
-            if not depends_on(facts, self._at_passed_over(pair, selected, passed)):
-                passed = {}
-            elif related != Standing.NOT_ANSWERED:
+            hangs = depends_on(facts, self._at_passed_over(pair, selected, passed))
+            if hangs and related != Standing.NOT_ANSWERED:
                 related = Standing.LEFT_OPEN
             compared.append(
                 {"compare": pair, **facts, "standing": related, "passed_over": passed}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from alexnet_jax.errors import UserError
 from alexnet_jax.files import atomic_file
 from alexnet_jax.report import figures, page
+from alexnet_jax.report.claims import is_of_paper
 from alexnet_jax.report.formatting import paper_note, plural, run_title, same_dataset
 from alexnet_jax.report.run_reader import Run, read_run
 from alexnet_jax.report.shared_networks import in_common
@@ -16,6 +17,9 @@ from alexnet_jax.report.summary import summarize
 from alexnet_jax.report.tables import Table, claims_table, markdown, plain, tables
 
 TITLE = "The paper's claims, and what was measured"
+OWN_TITLE = (
+    "Experiments, and what was measured"  # of questions that are not the paper's
+)
 
 # Belongs wherever several verdicts of the same trained networks stand on one page.
 SHARED = (
@@ -69,15 +73,21 @@ def write(folders: list[Path], output: Path) -> str:
     if same:
         raise UserError(f"{same[0]} is given twice.")
     runs = [read(folder) for folder in folders]
+    if (output / "experiment.json").exists():
+        raise UserError(
+            f"{output} is a run folder, with a report of its own. Choose another folder "
+            "with --output=DIR."
+        )
     output.mkdir(parents=True, exist_ok=True)
     drawn = [figures.render(r.summary, r.run.outcomes, narrow=True) for r in runs]
     for number, figure in enumerate(drawn, start=1):
         with atomic_file(output / f"figure{number}.png") as file:
             file.write(figure["png"])
     with atomic_file(output / "report.md") as file:
-        file.write(_markdown(runs).encode())
+        file.write(_markdown(runs).encode(errors="backslashreplace"))
     with atomic_file(output / "report.html") as file:
-        file.write(_html(runs, [figure["svg"] for figure in drawn]).encode())
+        whole = _html(runs, [figure["svg"] for figure in drawn])
+        file.write(whole.encode(errors="backslashreplace"))
     pages = [os.path.relpath(output / f"report.{kind}") for kind in ("md", "html")]
     answers = plain(_table_of_runs(runs))
     return f"{answers}\n\n{_scope(runs)}\n\nPages: {', '.join(pages)}"
@@ -88,18 +98,29 @@ def _table_of_runs(runs: list[Reported]) -> Table:
     return claims_table([one.summary for one in runs], titles)
 
 
+def _of_paper(runs: list[Reported]) -> list[Reported]:
+    return [one for one in runs if is_of_paper(one.summary["claim"])]
+
+
+def _title(runs: list[Reported]) -> str:
+    return TITLE if _of_paper(runs) else OWN_TITLE
+
+
 def _scope(runs: list[Reported]) -> str:
     """What may be concluded from these runs together, and what may not."""
     datasets = list(dict.fromkeys(one.summary["dataset"] for one in runs))
+    of_paper = _of_paper(runs)
     away = [
         one
-        for one in runs
+        for one in of_paper
         if not same_dataset(one.summary["dataset"], one.summary["claim"]["dataset"])
     ]
-    text = (
-        f"{len(away)} of {plural(len(runs), 'run')} used other data than the paper's, "
-        "which neither confirms nor refutes its results."
-    )
+    text = ""
+    if of_paper:
+        text = (
+            f"{len(away)} of {plural(len(of_paper), 'run')} used other data than the "
+            "paper's, which neither confirms nor refutes its results."
+        )
     if len(datasets) > 1:
         text += (
             f" The runs used different datasets ({', '.join(datasets)}): compare within a "
@@ -111,10 +132,10 @@ def _scope(runs: list[Reported]) -> str:
             f" {', '.join(names[:-1])} and {names[-1]} have trained networks in common "
             f"(the same settings, seeds and data). {SHARED}"
         )
-    return text + (
-        " Brackets are 95% intervals by Student's t over paired seeds, each by itself; "
-        "the column of seeds counts the pairs that have a value in both arms."
-    )
+    return (
+        f"{text} Brackets are 95% intervals by Student's t over paired seeds, each by "
+        "itself; the column of seeds counts the pairs that have a value in both arms."
+    ).lstrip()
 
 
 def _markdown(runs: list[Reported]) -> str:
@@ -123,7 +144,7 @@ def _markdown(runs: list[Reported]) -> str:
         f"{paper_note(one.summary['claim'])}".rstrip()
         for one in runs
     ]
-    parts = [f"# {TITLE}", "\n".join(answers), _scope(runs)]
+    parts = [f"# {_title(runs)}", "\n".join(answers), _scope(runs)]
     parts.append(markdown(_table_of_runs(runs)))
     for number, one in enumerate(runs, start=1):
         experiment = one.run.experiment
@@ -176,7 +197,7 @@ def _html(runs: list[Reported], images: list[bytes]) -> str:
         for number, one in enumerate(runs, start=1)
     ]
     body = [
-        f"<h1>{text(TITLE)}</h1>",
+        f"<h1>{text(_title(runs))}</h1>",
         '<ol class="answers">\n' + "\n".join(answers) + "\n</ol>",
         f"<p>{text(_scope(runs))}</p>",
         _html_table(_table_of_runs(runs)),
@@ -197,7 +218,7 @@ def _html(runs: list[Reported], images: list[bytes]) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>AlexNet: the paper's claims</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<title>{text(_title(runs))}</title>\n<style>{STYLE}</style>\n</head>\n"
         "<body>\n" + "\n".join(body) + "\n</body>\n</html>\n"
     )
 

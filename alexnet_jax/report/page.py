@@ -35,7 +35,8 @@ def write(folder: Path) -> str:
     summary = write_summary(run)
     figures.draw(summary, run.outcomes, folder)
     with atomic_file(folder / "report.md") as file:
-        file.write(report(run, summary).encode())
+        # A command line may hold a path that is not UTF-8.
+        file.write(report(run, summary).encode(errors="backslashreplace"))
     heading = f"{summary['experiment']} on {summary['dataset']}"
     if summary["bad_files"]:
         heading += f", {summary['bad_files']:,} bad files left out"

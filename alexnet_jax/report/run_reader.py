@@ -6,6 +6,7 @@ Only this module of a report knows how a configuration is laid out. The others w
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,28 @@ from alexnet_jax.config.trials import ExperimentPlan, Trial
 from alexnet_jax.errors import UserError
 
 # What experiment.json must hold. The key "layers" is newer and may be absent.
-_NEEDED = ("config", "recipes", "data", "git", "versions", "devices")
+_FORM: dict[str, type] = {
+    "config": dict,
+    "recipes": dict,
+    "data": list,
+    "git": dict,
+    "versions": dict,
+    "devices": list,
+    "platform": str,
+    "command": str,
+    "started": str,
+    "continued": list,
+}
+_FORM_OF_DATA = (
+    "name",
+    "fingerprint",
+    "train_examples",
+    "validation_examples",
+    "validation_split",
+)
 
 # What every "train" and "eval" row has, unless it says that the trial diverged.
-MEASURED = ("epoch", "top1_error", "top5_error")
+ERRORS = ("top1_error", "top5_error")
 ENDED = ("finished", "diverged")
 
 # Layers of a configuration from which a value comes without anybody asking for it.
@@ -47,7 +66,7 @@ class Outcome:
         """
         points, previous = [], 0.0
         for row in self.rows:
-            if row["kind"] != kind or row[metric] is None:
+            if row["kind"] != kind or row.get(metric) is None:
                 continue
             epoch = row["epoch"]
             middle = (previous + epoch) / 2
@@ -185,9 +204,9 @@ def read_experiment(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {error}.") from error
     if not isinstance(experiment, dict):
         raise UserError(f"{path} cannot be read: it is no JSON object.")
-    missing = [key for key in _NEEDED if key not in experiment]
-    if missing:
-        raise UserError(f"{path} cannot be read: {', '.join(missing)} is missing.")
+    problem = _problem_of_experiment(experiment)
+    if problem:
+        raise UserError(f"{path} cannot be read: {problem}.")
     try:
         ExperimentPlan.of_json(experiment)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -197,6 +216,26 @@ def read_experiment(folder: Path) -> dict[str, Any]:
     return experiment
 
 
+def _problem_of_experiment(experiment: dict[str, Any]) -> str | None:
+    """What a report needs of it that is missing or of another type; None if nothing."""
+    missing = [key for key in _FORM if key not in experiment]
+    if missing:
+        return f"{', '.join(missing)} is missing"
+    for key, kind in _FORM.items():
+        if not isinstance(experiment[key], kind):
+            return f"{key} is {experiment[key]!r}"
+    if not experiment["devices"]:
+        return "no device is named"
+    if not experiment["data"]:
+        return "no data is named"
+    for data in experiment["data"]:
+        if not isinstance(data, dict) or any(key not in data for key in _FORM_OF_DATA):
+            return f"data holds {data!r}"
+    if not {"commit", "dirty"} <= experiment["git"].keys():
+        return f"git is {experiment['git']!r}"
+    return None
+
+
 def read_outcomes(folder: Path, plan: ExperimentPlan) -> list[Outcome]:
     """All trials of an experiment, arm by arm.
 
@@ -204,19 +243,48 @@ def read_outcomes(folder: Path, plan: ExperimentPlan) -> list[Outcome]:
     records of an ensemble are its own: one evaluation.
     """
     found = []
+    known: dict[tuple[Any, ...], Path] = {}
     for trial in plan.all_trials:
         outcome = read_outcome(folder, trial)
+        path = folder / trial.records_folder / "metrics.jsonl"
+        # The measured speeds of two trials are never all the same.
+        speeds = tuple(row.get("images_per_second") for row in outcome.rows)
+        if any(speeds) and known.setdefault(speeds, path) != path:
+            raise UserError(
+                f"{path} is a copy of {known[speeds]}. Remove {path.parent}, and the "
+                "command of the run trains that trial again."
+            )
         if trial.records_folder != trial.folder:
             crops = trial.settings.data.eval_crops
-            rows = [_by_crops(row, crops) for row in outcome.rows]
+            rows = [
+                _by_crops(row, crops, path, number)
+                for number, row in enumerate(outcome.rows, start=1)
+            ]
             outcome = Outcome(trial, outcome.status, rows)
         found.append(outcome)
     return found
 
 
-def _by_crops(row: dict[str, Any], crops: str) -> dict[str, Any]:
-    """An eval row with the loss and the errors that its network has by other crops."""
-    return row | row.get("beside", {}).get(crops, {})
+def _by_crops(
+    row: dict[str, Any], crops: str, path: Path, number: int
+) -> dict[str, Any]:
+    """An eval row with the loss and the errors that its network has by other crops.
+
+    Raises:
+      UserError: if the row, the line of this number of the file, lacks them.
+    """
+    if row["kind"] != "eval" or row.get("diverged"):
+        return row
+    beside = row.get("beside")
+    own = beside.get(crops) if isinstance(beside, dict) else None
+    if not isinstance(own, dict):
+        raise _damaged(path, number, f"lacks the errors by {crops} crops")
+    for name in ERRORS:
+        if not _is_error(own.get(name)):
+            raise _damaged(
+                path, number, f"has {name} {own.get(name)!r} by {crops} crops"
+            )
+    return row | own
 
 
 def read_outcome(folder: Path, trial: Trial) -> Outcome:
@@ -298,11 +366,18 @@ def _problem(row: Any, before: list[dict[str, Any]]) -> str | None:
     if any(row == other for other in before[-4:]):
         return "repeats an earlier line"
     if kind in ("train", "eval") and not row.get("diverged"):
-        for name in (*MEASURED, *row.keys() & {"loss"}):
+        for name in ("epoch", *row.keys() & {"loss"}):
             if not _is_number(row.get(name)):
+                return f"has {name} {row.get(name)!r}"
+        for name in ERRORS:
+            if not _is_error(row.get(name)):
                 return f"has {name} {row.get(name)!r}"
     return None
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_error(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1

@@ -84,7 +84,7 @@ def _comparisons(summary: dict[str, Any]) -> Table:
                     describe_comparison(one["claim"], each),
                     show_comparison(each, one["claim"]),
                     *([paper_cell(one["claim"])] if of_paper else []),
-                    wording.agreement_cell(each),
+                    wording.agreement_cell(each, one["claim"]),
                 ]
             )
     return rows
@@ -141,7 +141,7 @@ def _rows_of_claim(answer: dict[str, Any], seeds: int) -> list[list[str]]:
                 paper,
                 brief(each, claim),
                 _pairs(each, seeds),
-                wording.agreement_cell(each),
+                wording.agreement_cell(each, claim),
             ]
             for each in answer["comparisons"]
         ]

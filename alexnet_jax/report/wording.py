@@ -231,14 +231,15 @@ def paper_sentence(claim: Mapping[str, Any]) -> str:
     return f"The paper reports {what}, without a number."
 
 
-def agreement_cell(comparison: Mapping[str, Any]) -> str:
+def agreement_cell(comparison: Mapping[str, Any], claim: Mapping[str, Any]) -> str:
     """Whether a comparison agrees with the paper, in a cell of a table.
 
     The words of an old summary.json are read as today's.
     """
     cell = Standing(comparison["standing"]).value
     passed = [
-        f"{arm} at {_setting(facts)}, {_diverged_seeds(facts)}"
+        f"{arm} had {_passed_value(facts, claim)} at {_setting(facts)}, "
+        f"{_diverged_seeds(facts)}"
         for arm, facts in comparison.get(
             "passed_over", {}
         ).items()  # absent from old files
@@ -256,7 +257,8 @@ def _agreement(
         return sentence
     has_number = isinstance(paper, (int, float)) and comparison["low"] is not None
     inside = has_number and comparison["low"] <= paper <= comparison["high"]
-    if standing == Standing.SAME_CLEAR and (inside or not has_number):
+    certain = not comparison.get("passed_over")  # no better setting was passed over
+    if standing == Standing.SAME_CLEAR and certain and (inside or not has_number):
         return CONSISTENT
     if not has_number or standing == Standing.OPPOSITE_CLEAR:
         return sentence
@@ -280,7 +282,7 @@ def _caveats(answer: dict[str, Any], dataset: str) -> list[str]:
     """What to keep in mind of one claim's comparisons."""
     claim, comparisons = answer["claim"], answer["comparisons"]
     found = []
-    if not same_dataset(dataset, claim["dataset"]):
+    if is_of_paper(claim) and not same_dataset(dataset, claim["dataset"]):
         there = dataset_title(claim["dataset"])
         found.append(
             f"The paper's result is for {there}; a run on other data neither confirms nor "
@@ -323,6 +325,7 @@ def _caveats_of_trials(summary: dict[str, Any]) -> list[str]:
     if summary["diverged_trials"]:
         found.append(_diverged(summary))
     compared = {arm for each in summary["comparisons"] for arm in each["compare"]}
+    compared = compared or set(summary["arms"])
     arms = {arm: facts for arm, facts in summary["arms"].items() if arm in compared}
     at_edge: dict[str, list[str]] = {}
     for arm, facts in arms.items():
@@ -364,13 +367,16 @@ def _diverged(summary: dict[str, Any]) -> str:
 def _passed_over(arm: str, facts: Mapping[str, Any], claim: Mapping[str, Any]) -> str:
     """A setting with a better value in the seeds that did not diverge."""
     count = facts["seeds"] - len(facts["diverged_seeds"])
-    mean = facts["mean"]
-    value = f"{mean:.3g} epochs" if is_ratio(claim) else f"{mean:.1%}"
     return (
-        f"{arm} at {_setting(facts)} had {value} in "
+        f"{arm} at {_setting(facts)} had {_passed_value(facts, claim)} in "
         f"{count} of {plural(facts['seeds'], 'seed')}, lower than at the selected values, "
         f"but was not selected: {_diverged_seeds(facts)}."
     )
+
+
+def _passed_value(facts: Mapping[str, Any], claim: Mapping[str, Any]) -> str:
+    mean = facts["mean"]
+    return f"{mean:.3g} epochs" if is_ratio(claim) else f"{mean:.1%}"
 
 
 def _setting(facts: Mapping[str, Any]) -> str:

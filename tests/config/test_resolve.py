@@ -541,6 +541,15 @@ def test_an_arm_that_sets_a_field_without_an_effect_is_refused():
         resolved(config)
 
 
+LONG_TOGETHER = (
+    "optimizer.learning_rate",
+    "optimizer.momentum",
+    "optimizer.weight_decay",
+    "model.dropout_rate",
+    "data.lighting_std",
+)
+
+
 def test_numbers_of_any_library_become_pythons():
     config = base()
     config.arms = {
@@ -552,7 +561,11 @@ def test_numbers_of_any_library_become_pythons():
         "optimizer.learning_rate": (Fraction(1, 100), *np.logspace(-2, -1, 2)[1:])
     }
     config.seeds = np.int64(2)
+    config.optimizer.momentum = jnp.float32(0.5)
+    config.model.biases = np.zeros(9)
     plan = resolved(config)
+    assert type(plan.values["optimizer.momentum"]) is float
+    assert plan.values["model.biases"] == (0.0,) * 9
     changes = [value for arm in plan.arms.values() for value in arm.values()]
     assert {type(value) for value in changes} <= {int, float, bool, tuple}
     assert {trial.tuned_name for trial in plan.trials} == {
@@ -566,7 +579,22 @@ def test_numbers_of_any_library_become_pythons():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("arms", {1: {}}), ("tuned", None), ("arms", {"a" * 300: {}})]
+    ("name", "value"),
+    [
+        ("arms", {1: {}}),
+        ("arms", {"a": {1: 2}}),
+        ("arms", {" ": {}}),
+        ("arms", {"a" * 300: {}}),
+        ("tuned", None),
+        ("tuned", {1: (0.1,)}),
+        ("tuned", {"optimizer.learning_rate": ({},)}),
+        (
+            "tuned",
+            {
+                ",".join(LONG_TOGETHER): (tuple(n / 7 for n in range(1, 6)),),
+            },
+        ),
+    ],
 )
 def test_arms_and_tuned_values_of_another_form_are_refused(name, value):
     config = base()

@@ -376,6 +376,16 @@ def test_a_folder_of_several_datasets_is_refused(tmp_path):
         folder.open_folder(tmp_path)
 
 
+@pytest.mark.parametrize("names", ["tr te", "fold1 fold2 fold3", "red blue"])
+def test_folders_that_hold_the_same_folders_are_not_taken_for_classes(tmp_path, names):
+    """Names tell nothing, but each of them holds cat/ and dog/."""
+    write_images(
+        tmp_path, [f"{s}/{c}/1.png" for s in names.split() for c in ("cat", "dog")]
+    )
+    with pytest.raises(UserError, match=r"holds the folders cat, dog.*train/ and val/"):
+        folder.open_folder(tmp_path)
+
+
 def test_kinds_of_files_are_not_classes(tmp_path):
     """A dataset for segmentation would be learned without an error."""
     kinds = ("Images", "masks")

@@ -77,7 +77,8 @@ def test_every_trial_is_recorded_and_others_continue_when_one_diverges(folder, p
         )
         assert status["status"] == ("diverged" if diverges else "finished")
         assert ("diverged" in rows(folder, trial)[-1]) == diverges
-    for name in ("summary.json", "figure.png", "figure.svg", "report.md"):
+    written = ("summary.json", "figure.png", "figure.svg", "report.md")
+    for name in (*written, "contact_sheet.png"):
         assert (folder / name).stat().st_size > 0
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["diverged_trials"] == 1

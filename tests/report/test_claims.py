@@ -42,6 +42,8 @@ def test_the_claim_of_these_tests_can_be_answered():
         ({"compare": [["tanh", 5]]}, "'compare'.*Give two arms"),
         ({"section": 3.1}, "'section' is 3.1"),
         ({"paper": 0.0, "metric": "top1_error"}, "no effect.*Give None"),
+        ({"paper": -0.2, "metric": "top1_error", "compare": ()}, "never negative"),
+        ({1: 2}, "unknown key '1'"),
         ({"paper": 1.2, "metric": "top1_error"}, "write 0.012 for 1.2 points"),
         ({"compare": ["tanh"]}, "two different arms"),
         ({"compare": "ReLU"}, "'ReLU': give two different arms"),

@@ -54,6 +54,16 @@ def test_crossings_are_marked_where_the_curves_meet_the_line(drawn, tmp_path):
     assert 6.0 in [line.get_xdata()[0] for line in comparison.lines]
 
 
+def test_a_tuned_value_of_0_is_drawn(drawn, tmp_path):
+    """Such as no weight decay, which a logarithmic axis would leave out."""
+    outcomes = [
+        outcome(arm, rate, 0, [0.9, 0.1]) for arm in ("ReLU", "tanh") for rate in (0, 1)
+    ]
+    figures.draw(summarize(outcomes, rates=(0, 1)), outcomes, tmp_path)
+    _, tuned, _ = drawn().axes
+    assert tuned.get_xscale() == "symlog"
+
+
 def test_without_tuned_values_there_are_curves_and_the_comparison(drawn, tmp_path):
     outcomes = [
         outcome("ReLU", None, 0, [0.9, 0.1]),

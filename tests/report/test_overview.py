@@ -49,6 +49,11 @@ class Page(HTMLParser):
         self.loaded += [value for name, value in attrs if name in ("src", "href")]
 
 
+def test_the_report_of_a_run_is_not_overwritten(two):
+    with pytest.raises(UserError, match="is a run folder"):
+        overview.write(two, two[0])
+
+
 def test_the_page_has_a_row_per_comparison_and_is_self_contained(two, tmp_path):
     printed = overview.write(two, tmp_path / "out")
     assert "relu_vs_tanh on digits" in printed

@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from report_records import experiment, summary_of, with_errors
+from report_records import experiment, summary_of, trial, with_errors
 from small_question import resolved
 
 from alexnet_jax.config import base
-from alexnet_jax.report import claims, page, tables
+from alexnet_jax.report import claims, figures, page, tables
+from alexnet_jax.report.run_reader import Outcome
 
 ERRORS = {
     ("plain", None): [(0.1, 0.40, 0.1), (0.1, 0.41, 0.1), (0.1, 0.42, 0.1)],
@@ -57,7 +58,17 @@ def test_its_report_has_an_interval_and_no_word_of_a_paper(arms):
         *map(tables.plain, tables.tables(summary)),
     ]
     assert not any("paper" in text.lower() for text in texts)
+    there = {"data": [{"name": "folder=b"}]}  # the claim has the whole path
+    on_a_folder = summary_of(content | there, with_errors(errors))
+    assert "paper" not in on_a_folder["verdict"].lower()
     assert "interval" in summary["verdict"]
     if len(arms) == 2:
         assert "10.0 points lower" in summary["verdict"]
         assert "clear at 95%" in summary["verdict"]
+
+
+def test_a_figure_is_drawn_before_there_is_a_value():
+    content = experiment(rates=(), claim=claim_of(("plain",)), arms=("plain",))
+    waiting = [Outcome(trial("plain", seed), "unfinished", []) for seed in range(2)]
+    drawn = figures.render(summary_of(content, waiting), waiting)
+    assert drawn["png"].startswith(b"\x89PNG")

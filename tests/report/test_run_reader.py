@@ -1,6 +1,7 @@
 """Reading a run folder."""
 
 import json
+import shutil
 
 import pytest
 
@@ -13,7 +14,25 @@ PLAN = ExperimentPlan.of_json(
 )
 
 
-OTHER_KEYS = ("recipes", "data", "git", "versions", "devices")
+DATA = {
+    "name": "digits",
+    "fingerprint": "0",
+    "train_examples": 2,
+    "validation_examples": 1,
+    "validation_split": "test",
+}
+EXPERIMENT = {
+    "config": {"arms": {"a": {}}, "tuned": {}, "claim": {}, "seeds": 1},
+    "recipes": {},
+    "data": [DATA],
+    "git": {"commit": None, "dirty": None},
+    "versions": {},
+    "devices": ["cpu"],
+    "platform": "Linux",
+    "command": "python",
+    "started": "2026",
+    "continued": [],
+}
 
 
 def write(folder, lines, status=None):
@@ -60,7 +79,9 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path):
     [
         ("[1, 2]\n", "not an object"),
         (row("eval", 2.0, float("nan")), "NaN"),
-        (row("eval", 2.0, None), "top1_error None"),
+        (row("eval", 2.0, None), "None"),
+        (row("eval", 2.0, 7.5), "top1_error 7.5"),
+        (row("eval", 2.0, 0.5).replace('"epoch": 2.0', '"epoch": 1e999'), "epoch inf"),
         (row("eval", 2.0, 0.5, loss="0.5"), "loss '0.5'"),
         (row("train", 1.0, 0.9), "repeats"),
         (row("train", 0.0, 0.5), "step 0, after one of step 1"),
@@ -101,14 +122,66 @@ def test_a_trial_json_of_another_form_is_refused(tmp_path, content):
     "content",
     ["[]", "{", '{"config": {}}', "\xff", "null"]
     + [
-        json.dumps({key: {} for key in OTHER_KEYS} | c)
-        for c in ({"config": 5}, {"config": {}}, {"config": {"arms": 3}})
+        json.dumps(EXPERIMENT | change)
+        for change in (
+            *({"config": 5}, {"config": {}}, {"config": {"arms": 3}}),
+            *({"recipes": None}, {"data": []}, {"data": [{}]}, {"git": {}}),
+            *({"devices": []}, {"started": None}),
+        )
     ],
 )
 def test_an_experiment_json_that_is_partly_written_is_refused(tmp_path, content):
     (tmp_path / "experiment.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(UserError, match=r"experiment\.json cannot be read"):
         run_reader.read_experiment(tmp_path)
+    (tmp_path / "experiment.json").write_text(json.dumps(EXPERIMENT))
+    assert run_reader.read_experiment(tmp_path) == EXPERIMENT
+
+
+def test_a_record_copied_from_another_trial_is_refused(tmp_path):
+    """Two seeds of equal speeds, row for row: their spread would be 0."""
+    config = EXPERIMENT["config"] | {"seeds": 2}
+    plan = ExperimentPlan.of_json({"config": config})
+    write(tmp_path, row("train", 1.0, 0.9, images_per_second=812.5))
+    shutil.copytree(tmp_path / "a/seed0", tmp_path / "a/seed1")
+    with pytest.raises(UserError, match=r"seed1/metrics\.jsonl is a copy of .*seed0"):
+        run_reader.read_outcomes(tmp_path, plan)
+
+
+CROPS = ExperimentPlan.of_json(
+    {
+        "config": {
+            "arms": {"a": {}, "ten": {"data.eval_crops": "ten"}},
+            "tuned": {},
+            "claim": {},
+            "seeds": 1,
+        }
+    }
+)
+
+
+def test_an_arm_by_other_crops_has_its_own_errors(tmp_path):
+    beside = {"ten": {"loss": 0.3, "top1_error": 0.2, "top5_error": 0.1}}
+    write(tmp_path, row("eval", 1.0, 0.5, beside=beside), status="finished")
+    by_center, by_ten = run_reader.read_outcomes(tmp_path, CROPS)
+    assert by_center.final("eval", "top1_error") == 0.5
+    assert by_ten.final("eval", "top1_error") == 0.2
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"beside": None},
+        {"beside": {}},
+        {"beside": {"ten": {"loss": 0.3, "top1_error": None, "top5_error": 0.1}}},
+    ],
+)
+def test_an_arm_by_other_crops_without_its_errors_is_refused(tmp_path, more):
+    """It would count with those of the other arm: no difference."""
+    write(tmp_path, row("eval", 1.0, 0.5, **more))
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 1 .*by ten crops"):
+        run_reader.read_outcomes(tmp_path, CROPS)
 
 
 def test_a_diverged_trial_has_a_curve_and_no_final_error(tmp_path):

@@ -18,7 +18,7 @@ class Display:
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
-        self._started = self._last_summary = time.monotonic()
+        self._last_summary = time.monotonic()
         self._live: Any = None
 
     def __enter__(self) -> "Display":
@@ -53,20 +53,20 @@ class Display:
     def summary(self, tasks: Sequence[TrialTask]) -> str:
         """Returns one line: trials done and running, and the time left for all.
 
-        The time left follows from the epochs that this sweep has trained so far.
+        The time left follows from the speeds of the trials whose step is compiled, as if
+        all that run were as fast on average.
         """
         num_done = sum(task.has_ended for task in tasks)
         num_running = sum(task.state == RUNNING for task in tasks)
-        own = [task for task in tasks if task.state != ALREADY_DONE]
-        trained = sum(task.epoch - task.start_epoch for task in own)
-        remaining = sum(t.num_epochs - t.epoch for t in own if not t.has_ended)
+        speeds = [task.speed for task in tasks if task.speed is not None]
+        remaining = sum(t.num_epochs - t.epoch for t in tasks if not t.has_ended)
         line = (
             f"{num_done} of {len(tasks)} trials done, {num_running} running, "
             f"{self.resources} each"
         )
-        if trained:
-            seconds = time.monotonic() - self._started
-            line += f", about {clock(seconds * remaining / trained)} left"
+        if speeds and num_running:
+            together = num_running * sum(speeds) / len(speeds)
+            line += f", about {clock(remaining / together)} left"
         return line
 
 

@@ -54,7 +54,7 @@ def connect(address: str | None) -> None:
             os.environ.setdefault(name, str(limit))
     # Without this mode Ray sends no token. It reads the variable when it is imported.
     token = os.environ.get("RAY_AUTH_TOKEN")
-    if token or (Path.home() / ".ray" / "auth_token").is_file():
+    if token or Path(os.path.expanduser("~/.ray/auth_token")).is_file():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray  # It comes with the extra "sweep".
@@ -167,10 +167,19 @@ def error_of(reference: Any) -> Exception | None:
 
 
 def result_of(reference: Any) -> Any:
-    """Waits for a task and returns its result; raises what the task raised."""
+    """Waits for a task and returns its result; raises what the task raised.
+
+    Raises:
+      UserError: if Ray has lost the task, as when its process was killed.
+    """
     import ray  # It comes with the extra "sweep".
 
     error = error_of(reference)
+    if isinstance(error, ray.exceptions.RayError):
+        raise UserError(
+            f"Ray has lost a process: {one_line(error)} The same command continues; "
+            "python -m alexnet_jax.main with the same flags does so without Ray."
+        ) from error
     if error is not None:
         raise error
     return ray.get(reference)

@@ -26,7 +26,8 @@ from alexnet_jax.experiment.cluster.tasks import (
 from alexnet_jax.experiment.run_folder import has_ended
 from alexnet_jax.report.run_reader import Outcome, read_outcome
 
-STOP_FILE = "stopping"  # In the run folder while a sweep is being stopped.
+# In the run folder while a sweep is being stopped; no arm has such a name.
+STOP_FILE = ".stopping"
 MAX_ATTEMPTS = 2
 POLL_SECONDS = 0.2  # Between two checks for finished tasks and for a signal.
 UPDATE_SECONDS = 2.0  # Between two readings of the records, for the display.

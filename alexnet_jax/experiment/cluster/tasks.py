@@ -21,9 +21,11 @@ class TrialTask:
       attempts: how many times the trial has been handed to Ray.
       failure: why it failed.
       epoch: the epoch of its last record.
-      start_epoch: the epoch from which this sweep continues the trial.
+      speed: epochs a second in this sweep, once its step is compiled; None before.
       train_error: top-1 error of its last training record, a fraction.
-      first_seen: the time of its first new record in this attempt, and the epoch then.
+      begun: the epoch at which its records first changed in this attempt.
+      timed_from: the time at which it was first seen beyond that epoch, and the epoch
+        then: its step is compiled.
       earlier_rows: its records when it was handed to Ray.
       warnings: those found in its records so far.
     """
@@ -34,9 +36,10 @@ class TrialTask:
     attempts: int = 0
     failure: str = ""
     epoch: float = 0.0
-    start_epoch: float = 0.0
+    speed: float | None = None
     train_error: float | None = None
-    first_seen: tuple[float, float] | None = None
+    begun: float | None = None
+    timed_from: tuple[float, float] | None = None
     earlier_rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
 
@@ -47,14 +50,12 @@ class TrialTask:
     def start_attempt(self) -> None:
         """Counts another attempt; the trial waits until its records change."""
         self.attempts += 1
-        self.state, self.first_seen = WAITING, None
+        self.state, self.begun, self.timed_from = WAITING, None, None
 
     def set_baseline(self, outcome: Outcome) -> None:
         """Takes the records of an earlier process as the state before this attempt."""
         self.earlier_rows = outcome.rows
         self.update(outcome)
-        if self.attempts <= 1:
-            self.start_epoch = self.epoch
 
     def update(self, outcome: Outcome) -> list[str]:
         """Takes the trial's progress from its records; returns warnings not seen before.
@@ -66,25 +67,36 @@ class TrialTask:
         rows = [row for row in outcome.rows if row.get("epoch") is not None]
         if not rows:
             return []
-        self.epoch = min(rows[-1]["epoch"], self.num_epochs)
-        self.start_epoch = min(self.start_epoch, self.epoch)
+        before, self.epoch = self.epoch, min(rows[-1]["epoch"], self.num_epochs)
         curve = outcome.curve("train", "top1_error")
         self.train_error = curve[-1][1] if curve else None
         if self.state == WAITING and outcome.rows != self.earlier_rows:
             self.state = RUNNING
-        if self.state == RUNNING and self.first_seen is None:
-            self.first_seen = (time.monotonic(), self.epoch)
+        if self.state == RUNNING:
+            self._measure_speed(before)
         warnings = [row["warning"] for row in outcome.rows if row.get("warning")]
         new = [warning for warning in warnings if warning not in self.warnings]
         self.warnings += new
         return new
 
+    def _measure_speed(self, before: float) -> None:
+        """Measures from the first epoch after the step was compiled, which takes a while.
+
+        Args:
+          before: the epoch of its last record so far.
+        """
+        now = time.monotonic()
+        if self.begun is None:
+            self.begun = self.epoch
+        elif self.epoch <= max(before, self.begun):
+            return
+        elif self.timed_from is None:
+            self.timed_from = (now, self.epoch)
+        else:
+            self.speed = (self.epoch - self.timed_from[1]) / (now - self.timed_from[0])
+
     def seconds_left(self) -> float | None:
         """Returns the estimated seconds to the trial's end; None before it has a speed."""
-        if self.state != RUNNING or self.first_seen is None:
+        if self.state != RUNNING or self.speed is None:
             return None
-        since, epoch = self.first_seen
-        if self.epoch <= epoch:
-            return None
-        speed = (self.epoch - epoch) / (time.monotonic() - since)
-        return (self.num_epochs - self.epoch) / speed
+        return (self.num_epochs - self.epoch) / self.speed

@@ -13,45 +13,39 @@ from alexnet_jax.experiment.cluster.resources import Resources
 from alexnet_jax.experiment.cluster.tasks import TrialTask
 
 
-def task(state, arm="ReLU", epoch=0.0, start_epoch=0.0, error=None):
+def task(state, arm="ReLU", epoch=0.0, speed=None, error=None):
     return TrialTask(
         Trial(arm, {"optimizer.learning_rate": 0.1}, 0, FrozenConfigDict(), arm),
         num_epochs=10.0,
         state=state,
         epoch=epoch,
-        start_epoch=start_epoch,
+        speed=speed,
         train_error=error,
     )
 
 
-def summary(monkeypatch, tasks, *, seconds):
-    """The summary line printed `seconds` after the display started."""
-    now = [100.0]
-    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
-    shown = Display(Resources.choose({"CPU": 2.0}, gpus=None, cpus=None))
-    now[0] += seconds
-    return shown.summary(tasks)
+def summary(tasks):
+    return Display(Resources.choose({"CPU": 2.0}, gpus=None, cpus=None)).summary(tasks)
 
 
-def test_the_time_left_is_based_on_epochs_trained_by_this_sweep(monkeypatch):
-    """Epochs trained by an earlier sweep and diverged trials do not count."""
+def test_the_time_left_is_based_on_the_speeds_of_trials_without_their_compilation():
     tasks = [
         task("already done", epoch=10.0),
-        task("diverged", epoch=1.0),
+        task("diverged", epoch=1.0, speed=0.1),
         task("failed", epoch=2.0),
-        task("running", epoch=8.0, start_epoch=5.0),
+        task("running", epoch=8.0, speed=0.1),
+        task("running", epoch=0.0),  # still compiling
         task("waiting"),
     ]
-    # Six epochs in a minute; two and ten to go.
-    assert summary(monkeypatch, tasks, seconds=60.0) == (
-        "3 of 5 trials done, 1 running, 1 CPU core each, about 2:00 left"
+    # A tenth of an epoch a second each, two at once; two, ten and ten epochs to go.
+    assert summary(tasks) == (
+        "3 of 6 trials done, 2 running, 1 CPU core each, about 1:50 left"
     )
 
 
-def test_without_progress_no_time_left_is_shown(monkeypatch):
-    tasks = [task("waiting", epoch=8.0, start_epoch=8.0)]
-    assert summary(monkeypatch, tasks, seconds=60.0) == (
-        "0 of 1 trials done, 0 running, 1 CPU core each"
+def test_without_a_speed_no_time_left_is_shown():
+    assert summary([task("running", epoch=8.0)]) == (
+        "0 of 1 trials done, 1 running, 1 CPU core each"
     )
 
 
@@ -65,7 +59,7 @@ def test_the_table_lists_running_trials_first(monkeypatch):
         task("failed", "d"),
     ]
     for one in (tasks[0], tasks[2]):
-        one.first_seen = (100.0, 2.0)  # 50 seconds per epoch, six epochs to go
+        one.speed = 0.02  # 50 seconds an epoch, six epochs to go
     output = console.Console(width=100, record=True, file=io.StringIO())
     output.print(display.table(tasks, title="title"))
     lines = [s for s in output.export_text().splitlines() if "learning_rate=0.1" in s]

@@ -16,16 +16,18 @@ def records(task, *epochs):
 
 
 def test_position_and_time_left(monkeypatch):
-    clock = iter([100.0, 130.0])
+    clock = iter([100.0, 200.0, 230.0])
     monkeypatch.setattr(tasks.time, "monotonic", lambda: next(clock))
     task = TrialTask(
         Trial("ReLU", {}, 0, FrozenConfigDict(), trained_as="ReLU"), num_epochs=10.0
     )
     task.update(records(task))
     assert task.state == "waiting"
-    task.update(records(task, 1.0, 2.0))
-    assert (task.state, task.epoch, task.train_error) == ("running", 2.0, 0.5)
-    task.update(records(task, 1.0, 2.0, 4.0))
+    task.update(records(task, 0.0))
+    assert (task.state, task.epoch, task.train_error) == ("running", 0.0, 0.5)
+    task.update(records(task, 0.0, 2.0))
+    assert task.seconds_left() is None  # its step was compiled in these 100 seconds
+    task.update(records(task, 0.0, 2.0, 4.0))
     # Two epochs in thirty seconds, six epochs to go.
     assert task.seconds_left() == pytest.approx(90.0)
 
@@ -39,8 +41,8 @@ def test_a_trial_runs_once_the_records_of_an_earlier_sweep_change(epochs):
     task.start_attempt()
     task.set_baseline(records(task, 1.0, 2.0))
     task.update(records(task, 1.0, 2.0))
-    assert (task.state, task.epoch, task.start_epoch) == ("waiting", 2.0, 2.0)
+    assert (task.state, task.epoch) == ("waiting", 2.0)
     assert task.seconds_left() is None
     task.update(records(task, *epochs))
     assert (task.state, task.epoch) == ("running", epochs[-1])
-    assert task.start_epoch == min(2.0, epochs[-1])
+    assert task.begun == epochs[-1]
