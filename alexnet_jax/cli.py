@@ -101,12 +101,6 @@ def _explained(error: Exception) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if not isinstance(error, OSError):
-        if "initialize backend" in str(error):  # JAX_PLATFORMS names what is not there
-            wanted = os.environ.get("JAX_PLATFORMS", "")
-            return (
-                f"JAX finds no device (JAX_PLATFORMS={wanted}): {error}. Remove or change "
-                "that variable, or install JAX for your device: see docs/scaling.md."
-            )
         if "home directory" not in str(error):
             return None
         return (

@@ -349,3 +349,50 @@ def test_an_unusable_configuration_has_kept_nothing(monkeypatch):
 
     monkeypatch.setattr(cli, "resolved_plan", refuse)
     assert cli.kept_by_run("", rehearsed=False) == cli.NOTHING_KEPT
+
+
+# --- the environment --------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_device_that_is_not_there_is_refused(refuse):
+    message = refuse(RELU, JAX_PLATFORMS="cuda")
+    assert "JAX_PLATFORMS=cuda" in message
+    assert "Remove or change that variable" in message
+
+
+def test_without_a_home_folder_programs_are_compiled_each_time(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(cli.Path, "home", no_home)
+    cli._use_compilation_cache()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+    with pytest.raises(RuntimeError) as raised:
+        Path("~nosuch/x").expanduser()
+    assert "write the whole path" in cli._explained(raised.value)
+
+
+def test_a_reader_that_has_left_ends_the_command_quietly():
+    """As `| head` does; the status is that of a process that SIGPIPE ended."""
+    code = "print('a line of text\\n' * 10**5)"
+    command = (
+        f"from alexnet_jax import cli; cli.run(lambda _: {code}, with_config=False)"
+    )
+    shell = '"$0" -c "$1" | head -n 1; echo "${PIPESTATUS[0]}"'
+    done = subprocess.run(
+        ["bash", "-c", shell, sys.executable, command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines() == ["a line of text", "141"]
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_a_run_folder_whose_name_no_disk_takes_is_refused(refuse, tmp_path):
+    assert "too long" in refuse(RELU, workdir=tmp_path / ("a" * 300))
+    assert "not UTF-8" in refuse(RELU, workdir=os.fsdecode(bytes(tmp_path) + b"/\xff"))

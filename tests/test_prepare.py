@@ -109,6 +109,7 @@ def test_prepare_counts_images_in_both_splits(images, tmp_path, monkeypatch, cap
     counted, done = capsys.readouterr().out.splitlines()
     assert "1 of 11 images of val are also in train" in counted
     assert "is complete" in done
+    assert (tmp_path / "set/contact_sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
 # --- main on a prepared set -------------------------------------------------------

@@ -9,6 +9,7 @@ same bits, and pmap is used in one process; the others need shard_map.
 
 import functools
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -51,6 +52,7 @@ class Devices:
         *,
         trial_parts: int = 1,
     ) -> None:
+        found = devices or _found_devices()
         self.num_hosts, self.host = jax.process_count(), jax.process_index()
         if how == "pmap" and self.num_hosts > 1:
             raise UserError(
@@ -61,9 +63,7 @@ class Devices:
         if how == "auto":
             one = self.num_hosts == 1 and trial_parts == 1
             self.how = "pmap" if one else "shard_map"
-        self.devices = sorted(
-            devices or jax.devices(), key=lambda each: (each.process_index, each.id)
-        )
+        self.devices = sorted(found, key=lambda each: (each.process_index, each.id))
         self.trial_parts = trial_parts
         self.batch_parts = len(self.devices) // trial_parts
         grid = np.array(self.devices).reshape(trial_parts, self.batch_parts)
@@ -352,3 +352,15 @@ def _shapes(tree: Any, sharding: NamedSharding) -> Any:
 @jax.jit
 def _largest(values: jax.Array) -> jax.Array:
     return values.max()
+
+
+def _found_devices() -> list[jax.Device]:
+    """All devices; a UserError if JAX_PLATFORMS asks for some that are not there."""
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter has no message
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        raise UserError(
+            f"JAX finds no device (JAX_PLATFORMS={wanted}). {error or ''}".rstrip()
+            + " Remove or change that variable, or install JAX for your device."
+        ) from error
