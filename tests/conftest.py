@@ -23,7 +23,15 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
 from jaxtyping import install_import_hook
 
-install_import_hook("alexnet_jax", "checking.checked")
+# The packages whose functions say what shapes they take and return.
+PACKAGES = (
+    "data",
+    "experiment.ensemble",
+    "experiment.trained_network",
+    "model",
+    "training",
+)
+install_import_hook([f"alexnet_jax.{name}" for name in PACKAGES], "checking.checked")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

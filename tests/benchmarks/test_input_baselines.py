@@ -3,6 +3,7 @@
 import contextlib
 
 import numpy as np
+import pytest
 
 from benchmarks import input_baselines
 
@@ -21,6 +22,7 @@ def test_each_pipeline_gives_full_batches_of_photographs(few_photographs):
         assert 60 < mean < 180, name  # neither black nor white
 
 
+@pytest.mark.slow
 def test_pillow_workers_load_the_same_images_as_one_process(few_photographs):
     paths = few_photographs.paths
     workers = input_baselines.PillowWorkers(1, 3)

@@ -524,7 +524,6 @@ def test_normalization_before_relu_does_not_give_the_same(params, images):
         {"conv1_padding": "after"},
         {"dropout_rate": 0.25},
         {"dropout_form": "inverted"},
-        {"dtype": "bfloat16"},
     ],
     ids=lambda changes: next(iter(changes)),
 )

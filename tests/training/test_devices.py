@@ -277,8 +277,6 @@ SHARE = 13  # examples per device; no other size in the network below is 13
     scope="module",
     params=[
         ("pmap", "by the library"),
-        pytest.param(("pmap", "in a loop"), marks=pytest.mark.slow),
-        pytest.param(("shard_map", "by the library"), marks=pytest.mark.slow),
         ("shard_map", "in a loop"),
     ],
     ids="-".join,

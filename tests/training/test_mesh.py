@@ -50,6 +50,7 @@ def alone(data, tmp_path_factory):
     return [trained(data, some(1), folder, [number])[0] for number in range(4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("numbers", [(0, 1), (0, 2)], ids=["two seeds", "one seed"])
 def test_a_trial_beside_another_is_the_same_to_the_last_bit(
     data, tmp_path, alone, numbers
@@ -61,11 +62,12 @@ def test_a_trial_beside_another_is_the_same_to_the_last_bit(
     assert ended["spread"] == "whole trials side by side on 2 devices"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "shape"),
     [
         (2, (2, 1)),  # two trials on each device
-        pytest.param(8, (4, 2), marks=pytest.mark.slow),  # each batch shared out too
+        (8, (4, 2)),  # each batch shared out too
     ],
 )
 def test_four_trials_on_a_mesh_agree_with_each_alone(
@@ -88,6 +90,7 @@ def test_trials_are_spread_in_microbatches_too(data, tmp_path, alone):
         assert_near(ours, others)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_on_two_devices_resumes_on_one(data, tmp_path, alone):
     """The state is that of the checkpoint to the last bit; later steps agree to rounding.
 
