@@ -158,12 +158,17 @@ def rescale(image: Image, size: int, method: str) -> Image:
     name a resampling filter; ours is `resampling.RESAMPLING`.
     """
     sides = tf.cast(tf.shape(image)[:2], tf.int64)
-    scaled = _scaled_sides(sides, size, method)
-    rescaled = tf.cond(
-        tf.reduce_all(scaled <= sides),
-        lambda: _center(_averaged(image, scaled), size),
-        lambda: _interpolated(image, sides, scaled, size),
-    )
+
+    def resampled() -> Image:
+        scaled = _scaled_sides(sides, size, method)
+        return tf.cond(
+            tf.reduce_all(scaled <= sides),
+            lambda: _center(_averaged(image, scaled), size),
+            lambda: _interpolated(image, sides, scaled, size),
+        )
+
+    # An image of that size stays as it is; small ones are prepared in half the time so.
+    rescaled = tf.cond(tf.reduce_all(sides == size), lambda: image, resampled)
     return tf.ensure_shape(rescaled, (size, size, 3))
 
 

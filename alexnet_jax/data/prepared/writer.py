@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.provenance import versions
 
 SHARD_EXAMPLES = 2048  # 400 MB raw at 256 x 256; the most that an interruption costs.
+# Examples that go through the graph together: at most so many, and so many pixels.
+MOST_TOGETHER, PIXELS_TOGETHER = 64, 2**19
 SAMPLE = 64  # The number of images whose size is measured to estimate the disk space.
 # The pixels depend on the versions of these packages.
 PACKAGES = ("numpy", "pillow", "tensorflow-cpu", "tensorflow")
@@ -109,21 +111,54 @@ class PreparedExample:
 def prepare_examples(
     job: Job, split: Split, indices: Iterable[int]
 ) -> Generator[PreparedExample | str, None, None]:
-    """Yields each example of `indices`, in order, or in one line why it is unreadable."""
+    """Yields each example of `indices`, in order, or in one line why it is unreadable.
 
-    def read(index: np.int64) -> tuple[bytes, np.int32]:
-        encoded, label = split.read(int(index))
-        return encoded, np.int32(label)
+    Several go through the graph together: handing over one at a time takes longer than
+    to decode a small image. A group with an unreadable one is done again one by one.
+    """
+    load = _loading(job, split)
+    every = np.fromiter(indices, np.int64)
+    together = max(1, min(MOST_TOGETHER, PIXELS_TOGETHER // job.size**2))
+    with contextlib.closing(_groups(load, every, together)) as made:
+        for start, found in zip(range(0, len(every), together), made, strict=True):
+            if not isinstance(found, tf.errors.OpError):
+                yield from _split_up(job, found)
+                continue
+            with contextlib.closing(
+                _groups(load, every[start : start + together], 1)
+            ) as singles:
+                for one in singles:
+                    if isinstance(one, tf.errors.OpError):
+                        yield images.reason(one) or type(one).__name__
+                    else:
+                        yield from _split_up(job, one)
+
+
+Load = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
+
+
+def _groups(
+    load: Load, every: np.ndarray, together: int
+) -> Generator[list[np.ndarray] | tf.errors.OpError, None, None]:
+    """What `load` returns for each group of so many examples, or why it failed."""
 
     @tf.autograph.experimental.do_not_convert
-    def load(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        encoded, label = tf.numpy_function(
-            read, [index], (tf.string, tf.int32), stateful=False
-        )
+    def build(numbers: tf.data.Dataset, _: Stoppable) -> tf.data.Dataset:
+        return numbers.map(load, tf.data.AUTOTUNE, deterministic=True)
+
+    return stream(tf.data.Dataset.from_tensor_slices(every).batch(together), build)
+
+
+def _loading(job: Job, split: Split) -> Load:
+    """A graph from the numbers of examples to their records, labels, pixels, products."""
+
+    def read(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = [split.read(int(index)) for index in indices]
+        encoded = np.array([data for data, _ in found], object)
+        return encoded, np.array([label for _, label in found], np.int32)
+
+    def prepare(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image = images.rescale(images.decode(encoded), job.size, job.rescale)
-        # Integers below 2**53 are exact in float64, which multiplies faster.
-        pixels = tf.cast(tf.reshape(image, (-1, 3)), tf.float64)
-        products = tf.matmul(pixels, pixels, transpose_a=True)
         record = tf.constant(b"")
         if job.encoding == "jpeg":
             # Color has half the resolution, as in most photographs. At full resolution
@@ -135,20 +170,37 @@ def prepare_examples(
                 quality=reader.JPEG_QUALITY,
                 chroma_downsampling=True,
             )
+        return record, image
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.int64)], autograph=False)
+    def load(indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        encoded, label = tf.numpy_function(
+            read, [indices], (tf.string, tf.int32), stateful=False
+        )
+        # One after the other: tf.data runs several groups at the same time.
+        record, image = tf.map_fn(
+            prepare,
+            tf.ensure_shape(encoded, (None,)),
+            parallel_iterations=1,
+            fn_output_signature=(
+                tf.TensorSpec((), tf.string),
+                tf.TensorSpec((job.size, job.size, 3), tf.uint8),
+            ),
+        )
+        # Integers below 2**53 are exact in float64, which multiplies faster.
+        pixels = tf.cast(tf.reshape(image, (-1, job.size**2, 3)), tf.float64)
+        products = tf.matmul(pixels, pixels, transpose_a=True)
         return record, label, image, products
 
-    def build(numbers: tf.data.Dataset, _: Stoppable) -> tf.data.Dataset:
-        return numbers.map(load, tf.data.AUTOTUNE, deterministic=True)
+    return load
 
-    numbers = tf.data.Dataset.from_tensor_slices(np.fromiter(indices, np.int64))
-    with contextlib.closing(stream(numbers, build)) as made:
-        for found in made:
-            if isinstance(found, tf.errors.OpError):
-                yield images.reason(found) or type(found).__name__
-                continue
-            record, label, image, products = found
-            data = record if job.encoding == "jpeg" else image.tobytes()
-            yield PreparedExample(data, int(label), image, products.astype(np.int64))
+
+def _split_up(job: Job, found: Sequence[np.ndarray]) -> Iterator[PreparedExample]:
+    record, label, image, products = found
+    for number, of_class in enumerate(label.tolist()):
+        pixels = image[number]
+        data = record[number] if job.encoding == "jpeg" else pixels.tobytes()
+        yield PreparedExample(data, of_class, pixels, products[number].astype(np.int64))
 
 
 def missing(job: Job) -> list[Shard]:
