@@ -13,7 +13,7 @@ first: the README's first commands from their start to the figure, or to the fir
 The implementations of a row run in one process, in turns, and the medians are reported.
 On a CPU, layers, step and input are timed twice: on one core by the CPU time of the
 process, and on all cores by the wall clock. Everything else is timed by the wall clock.
-Steps take 5 GB of memory at batch size 32.
+Steps take 8 GB of memory and half an hour at batch size 32.
 """
 
 from absl import flags
