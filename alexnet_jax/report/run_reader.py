@@ -247,11 +247,16 @@ def read_outcomes(folder: Path, plan: ExperimentPlan) -> list[Outcome]:
     for trial in plan.all_trials:
         outcome = read_outcome(folder, trial)
         path = folder / trial.records_folder / "metrics.jsonl"
-        # The measured speeds of two trials are never all the same.
-        speeds = tuple(row.get("images_per_second") for row in outcome.rows)
-        if any(speeds) and known.setdefault(speeds, path) != path:
+        # Two seeds never have the same losses, and hardly ever the same speeds.
+        measured = tuple(
+            (row["loss"], row["images_per_second"])
+            for row in outcome.rows
+            if row.get("loss") is not None and row.get("images_per_second") is not None
+        )
+        others = (trial.arm, trial.tuned_name, measured)
+        if measured and known.setdefault(others, path) != path:
             raise UserError(
-                f"{path} is a copy of {known[speeds]}. Remove {path.parent}, and the "
+                f"{path} is a copy of {known[others]}. Remove {path.parent}, and the "
                 "command of the run trains that trial again."
             )
         if trial.records_folder != trial.folder:

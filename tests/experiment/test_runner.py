@@ -128,6 +128,18 @@ def test_a_folder_of_another_configuration_is_refused_naming_the_fields(
     assert (folder / "experiment.json").read_text() == before
 
 
+# What `Datasets.describe` says of some data.
+DATA = [
+    {
+        "name": "digits",
+        "fingerprint": "0",
+        "train_examples": 2,
+        "validation_examples": 1,
+        "validation_split": "test",
+    }
+]
+
+
 def write_as_older_code(folder, *, renamed, missing):
     """Rewrites experiment.json with old field names and without some fields."""
     path = folder / "experiment.json"
@@ -160,7 +172,7 @@ def test_a_run_folder_of_older_code_can_be_continued(question, tmp_path):
         "optimizer.learning_rate,optimizer.bias_lr_multiplier": ((0.001, 1.0),)
     }
     plan = resolve(question, {})
-    run_folder.open_or_create(tmp_path, plan, data=[], device_kinds=["cpu"])
+    run_folder.open_or_create(tmp_path, plan, data=DATA, device_kinds=["cpu"])
     write_as_older_code(
         tmp_path,
         renamed={"model.weight_deviations", "data.lighting_deviation"}
@@ -186,7 +198,7 @@ def test_a_changed_field_in_a_folder_of_older_code_is_refused(
 ):
     """Neither a missing nor a renamed field hides a difference."""
     plan = resolve(question, {})
-    run_folder.open_or_create(tmp_path, plan, data=[], device_kinds=["cpu"])
+    run_folder.open_or_create(tmp_path, plan, data=DATA, device_kinds=["cpu"])
     write_as_older_code(
         tmp_path,
         renamed={"data.views", "data.lighting_deviation"},
