@@ -3,6 +3,7 @@
 python -m benchmarks --what=layers|step|input|end_to_end|loop|population|first
                      [--batch_size=32] [--repeats=5]
                      [--dtype=float32|tf32|bfloat16] [--output=FILE.json]
+                     [--images=FOLDER]
 
 layers, step: against plain JAX and PyTorch. input: images/s against plain tf.data, Pillow
 and grain, in batches of 128. end_to_end: the step fed by the input, and which of the two
@@ -34,6 +35,12 @@ REPEATS = flags.DEFINE_integer(
 DTYPE = flags.DEFINE_enum(
     "dtype", "float32", ["float32", "tf32", "bfloat16"], "The type to compute in."
 )
+IMAGES = flags.DEFINE_string(
+    "images",
+    "",
+    "Folder of photographs, as --config=FILE:folder=PATH takes it, for input and "
+    "end_to_end. Default: photographs made of scikit-learn's and scikit-image's.",
+)
 OUTPUT = flags.DEFINE_string("output", "", "JSON file to write the report to.")
 
 
@@ -44,6 +51,7 @@ def main(_: list[str]) -> None:
         repeats=REPEATS.value,
         dtype=DTYPE.value,
         output=OUTPUT.value,
+        images=IMAGES.value,
     )
     print(table)
 

@@ -115,7 +115,7 @@ def main() -> None:
     dtype = sys.argv[4]
     use_all_cores()
     set_precision(dtype)
-    with photographs() as made:
+    with photographs(images=sys.argv[6]) as made:
         # Only prepared datasets hold statistics, which are those of the originals too.
         originals = dataclasses.replace(made.originals, statistics=made.jpeg.statistics)
         class_names = tuple(map(str, range(1000)))

@@ -160,7 +160,7 @@ def main() -> None:
         "versions": versions(("tensorflow-cpu", "tensorflow", "pillow", "grain")),
     }
     with contextlib.ExitStack() as stack:
-        made = stack.enter_context(photographs())
+        made = stack.enter_context(photographs(images=sys.argv[6]))
         report["photographs"] = made.note
         workers = None
         if not on_one_core:

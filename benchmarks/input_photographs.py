@@ -1,8 +1,8 @@
 """Makes the photographs that the input benchmarks read, and prepared datasets of them.
 
 Photographs of 500 x 375 pixels, ImageNet's most frequent size, are cut from the sample
-images of scikit-learn and scikit-image into a temporary folder, and prepared at 256 x 256
-by the package's own code.
+images of scikit-learn and scikit-image into a temporary folder, or those of a folder are
+taken (--images). They are prepared at 256 x 256 by the package's own code.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import PIL.Image
 from alexnet_jax.data.open import open_source
 from alexnet_jax.data.prepared import reader, writer
 from alexnet_jax.data.types import Source
+from alexnet_jax.errors import UserError
 
 NUM_PHOTOGRAPHS = 66  # Every tenth is held out, which leaves 60 to train on.
 PHOTOGRAPH_SIZE = (500, 375)  # width and height
@@ -53,21 +54,49 @@ class Photographs:
 
 
 @contextlib.contextmanager
-def photographs(count: int = NUM_PHOTOGRAPHS) -> Iterator[Photographs]:
-    """Makes `count` photographs in a folder that is deleted afterwards."""
+def photographs(
+    count: int = NUM_PHOTOGRAPHS, images: str = ""
+) -> Iterator[Photographs]:
+    """Makes `count` photographs in a folder that is deleted afterwards.
+
+    Args:
+      count: how many.
+      images: a folder of images, as `--config=FILE:folder=PATH` takes them, to be used in
+        their place; it is only read.
+
+    Raises:
+      SystemExit: if that folder is no dataset; this process is only a part of a command.
+    """
     with tempfile.TemporaryDirectory(prefix="alexnet_jax-") as name:
         folder = Path(name)
-        note = write_originals(folder / "photographs", count)
-        source = open_source(f"folder={folder / 'photographs'}", tfds_dir="")
+        originals = Path(images).absolute() if images else folder / "photographs"
+        note = "" if images else write_originals(originals, count)
+        try:
+            source = open_source(f"folder={originals}", tfds_dir="")
+        except UserError as error:
+            raise SystemExit(f"Error: {error}") from error
+        if images:
+            note = note_on(source)
         prepared = {
             encoding: prepare_source(source, folder, encoding)
             for encoding in ("jpeg", "raw")
         }
         paths = [
-            str(folder / "photographs" / source.train.where(i))
+            str(originals / source.train.where(i))
             for i in range(source.train.num_examples)
         ]
         yield Photographs(note, paths, source, **prepared)
+
+
+def note_on(source: Source) -> str:
+    """How many images a folder has, and of what size, without its path."""
+    train = source.train
+    some = range(0, train.num_examples, max(1, train.num_examples // 100))
+    sizes = [len(train.read(number)[0]) for number in some]
+    return (
+        f"{train.num_examples:,} images of a folder, "
+        f"{np.mean(sizes) / 1000:.0f} kB each on average"
+    )
 
 
 def sample_images() -> list[Path]:

@@ -253,7 +253,7 @@ def with_gradients(function: Callable, *arguments: Any) -> Implementation:
 
 
 def main() -> None:
-    _, batch_size, repeats, dtype, cores = sys.argv[1:]
+    _, batch_size, repeats, dtype, cores = sys.argv[1:6]
     set_precision(dtype)
     torch_baselines.set_up(dtype)
     print_report(

@@ -4,7 +4,7 @@ The cores of a process must be chosen before JAX, TensorFlow and PyTorch start t
 threads, so no measurement shares a process with another one. A benchmark's module is run
 as
 
-    python -m benchmarks.MODULE WHAT BATCH_SIZE REPEATS DTYPE core|all
+    python -m benchmarks.MODULE WHAT BATCH_SIZE REPEATS DTYPE core|all IMAGES
 
 and prints one JSON object as the last line of its standard output.
 """
@@ -36,10 +36,17 @@ MODULES = {
 }
 DEFAULT_BATCH_SIZES = dict.fromkeys(MODULES, 32) | TARGET_BATCH_SIZES
 ALSO_ON_ONE_CORE = ("layers", "step", "input")
+OF_PHOTOGRAPHS = ("input", "end_to_end")
 
 
 def run_benchmark(
-    what: str | None, *, batch_size: int | None, repeats: int, dtype: str, output: str
+    what: str | None,
+    *,
+    batch_size: int | None,
+    repeats: int,
+    dtype: str,
+    output: str,
+    images: str,
 ) -> str:
     """Runs one benchmark and returns its table.
 
@@ -49,10 +56,11 @@ def run_benchmark(
       repeats: how often each implementation is timed.
       dtype: float32, tf32 or bfloat16.
       output: the JSON file to write the report to, or "".
+      images: the folder of photographs to read; "": photographs that are made.
 
     Raises:
-      UserError: if no benchmark is named, the dtype has no effect on it, the folder of
-        `output` does not exist or the timed process fails.
+      UserError: if no benchmark is named, the dtype or the images have no effect on it,
+        a folder does not exist or the timed process fails.
     """
     if what is None:
         raise UserError(
@@ -63,24 +71,36 @@ def run_benchmark(
             f"--dtype={dtype} has no effect on --what=input: its images do not depend on "
             "the type that the step computes in. Remove it."
         )
+    if images and what not in OF_PHOTOGRAPHS:
+        raise UserError(
+            f"--images has no effect on --what={what}, which reads no photographs. Remove "
+            f"it, or choose {' or '.join(OF_PHOTOGRAPHS)}."
+        )
+    if images and not Path(images).expanduser().is_dir():
+        raise UserError(f"--images={images}: no such folder.")
     path = Path(output).expanduser()
     if output and not path.absolute().parent.is_dir():
         raise UserError(f"--output={output}: no such folder: {path.parent}. Create it.")
-    report = measure(what, batch_size or DEFAULT_BATCH_SIZES[what], repeats, dtype)
+    report = measure(
+        what, batch_size or DEFAULT_BATCH_SIZES[what], repeats, dtype, images
+    )
     if output:
         path.write_text(json.dumps(report, indent=2) + "\n")
     return table(report)
 
 
-def measure(what: str, batch_size: int, repeats: int, dtype: str) -> dict[str, Any]:
+def measure(
+    what: str, batch_size: int, repeats: int, dtype: str, images: str = ""
+) -> dict[str, Any]:
     """Returns the rows of a benchmark and the conditions under which they were measured."""
     arguments = [what, str(batch_size), str(repeats), dtype]
+    folder = str(Path(images).expanduser()) if images else ""
     print("Timing on all cores ...", file=sys.stderr, flush=True)
-    runs = {"all": run_process([*arguments, "all"])}
+    runs = {"all": run_process([*arguments, "all", folder])}
     if runs["all"]["platform"] == "cpu" and what in ALSO_ON_ONE_CORE:
         print("Timing on one core ...", file=sys.stderr, flush=True)
         with one_core():
-            runs = {"core": run_process([*arguments, "core"])} | runs
+            runs = {"core": run_process([*arguments, "core", folder])} | runs
     rows = [
         row | {"cores": cores} for cores, run in runs.items() for row in run["rows"]
     ]
@@ -88,7 +108,8 @@ def measure(what: str, batch_size: int, repeats: int, dtype: str) -> dict[str, A
     dtype_flag = "" if what == "input" else f" --dtype={dtype}"
     return {
         "command": f"python -m benchmarks --what={what} "
-        f"--batch_size={batch_size} --repeats={repeats}{dtype_flag}",
+        f"--batch_size={batch_size} --repeats={repeats}{dtype_flag}"
+        f"{' --images=FOLDER' if images else ''}",
         "date": datetime.date.today().isoformat(),
         "git": git_state(),
         "what": what,

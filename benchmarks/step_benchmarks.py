@@ -257,7 +257,7 @@ def compare_updates() -> Comparison:
 
 
 def main() -> None:
-    _, batch_size, repeats, dtype, cores = sys.argv[1:]
+    _, batch_size, repeats, dtype, cores = sys.argv[1:6]
     use_all_cores()
     set_precision(dtype)
     torch_baselines.set_up(dtype)

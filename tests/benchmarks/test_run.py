@@ -94,10 +94,13 @@ def test_what_is_also_timed_on_one_core_is_pinned_to_it(
         ),
         ({"what": "input", "dtype": "bfloat16"}, ["--dtype=bfloat16", "Remove it"]),
         ({"output": "nowhere/step.json"}, ["--output", "no such folder: nowhere"]),
+        ({"images": "photos"}, ["--images", "--what=step", "input or end_to_end"]),
+        ({"what": "input", "images": "nowhere"}, ["--images=nowhere: no such folder"]),
     ],
 )
 def test_what_cannot_be_run_is_refused(changes, named):
     request = {"batch_size": None, "repeats": 1, "dtype": "float32", "output": ""}
+    request["images"] = ""
     with pytest.raises(UserError) as refused:
         benchmark_run.run_benchmark(**{"what": "step", **request, **changes})
     for text in named:
