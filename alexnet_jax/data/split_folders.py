@@ -81,6 +81,8 @@ def find(path: Path) -> SplitFolders:
     if not held:
         _check_none_held_out(path, inner, unused)
         return SplitFolders(inner, "", "", unused)
+    if not by_role[VALIDATION]:
+        _check_other_held_out(path, inner, held, unused)
     return SplitFolders(inner, _without_repetition(path, held), held, unused)
 
 
@@ -232,6 +234,22 @@ def _check_none_held_out(path: Path, train: str, unused: Iterable[str]) -> None:
                 f"{shown(path)} has {shown(train)}/ and no val/, but {shown(name)}/ has "
                 f"{why}. Should errors be measured on it? Then name it val/. Else move "
                 "it elsewhere: every tenth training image is then held out."
+            )
+
+
+def _check_other_held_out(
+    path: Path, train: str, test: str, unused: Iterable[str]
+) -> None:
+    """Refuses a folder beside train/ and test/ that has the classes too, as vaild/ may."""
+    classes = set(contents(path / train).folders)
+    for name in unused:
+        inner = _contents_or_none(path / name)
+        if inner and classes and classes <= set(inner.folders):
+            raise UserError(
+                f"{shown(path)} has {shown(train)}/, {shown(test)}/ and {shown(name)}/ "
+                f"with the same class folders. Should errors be measured on "
+                f"{shown(name)}/? Then name it val/. Else move it elsewhere: they are "
+                f"measured on {shown(test)}/."
             )
 
 

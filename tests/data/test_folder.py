@@ -376,6 +376,13 @@ def test_a_folder_of_several_datasets_is_refused(tmp_path):
         folder.open_folder(tmp_path)
 
 
+def test_a_misspelled_validation_folder_beside_a_test_folder_is_asked_about(tmp_path):
+    splits = ("train", "test", "vaild")
+    write_images(tmp_path, [f"{s}/{c}/1.png" for s in splits for c in ("cat", "dog")])
+    with pytest.raises(UserError, match=r"vaild/ with the same class .*name it val/"):
+        folder.open_folder(tmp_path)
+
+
 @pytest.mark.parametrize("names", ["tr te", "fold1 fold2 fold3", "red blue"])
 def test_folders_that_hold_the_same_folders_are_not_taken_for_classes(tmp_path, names):
     """Names tell nothing, but each of them holds cat/ and dog/."""
