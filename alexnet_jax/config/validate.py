@@ -23,7 +23,7 @@ from alexnet_jax.config.recipes import NO_RECIPE, RECIPES, without_effect
 from alexnet_jax.errors import UserError, nearest
 
 # File systems refuse names above 255 bytes, and drafts have longer names.
-LONGEST_NAME = 100
+LONGEST_NAME, LONGEST_FOLDER = 100, 255
 
 
 def recipe(name: Any, network: str) -> None:
@@ -46,7 +46,7 @@ def folder_name(what: str, name: Any) -> None:
         raise UserError(
             f"{what} '{name}' becomes a folder name: use letters, digits, spaces and _+- only."
         )
-    if name != name.strip() or not name.strip():
+    if name != name.strip():
         raise UserError(
             f"{what} '{name}' becomes a folder name: no space before or after it."
         )
@@ -112,10 +112,10 @@ def tuned(name: Any, values: Any) -> None:
 
 def tuned_folder(name: str) -> None:
     """Raises UserError unless the tuned values of a trial make a valid folder name."""
-    if len(name) > LONGEST_NAME:
+    if len(name) > LONGEST_FOLDER:
         raise UserError(
             f"The tuned values '{name[:40]}...' become a folder name of {len(name)} "
-            f"characters, and at most {LONGEST_NAME} are possible: round them, as "
+            f"characters, and at most {LONGEST_FOLDER} are possible: round them, as "
             "float(f'{value:.3g}') does, or tune fewer fields."
         )
 

@@ -17,9 +17,8 @@ from alexnet_jax.report.summary import summarize
 from alexnet_jax.report.tables import Table, claims_table, markdown, plain, tables
 
 TITLE = "The paper's claims, and what was measured"
-OWN_TITLE = (
-    "Experiments, and what was measured"  # of questions that are not the paper's
-)
+# Where no question is the paper's.
+OWN_TITLE = "Experiments, and what was measured"
 
 # Belongs wherever several verdicts of the same trained networks stand on one page.
 SHARED = (

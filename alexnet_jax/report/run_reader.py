@@ -35,7 +35,7 @@ _FORM_OF_DATA = (
     "validation_split",
 )
 
-# What every "train" and "eval" row has, unless it says that the trial diverged.
+# Every "train" and "eval" row has them, unless it says that the trial diverged.
 ERRORS = ("top1_error", "top5_error")
 ENDED = ("finished", "diverged")
 
@@ -243,20 +243,17 @@ def read_outcomes(folder: Path, plan: ExperimentPlan) -> list[Outcome]:
     records of an ensemble are its own: one evaluation.
     """
     found = []
-    known: dict[tuple[Any, ...], Path] = {}
+    known: dict[tuple[str, str, str], Path] = {}
     for trial in plan.all_trials:
         outcome = read_outcome(folder, trial)
         path = folder / trial.records_folder / "metrics.jsonl"
-        # Two seeds never have the same losses, and hardly ever the same speeds.
-        measured = tuple(
-            (row["loss"], row["images_per_second"])
-            for row in outcome.rows
-            if row.get("loss") is not None and row.get("images_per_second") is not None
-        )
-        others = (trial.arm, trial.tuned_name, measured)
-        if measured and known.setdefault(others, path) != path:
+        # Two seeds never measure the same to the last digit in every row. Where nothing was
+        # measured, as at a first loss that is not finite, their rows may be equal.
+        key = (trial.arm, trial.tuned_name, json.dumps(outcome.rows))
+        measured = any(row.get("loss") is not None for row in outcome.rows)
+        if measured and known.setdefault(key, path) != path:
             raise UserError(
-                f"{path} is a copy of {known[others]}. Remove {path.parent}, and the "
+                f"{path} is a copy of {known[key]}. Remove {path.parent}, and the "
                 "command of the run trains that trial again."
             )
         if trial.records_folder != trial.folder:

@@ -541,15 +541,6 @@ def test_an_arm_that_sets_a_field_without_an_effect_is_refused():
         resolved(config)
 
 
-LONG_TOGETHER = (
-    "optimizer.learning_rate",
-    "optimizer.momentum",
-    "optimizer.weight_decay",
-    "model.dropout_rate",
-    "data.lighting_std",
-)
-
-
 def test_numbers_of_any_library_become_pythons():
     config = base()
     config.arms = {
@@ -588,12 +579,6 @@ def test_numbers_of_any_library_become_pythons():
         ("tuned", None),
         ("tuned", {1: (0.1,)}),
         ("tuned", {"optimizer.learning_rate": ({},)}),
-        (
-            "tuned",
-            {
-                ",".join(LONG_TOGETHER): (tuple(n / 7 for n in range(1, 6)),),
-            },
-        ),
     ],
 )
 def test_arms_and_tuned_values_of_another_form_are_refused(name, value):

@@ -331,6 +331,19 @@ def test_tuned_values_that_cannot_be_tried_are_refused(tuned, words):
     refused(words, tuned=tuned)
 
 
+def test_tuned_values_of_too_long_a_folder_name_are_refused():
+    """Nine fields, each with a value of some 18 digits."""
+    fields = (
+        *("optimizer.learning_rate", "optimizer.momentum", "optimizer.weight_decay"),
+        *("optimizer.bias_lr_multiplier", "model.norm_alpha", "model.norm_beta"),
+        *("model.norm_k", "model.dropout_rate", "data.lighting_std"),
+    )
+    numbers = tuple(number / 17 for number in range(1, len(fields) + 1))
+    refused("at most 255 .*round them", tuned={",".join(fields): (numbers,)})
+    plan = resolved(question(tuned={",".join(fields[:4]): (numbers[:4],)}))
+    assert len(plan.trials[0].tuned_name) > 100  # as search.draws may give
+
+
 # --- Averages of networks -----------------------------------------------------------------
 
 AVERAGES = {"one": {}, "two averaged": {"training.ensemble": 2}}
