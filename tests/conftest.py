@@ -17,7 +17,7 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["MPLBACKEND"] = "agg"
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # as alexnet_jax.data; JAX sets another
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # as alexnet_jax; JAX sets another
 # An array that is broadcast to more dimensions by accident is an error.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
@@ -36,7 +36,7 @@ install_import_hook([f"alexnet_jax.{name}" for name in PACKAGES], "checking.chec
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-import alexnet_jax.data  # noqa: E402, F401  (sets how TensorFlow starts, before a test)
+import alexnet_jax  # noqa: E402, F401  (sets how TensorFlow starts, before a test)
 from alexnet_jax.data.open import open_source  # noqa: E402
 from alexnet_jax.data.pipeline import load_data  # noqa: E402
 from alexnet_jax.training.devices import Devices  # noqa: E402

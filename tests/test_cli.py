@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from small_question import question, resolved
+from two_classes import write_two_classes
 
 from alexnet_jax import cli
 from alexnet_jax.errors import UserError
@@ -396,3 +397,24 @@ def test_a_reader_that_has_left_ends_the_command_quietly():
 def test_a_run_folder_whose_name_no_disk_takes_is_refused(refuse, tmp_path):
     assert "too long" in refuse(RELU, workdir=tmp_path / ("a" * 300))
     assert "not UTF-8" in refuse(RELU, workdir=os.fsdecode(bytes(tmp_path) + b"/\xff"))
+
+
+@pytest.mark.slow
+def test_an_image_that_is_none_is_named_without_tensorflows_log(tmp_path):
+    images = write_two_classes(tmp_path / "images")
+    (images / "train/dark/broken.jpg").write_text("nonsense")
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    flags = (f"{ALEXNET}:folder={images}", "--config.preset=small")
+    done = subprocess.run(
+        [*MAIN, *flags, "--config.training.batch_size=8", f"--workdir={tmp_path}/run"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 2
+    assert "broken.jpg" in done.stderr
+    assert "begins with b'nonsense'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "rendezvous" not in done.stderr

@@ -9,6 +9,7 @@ from alexnet_jax.config.old_names import RENAMED
 ELSEWHERE = {
     "lr": "The field is 'optimizer.learning_rate'.",
     "wd": "The field is 'optimizer.weight_decay'.",
+    "epoch": "The field is 'training.num_epochs'.",
     "epochs": "The field is 'training.num_epochs'.",
     "max_epochs": "The field is 'training.num_epochs'.",
     "bs": "The field is 'training.batch_size'.",

@@ -18,12 +18,3 @@
 This is the only package that imports TensorFlow, where files are to be decoded, and it
 never imports JAX.
 """
-
-import os
-
-# These must be set before TensorFlow is first imported. Its log says nothing to a user,
-# and its errors are raised as well as logged. Looking for the legacy Keras, in vain,
-# avoids importing the new one: TensorFlow starts in 7 s instead of 10 s.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
