@@ -27,6 +27,7 @@ def tiny(**changes):
     config.training.num_epochs = 9.9 * STEP
     config.training.log_every_epochs = 3.9 * STEP
     config.training.evaluate_every_epochs = 4.9 * STEP
+    config.training.evaluate_at_start = True
     for name, value in changes.items():
         section, _, field = name.partition("__")
         config[section][field] = value

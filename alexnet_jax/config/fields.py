@@ -259,6 +259,9 @@ _FIELDS: dict[str, Field] = {
         0.01, "epochs between training records, which are means over them", above=0
     ),
     "training.evaluate_every_epochs": Field(1.0, "epochs between evaluations", above=0),
+    "training.evaluate_at_start": Field(
+        False, "whether to evaluate before the first step too"
+    ),
     "training.gradient_accumulation": Field(
         1, "microbatches, one after another, of a device's share of a batch", minimum=1
     ),
@@ -342,6 +345,7 @@ EXPERIMENT_FIELDS = (
 OPERATIONAL_FIELDS = (
     "preset",
     "data.prepared_dir",
+    "training.evaluate_at_start",
     "training.gradient_accumulation",
     "training.checkpoint_every_epochs",
     "training.profile",
@@ -353,6 +357,7 @@ OPERATIONAL_FIELDS = (
 
 # Fields on which a trained network does not depend, except for rounding.
 NEUTRAL_FIELDS = (
+    "training.evaluate_at_start",
     "training.gradient_accumulation",
     "training.checkpoint_every_epochs",
     "training.log_every_epochs",

@@ -97,7 +97,11 @@ def do_bookkeeping(group: TrialGroup) -> None:
     """
     step, periods, is_due = group.step, group.spec.periods, group.schedule.is_due
     row_due = step > 0 and is_due(step, periods.log_every_epochs)
-    evaluation_due = step == 0 or is_due(step, periods.evaluate_every_epochs)
+    evaluation_due = (
+        is_due(step, periods.evaluate_every_epochs)
+        if step > 0
+        else periods.evaluate_at_start
+    )
     if row_due or evaluation_due:
         # These change what is saved, and a signal may arrive between them.
         group.keep_positions()

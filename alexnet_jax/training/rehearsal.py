@@ -108,10 +108,10 @@ def _measured(group: TrialGroup) -> Cost:
 
 
 def _num_evaluations(group: TrialGroup) -> int:
-    """The evaluations of the whole trial: one before its first step, then by epochs."""
+    """The evaluations of the whole trial."""
     num_epochs = group.schedule.epoch(group.schedule.num_steps)
     every = group.spec.periods.evaluate_every_epochs
-    return 1 + math.ceil(num_epochs / every)
+    return group.spec.periods.evaluate_at_start + math.ceil(num_epochs / every)
 
 
 def _evaluation_seconds(group: TrialGroup) -> float:

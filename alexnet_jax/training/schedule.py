@@ -104,11 +104,13 @@ class LoopPeriods:
     Attributes:
       log_every_epochs: between train rows.
       evaluate_every_epochs: between evaluations.
+      evaluate_at_start: whether there is one before the first step.
       checkpoint_every_epochs: between checkpoints; 0: only those asked for by a signal.
     """
 
     log_every_epochs: float
     evaluate_every_epochs: float
+    evaluate_at_start: bool
     checkpoint_every_epochs: float
 
     @staticmethod
@@ -117,6 +119,7 @@ class LoopPeriods:
         return LoopPeriods(
             training.log_every_epochs,
             training.evaluate_every_epochs,
+            training.evaluate_at_start,
             training.checkpoint_every_epochs,
         )
 
