@@ -53,7 +53,7 @@ def rows_of(folder):
 
 
 @contextlib.contextmanager
-def opened(configs, data, devices, folders, *, seeds, further_crops=()):
+def opened(configs, data, devices, folders, *, seeds, further_crops=(), stops_at=None):
     """Trials in folders of their own, and the context in which they run together."""
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(open_session(devices, total_images=10**6))
@@ -66,6 +66,7 @@ def opened(configs, data, devices, folders, *, seeds, further_crops=()):
                     devices=devices,
                     folder=folder,
                     label=f"trial {number}",
+                    stops_at=stops_at,
                 )
             )
             for number, (config, folder, seed) in enumerate(
@@ -75,9 +76,12 @@ def opened(configs, data, devices, folders, *, seeds, further_crops=()):
         yield trials, context
 
 
-def train_one(config, data, devices, folder, seed=0):
+def train_one(config, data, devices, folder, seed=0, stops_at=None):
     """Trains a single trial; returns it and the images that the progress counted."""
-    with opened([config], data, devices, [folder], seeds=[seed]) as (trials, context):
+    with opened([config], data, devices, [folder], seeds=[seed], stops_at=stops_at) as (
+        trials,
+        context,
+    ):
         loop.train(trials, context)
         return trials[0], context.progress.done
 

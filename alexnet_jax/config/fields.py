@@ -262,6 +262,11 @@ _FIELDS: dict[str, Field] = {
     "training.evaluate_at_start": Field(
         False, "whether to evaluate before the first step too"
     ),
+    "training.stop_when_answered": Field(
+        True,
+        "whether a trial ends once it has reached the training error that the experiment "
+        "asks about",
+    ),
     "training.gradient_accumulation": Field(
         1, "microbatches, one after another, of a device's share of a batch", minimum=1
     ),
@@ -334,6 +339,7 @@ EXPERIMENT_FIELDS = (
     "data.tfds_dir",
     "data.prepared_dir",
     "training.profile",
+    "training.stop_when_answered",
     "training.tensorboard",
     "spread",
     "parallel",
@@ -349,6 +355,7 @@ OPERATIONAL_FIELDS = (
     "training.gradient_accumulation",
     "training.checkpoint_every_epochs",
     "training.profile",
+    "training.stop_when_answered",
     "training.tensorboard",
     "spread",
     "parallel",

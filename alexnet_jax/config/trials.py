@@ -46,6 +46,8 @@ class Trial:
       networks: how many networks it averages; 1 for a single network.
       further_crops: further `data.eval_crops` by which the evaluations of the network
         measure it, for the arms that share its training.
+      stops_at: the training error at which it has answered what the experiment asks, and
+        ends; None if it goes on to its last epoch.
       old_names: the names of tuned fields in the folders of a run that an older version
         wrote, by today's name, where they differ.
     """
@@ -57,6 +59,7 @@ class Trial:
     trained_as: str
     networks: int = 1
     further_crops: tuple[str, ...] = ()
+    stops_at: float | None = None
     old_names: Mapping[str, str] = dataclasses.field(
         default_factory=immutabledict, compare=False
     )
@@ -137,6 +140,7 @@ class ExperimentPlan:
             for number, setting in enumerate(search.settings(tuned))
         }
         training = _shared_training(values, arms)
+        stops_at = _answered_at(values, claim)
         trials = tuple(
             Trial(
                 arm,
@@ -146,6 +150,7 @@ class ExperimentPlan:
                 trained_as=training[arm],
                 networks=_value(values, arms[arm], "training.ensemble"),
                 further_crops=_further_crops(values, arms, training, arm),
+                stops_at=stops_at,
                 old_names=frozen(old_names or {}),
             )
             for arm in arms
@@ -315,6 +320,27 @@ def _settings(values: Mapping[str, Any]) -> FrozenConfigDict:
                 for name, value in values.items()
             }
         )
+    )
+
+
+def _answered_at(values: Mapping[str, Any], claim: Any) -> float | None:
+    """The training error at which a trial has answered a claim and all of its `also`.
+
+    None where it is to go on, or where one of them asks for more than the epochs to a
+    training error. (The form of a claim is checked by `report.claims`.)
+    """
+    also = claim.get("also") if isinstance(claim, Mapping) else None
+    if not isinstance(claim, Mapping) or not isinstance(
+        also, (tuple, list, type(None))
+    ):
+        return None
+    asked = [claim, *({**claim, **entry} for entry in also or ())]
+    if any(one.get("metric") != "epochs_to_train_error" for one in asked):
+        return None
+    return (
+        min(one["threshold"] for one in asked)
+        if values["training.stop_when_answered"]
+        else None
     )
 
 

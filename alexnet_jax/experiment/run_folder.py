@@ -21,7 +21,7 @@ from alexnet_jax.config.trials import ExperimentPlan, Trial
 from alexnet_jax.errors import UserError
 from alexnet_jax.files import lock_folder, write_json
 from alexnet_jax.provenance import git_state, versions
-from alexnet_jax.report.run_reader import read_experiment
+from alexnet_jax.report.run_reader import read_experiment, read_status
 
 # Packages whose versions a result may depend on.
 PACKAGES = (
@@ -41,8 +41,18 @@ PACKAGES = (
 
 
 def has_ended(folder: Path, trial: Trial) -> bool:
-    """Whether the trial has run to its end, finished or diverged."""
-    return (folder / trial.folder / "trial.json").exists()
+    """Whether the trial has run to its end.
+
+    One that ended at the error which was asked about goes on if it is to be trained to its
+    last epoch now.
+
+    Raises:
+      UserError: if its trial.json cannot be read.
+    """
+    status, _ = read_status(folder / trial.folder / "trial.json")
+    if status == "reached":
+        return trial.stops_at is not None
+    return status != "unfinished"
 
 
 def lock_trial(trial_folder: Path) -> contextlib.AbstractContextManager[None]:

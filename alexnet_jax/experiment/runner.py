@@ -213,6 +213,7 @@ def run_together(
                         devices=context.devices,
                         folder=place,
                         label=trial.name,
+                        stops_at=trial.stops_at,
                     )
                 )
             )

@@ -89,8 +89,9 @@ class Measures:
     Attributes:
       claim: the claim; one entry of `claims.all_claims`.
       trials: by arm and name of the tuned values, the outcomes in the order of seeds.
-      limit: the epoch at which the shortest curve of a finished trial ends. A trial that
-        has not reached the threshold there takes longer.
+      limit: the epoch at which the shortest curve of a finished trial ends, or would end
+        where all others reached the threshold. A trial that has not reached it there takes
+        longer.
     """
 
     def __init__(self, run: Run, claim: dict[str, Any]) -> None:
@@ -98,14 +99,13 @@ class Measures:
         self.trials: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
         for outcome in sorted(run.outcomes, key=lambda one: one.trial.seed):
             self.trials[outcome.trial.arm, outcome.trial.tuned_name].append(outcome)
-        self.limit = min(
-            (
-                outcome.curve("train", "top1_error")[-1][0]
-                for outcome in run.outcomes
-                if outcome.status == "finished" and run.networks[outcome.trial.arm] == 1
-            ),
-            default=math.inf,
-        )
+        trained = [o for o in run.outcomes if run.networks[o.trial.arm] == 1]
+        ends = [
+            outcome.curve("train", "top1_error")[-1][0]
+            for outcome in trained
+            if outcome.status == "finished"
+        ] or [_planned_end(outcome) for outcome in trained]
+        self.limit = min(ends, default=math.inf)
 
     def per_seed(self, arm: str, tuned_name: str) -> list[float | None]:
         return [
@@ -118,6 +118,7 @@ class Measures:
         statuses = [outcome.status for outcome in own]
         facts = _average(self.per_seed(arm, tuned_name)) | {
             "diverged": statuses.count("diverged"),
+            "reached": statuses.count("reached"),
             "unfinished": statuses.count("unfinished"),
         }
         if is_ratio(self.claim):
@@ -225,6 +226,12 @@ class Measures:
         if is_ratio(self.claim):
             return [first / second for first, second in combined if second]
         return [first - second for first, second in combined]
+
+
+def _planned_end(outcome: Outcome) -> float:
+    """The epoch before which the last point of its curve would not stand."""
+    training = outcome.trial.settings.training
+    return training.num_epochs - training.log_every_epochs
 
 
 def _present_mean(per_seed: list[float | None]) -> float | None:

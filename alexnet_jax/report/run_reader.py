@@ -37,7 +37,8 @@ _FORM_OF_DATA = (
 
 # Every "train" and "eval" row has them, unless it says that the trial diverged.
 ERRORS = ("top1_error", "top5_error")
-ENDED = ("finished", "diverged")
+COMPLETE = ("finished", "reached")
+ENDED = (*COMPLETE, "diverged")
 
 # Layers of a configuration from which a value comes without anybody asking for it.
 _IMPLICIT_LAYERS = ("default", "recipe")
@@ -49,7 +50,8 @@ class Outcome:
 
     Attributes:
       trial: its arm, tuned values and seed.
-      status: "finished", "diverged", or "unfinished".
+      status: "finished"; "reached", where it ended at the training error that was asked
+        about; "diverged"; or "unfinished".
       rows: the lines of metrics.jsonl, in order, without a last line that was cut off
         while being written.
     """
@@ -84,9 +86,9 @@ class Outcome:
         return ends[-1] - (ends[-2] if len(ends) > 1 else 0.0) if ends else 0.0
 
     def final(self, kind: str, metric: str) -> float | None:
-        """The last value of a finished trial; None if it diverged or is unfinished."""
+        """The last value of a trial that ended; None if it diverged or is unfinished."""
         points = self.curve(kind, metric)
-        return points[-1][1] if points and self.status == "finished" else None
+        return points[-1][1] if points and self.status in COMPLETE else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,13 +297,13 @@ def read_outcome(folder: Path, trial: Trial) -> Outcome:
     Raises:
       UserError: if a record cannot be read, or has lost its end.
     """
-    status, last_step = _read_status(folder / trial.records_folder / "trial.json")
+    status, last_step = read_status(folder / trial.records_folder / "trial.json")
     path = folder / trial.records_folder / "metrics.jsonl"
     rows = _read_rows(path)
     # Without its end, a finished trial would count with an error from long before it.
     evaluated = [row.get("step") for row in rows if row.get("kind") == "eval"]
     lost = last_step is not None and evaluated[-1:] != [last_step]
-    if status == "finished" and lost:
+    if status in COMPLETE and lost:
         raise UserError(
             f"{path} has lost its end: according to trial.json the trial was evaluated at "
             f"step {last_step}, and there is no such line. Remove {path.parent}, and the "
@@ -310,7 +312,7 @@ def read_outcome(folder: Path, trial: Trial) -> Outcome:
     return Outcome(trial, status, rows)
 
 
-def _read_status(path: Path) -> tuple[str, int | None]:
+def read_status(path: Path) -> tuple[str, int | None]:
     """The status of a trial, and its last step where the file records it."""
     if not path.exists():
         return "unfinished", None

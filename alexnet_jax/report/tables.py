@@ -50,6 +50,8 @@ def _arms(summary: dict[str, Any]) -> Table:
     if claims.has_top5(summary.get("num_classes")):  # absent from old files
         others.append("top5_error")
     others = [metric for metric in others if claims.METRICS[metric] not in claimed]
+    if any(facts.get("reached") for facts in summary["arms"].values()):
+        others = []  # The errors of trials that ended at different epochs compare nothing.
     rows = [
         [
             "arm",

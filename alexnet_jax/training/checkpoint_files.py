@@ -56,6 +56,7 @@ class Position:
       best_step: the step of the lowest validation error so far; 0 if there is none.
       best_error: that error, a fraction; 1 if there is none.
       plateau: a `schedule.Plateau`, as a mapping.
+      reached: whether the trial has reached the training error at which it is to end.
     """
 
     step: int = 0
@@ -67,6 +68,7 @@ class Position:
     best_step: int = 0
     best_error: float = 1.0
     plateau: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reached: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The position as JSON values."""

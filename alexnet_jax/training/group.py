@@ -164,13 +164,25 @@ class TrialGroup:
             self.end(trial, "diverged")
 
     def end(self, trial: RunningTrial, status: str) -> None:
-        """Ends a trial as "finished" or "diverged"."""
+        """Ends a trial as "finished", "reached" or "diverged"."""
         trial.end(status, spread=self.devices.spread)
+        progress = self.context.progress
         if status == "diverged":
-            progress = self.context.progress
             progress.print(trial.divergence_message())
-            left = self.schedule.num_steps - self.step
+        left = self.schedule.num_steps - self.step
+        if left:
             progress.set_total(progress.total - left * self.schedule.batch_size)
+
+    def end_reached(self) -> None:
+        """Ends the trials that have reached the error at which they are to end.
+
+        Each is saved first, so that it can go on from there if it is asked to.
+        """
+        for number, trial in enumerate(self.trials):
+            if trial.reached and not trial.status:
+                if self.spec.periods.checkpoint_every_epochs > 0:
+                    self.save({number: trial.position(self.phase)})
+                self.end(trial, "reached")
 
     # --- The bookkeeping of a step ----------------------------------------------------
 

@@ -27,8 +27,9 @@ def train(
 
     Several trials are a population: they differ in their seeds and hyperparameters only,
     and one step trains all of them. Each trial's `status`, and trial.json in its folder,
-    then say how it ended: "finished" or, where a loss or a gradient was not finite,
-    "diverged".
+    then say how it ended: "finished"; "reached", where it had the training error that was
+    asked about before its last step; or "diverged", where a loss or a gradient was not
+    finite.
 
     With `try_checkpoint`, a checkpoint is saved and read back first, so that a folder
     that cannot hold one fails in the first seconds and not after an epoch.
@@ -56,6 +57,7 @@ def train_group(group: TrialGroup) -> None:
     progress.compiling(("steps", id(group.trainer)), untimed=1 + PREFETCHED)
     if group.needs_bookkeeping:
         do_bookkeeping(group)
+    group.end_reached()  # It may have been killed before it could.
     with group.batches() as batches, profiler_of(group) as profiler:
         while group.active and group.step < group.schedule.num_steps:
             take_step(group, batches, profiler)
@@ -113,16 +115,21 @@ def do_bookkeeping(group: TrialGroup) -> None:
             trial.write_train_row()
             warning = trial.last_row.get("warning")
             group.context.progress.warn(warning, trial.label)
-    if evaluation_due and group.active:
-        evaluate(group)
+    ending = [trial for trial in group.active if trial.reached]
+    if group.active and (evaluation_due or ending):
+        evaluate(group, group.active if evaluation_due else ending)
     every = periods.checkpoint_every_epochs
     if every > 0 and step > 0 and is_due(step, every):
         group.request_save()
     group.end_bookkeeping()
+    group.end_reached()
 
 
-def evaluate(group: TrialGroup) -> None:
-    """Evaluates all networks, and follows signals between the batches."""
+def evaluate(group: TrialGroup, recorded: Sequence[RunningTrial]) -> None:
+    """Evaluates all networks, and follows signals between the batches.
+
+    One step evaluates them all; the trials `recorded` get the row.
+    """
     group.context.progress.compiling(("evaluation", id(group.trainer)))
     start, counts = time.perf_counter(), []
     with contextlib.closing(
@@ -139,7 +146,7 @@ def evaluate(group: TrialGroup) -> None:
         seconds=seconds,
     )
     for trial, row in zip(group.trials, rows, strict=True):
-        if trial.status:
+        if trial not in recorded:
             continue
         drop = trial.write_evaluation(row)
         if drop is not None:

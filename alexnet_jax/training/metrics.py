@@ -299,7 +299,7 @@ class Record:
                     self.board.add_scalar(f"{row['kind']}/{name}", value, row["step"])
 
     def close_trial(self, status: str, **facts: Any) -> None:
-        """Marks the trial as over, "finished" or "diverged", in trial.json."""
+        """Marks the trial as over in trial.json, with how it ended."""
         if self.folder is not None:
             write_json(self.folder / "trial.json", {"status": status, **facts})
 

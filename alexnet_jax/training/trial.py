@@ -98,13 +98,19 @@ def _augmentation(wanted: ConfigDict, data: Data) -> Augmentation:
 
 @contextlib.contextmanager
 def open_trial(
-    spec: TrialSpec, *, seed: int, devices: Devices, folder: Path, label: str
+    spec: TrialSpec,
+    *,
+    seed: int,
+    devices: Devices,
+    folder: Path,
+    label: str,
+    stops_at: float | None = None,
 ) -> Iterator["RunningTrial"]:
     """A trial that keeps its record and its checkpoints in `folder`.
 
     Of several processes the primary one writes the record; all save the checkpoints.
 
-    `spec`, `seed` and `label` are those of a `RunningTrial`.
+    `spec`, `seed`, `label` and `stops_at` are those of a `RunningTrial`.
     """
     own = folder if devices.is_primary else None
     with (
@@ -112,7 +118,12 @@ def open_trial(
         Checkpoints(folder, spec.checkpoint_fields, devices) as checkpoints,
     ):
         yield RunningTrial(
-            spec, seed=seed, record=record, checkpoints=checkpoints, label=label
+            spec,
+            seed=seed,
+            record=record,
+            checkpoints=checkpoints,
+            label=label,
+            stops_at=stops_at,
         )
 
 
@@ -124,10 +135,13 @@ class RunningTrial:
       seed: the seed of its initial weights and of everything drawn in training.
       record, checkpoints: those in its own folder.
       label: its name in messages.
+      stops_at: the training error at which it ends before its last step; None: at none.
 
     Attributes:
       step: steps begun.
-      status: how it has ended, "finished" or "diverged"; empty while it is active.
+      reached: whether a train row before the last step has that error or a lower one.
+      status: how it has ended, "finished", "reached" or "diverged"; empty while it is
+        active.
       last_row: the last row written.
       save_requested: whether a checkpoint is to be saved at the next opportunity.
     """
@@ -140,6 +154,7 @@ class RunningTrial:
         record: Record,
         checkpoints: Checkpoints,
         label: str,
+        stops_at: float | None = None,
     ) -> None:
         self.spec, self.seed, self.label = spec, seed, label
         self.record, self.checkpoints = record, checkpoints
@@ -152,6 +167,7 @@ class RunningTrial:
         self.best_step, self.best_error = 0, 1.0
         self.plateau = Plateau()
         self.save_requested = False
+        self.stops_at, self.reached = stops_at, False
         self.last_row: dict[str, Any] = {}
         self.status = ""
 
@@ -162,6 +178,7 @@ class RunningTrial:
         self.step = position.step
         self.best_step, self.best_error = position.best_step, position.best_error
         self.plateau = Plateau(**position.plateau)
+        self.reached = position.reached and self.stops_at is not None
         self.metrics.counts = list(position.counts)
         self.start_monitor.done = self.start_monitor.done or position.start_checked
         self.record.resume(position.record_bytes, position.record_checksum)
@@ -185,6 +202,7 @@ class RunningTrial:
             best_step=self.best_step,
             best_error=self.best_error,
             plateau=dataclasses.asdict(self.plateau),
+            reached=self.reached,
         )
 
     def learning_rates(self) -> LearningRates:
@@ -212,6 +230,9 @@ class RunningTrial:
         self.checkpoints.check()
         row = self._with_learning_rate(self.metrics.row(self.step))
         self.write(self.start_monitor.checked(row))
+        if self.stops_at is not None and self.step < self.schedule.num_steps:
+            error = row["top1_error"]
+            self.reached = error is not None and error <= self.stops_at
 
     def write_not_finite(self, step: int, facts: dict[str, Any]) -> None:
         """Records a step without a finite loss or gradient: the trial's last row."""

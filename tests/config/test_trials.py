@@ -267,3 +267,31 @@ def test_a_claim_may_be_worded_anew_but_not_ask_something_else():
     assert not plan.differences(resolved(question(claim=reworded)))
     other = resolved(question(claim=asked | {"paper": 0.2}))
     assert plan.differences(other) == {"claim.paper": (0.1, 0.2)}
+
+
+# --- Where trials end ---------------------------------------------------------------------
+
+EPOCHS = {"metric": "epochs_to_train_error", "threshold": 0.25}
+
+
+def ends_of(claim, **changes):
+    plan = resolved(question(claim=claim), **changes)
+    (found,) = {trial.stops_at for trial in plan.trials}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("claim", "expected"),
+    [
+        (EPOCHS, 0.25),
+        (EPOCHS | {"also": ({"threshold": 0.1},)}, 0.1),
+        (EPOCHS | {"also": ({"metric": "top1_error"},)}, None),
+        ({"metric": "top1_error"}, None),
+    ],
+)
+def test_a_trial_ends_once_it_has_answered_all_that_is_asked(claim, expected):
+    assert ends_of(claim) == expected
+
+
+def test_a_trial_can_be_asked_to_go_on():
+    assert ends_of(EPOCHS, training__stop_when_answered=False) is None

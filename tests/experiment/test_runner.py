@@ -332,3 +332,25 @@ def test_a_trial_that_is_running_is_not_started_again(folder, plan, devices):
     ):
         runner.run(plan, folder)
     assert (first / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_trial_that_ended_at_the_error_asked_about_can_go_on(tmp_path):
+    config = small_question()
+    config.tuned = {"optimizer.learning_rate": (0.001,)}
+    config.claim["threshold"] = 0.95  # reached by the first row
+    config.training.log_every_epochs = 0.05
+    plan = resolve(config, {})
+    runner.run(plan, tmp_path / "run")
+    outcomes = read_outcomes(tmp_path / "run", plan)
+    assert {outcome.status for outcome in outcomes} == {"reached"}
+    ended = {outcome.rows[-1]["epoch"] for outcome in outcomes}
+
+    runner.run(plan, tmp_path / "run")  # nothing is left to run
+    assert read_outcomes(tmp_path / "run", plan) == outcomes
+
+    config.training.stop_when_answered = False
+    runner.run(resolve(config, {}), tmp_path / "run")
+    for outcome in read_outcomes(tmp_path / "run", plan):
+        assert outcome.status == "finished"
+        assert outcome.rows[-1]["epoch"] == pytest.approx(0.25, abs=0.02)
+        assert outcome.rows[-1]["epoch"] > max(ended)

@@ -11,6 +11,8 @@ from alexnet_jax.report.summary import summarize
 
 RATE = "optimizer.learning_rate"
 
+SETTINGS = FrozenConfigDict({"training": {"num_epochs": 10.0, "log_every_epochs": 0.5}})
+
 CLAIM = {
     "section": "3.1",
     "text": "six times faster",
@@ -24,7 +26,7 @@ CLAIM = {
 
 def trial(arm, seed, rate=None):
     tuned = {} if rate is None else {RATE: rate}
-    return Trial(arm, tuned, seed, FrozenConfigDict(), trained_as=arm)
+    return Trial(arm, tuned, seed, SETTINGS, trained_as=arm)
 
 
 def experiment(

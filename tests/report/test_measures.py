@@ -1,5 +1,6 @@
 """Crossings, gaps, averages of networks, and how finely values are known."""
 
+import dataclasses
 import math
 
 import pytest
@@ -16,6 +17,7 @@ from report_records import (
 )
 from scipy import stats
 
+from alexnet_jax.report import tables
 from alexnet_jax.report.measures import crossing
 from alexnet_jax.report.run_reader import Outcome
 from alexnet_jax.report.verdict import interval
@@ -137,3 +139,29 @@ def test_an_average_of_networks_is_compared_with_the_mean_of_its_networks():
     errors["two averaged"][1] = None
     (comparison,) = summary()["comparisons"]
     assert (comparison["n"], comparison["mean"]) == (2, None)
+
+
+def test_where_all_others_reached_the_error_a_bound_is_that_of_the_planned_epochs():
+    outcomes = [
+        dataclasses.replace(outcome, status=status, rows=outcome.rows[:kept])
+        for outcome, status, kept in zip(
+            all_reaching({("ReLU", 0.1): [2.0, 4.0], ("tanh", 0.1): [None, None]}),
+            ("reached", "reached", "diverged", "diverged"),
+            (None, None, 1, 1),
+            strict=True,
+        )
+    ]
+    summary = summary_of(experiment(rates=(0.1,)), outcomes)
+    (comparison,) = summary["comparisons"]
+    # Ten epochs are planned, with a row every half: 9.5 / 2 and 9.5 / 4.
+    assert comparison["at_least"] == pytest.approx(9.5 / math.sqrt(2 * 4), rel=1e-2)
+    assert summary["arms"]["ReLU"]["reached"] == 2
+
+
+def test_errors_of_trials_that_ended_at_different_epochs_stand_in_no_table():
+    outcomes = all_reaching({("ReLU", 0.1): [2.0, 4.0], ("tanh", 0.1): [3.0, 5.0]})
+    whole = tables.tables(summary_of(experiment(rates=(0.1,)), outcomes))[0]
+    assert "top-1 error" in whole[0]
+    outcomes[0] = dataclasses.replace(outcomes[0], status="reached")
+    ended = tables.tables(summary_of(experiment(rates=(0.1,)), outcomes))[0]
+    assert ended[0] == ["arm", "learning rate", "epochs to 25% training error"]

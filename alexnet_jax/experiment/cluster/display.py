@@ -10,7 +10,15 @@ from alexnet_jax.experiment.cluster.tasks import ALREADY_DONE, RUNNING, TrialTas
 
 LINE_SECONDS = 30.0  # Between two summaries where there is no terminal.
 # The order of the table's rows, by the trials' states.
-ROW_ORDER = ("running", "failed", "diverged", "finished", ALREADY_DONE, "waiting")
+ROW_ORDER = (
+    "running",
+    "failed",
+    "diverged",
+    "finished",
+    "reached",
+    ALREADY_DONE,
+    "waiting",
+)
 
 
 class Display:
