@@ -35,8 +35,10 @@ def main(_: list[str]) -> None:
     plan = cli.resolved_plan()
     folder = plan.run_folder(WORKDIR.value)
     if cli.launches_as_primary(PROCESS_ID.value) and not PREFLIGHT.value:
-        total = len(plan.trials)
+        total = plan.num_measured
         trials = f"{total} trial{'' if total == 1 else 's'}"
+        if plan.tuning_trials:
+            trials = f"{len(plan.tuning_trials)} tuning trials, then {trials}"
         line = f"{plan.name} on {plan.dataset}: {trials}, into {folder}"
         print(*cli.pinned_fields(), line, sep="\n", file=sys.stderr, flush=True)
     # A scheduler may ask for a checkpoint before there is anything to save.

@@ -13,10 +13,19 @@ from ml_collections import ConfigDict
 from alexnet_jax.config.fields import FIELDS, OPERATIONAL_FIELDS
 from alexnet_jax.config.old_names import with_defaults
 
+# Fields on which no trial's result depends.
+_WITHOUT_EFFECT = (
+    *OPERATIONAL_FIELDS,
+    "experiment",
+    "seeds",
+    "tuning_seeds",
+    "tuning_epochs",
+)
+
 
 def fields_of(settings: ConfigDict) -> dict[str, Any]:
     """The fields of a trial's settings on which its result depends, as JSON values."""
-    names = [n for n in FIELDS if n not in (*OPERATIONAL_FIELDS, "experiment", "seeds")]
+    names = [n for n in FIELDS if n not in _WITHOUT_EFFECT]
     values = {n: functools.reduce(getattr, n.split("."), settings) for n in names}
     return _as_json(values)
 

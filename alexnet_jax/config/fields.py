@@ -321,6 +321,16 @@ _FIELDS: dict[str, Field] = {
         minimum=1,
         maximum=1000,
     ),
+    "tuning_seeds": Field(
+        0,
+        "seeds of a first stage that chooses each arm's tuned values and is not measured; "
+        "0: no such stage, every measured seed is trained at every value",
+        minimum=0,
+        maximum=1000,
+    ),
+    "tuning_epochs": Field(
+        0.0, "epochs of a trial of that stage; 0: as of a measured one", minimum=0
+    ),
 }
 
 FIELDS: dict[str, Field] = {
@@ -330,11 +340,16 @@ FIELDS: dict[str, Field] = {
     for name, field in _FIELDS.items()
 }
 
+# The first seed of the stage that chooses tuned values: those measured are below it.
+FIRST_TUNING_SEED = int(FIELDS["seeds"].maximum)
+
 # Fields that hold for a whole experiment: its trials cannot differ in them.
 EXPERIMENT_FIELDS = (
     "experiment",
     "preset",
     "seeds",
+    "tuning_seeds",
+    "tuning_epochs",
     "data.dataset",
     "data.tfds_dir",
     "data.prepared_dir",

@@ -19,6 +19,7 @@ from alexnet_jax.config.dataset_names import path_part
 from alexnet_jax.config.fields import (
     EVALUATION_FIELDS,
     FIELDS,
+    FIRST_TUNING_SEED,
     OPERATIONAL_FIELDS,
     TRACED_FIELDS,
 )
@@ -48,6 +49,7 @@ class Trial:
         measure it, for the arms that share its training.
       stops_at: the training error at which it has answered what the experiment asks, and
         ends; None if it goes on to its last epoch.
+      for_tuning: whether it serves to choose tuned values only, and is not measured.
       old_names: the names of tuned fields in the folders of a run that an older version
         wrote, by today's name, where they differ.
     """
@@ -60,6 +62,7 @@ class Trial:
     networks: int = 1
     further_crops: tuple[str, ...] = ()
     stops_at: float | None = None
+    for_tuning: bool = False
     old_names: Mapping[str, str] = dataclasses.field(
         default_factory=immutabledict, compare=False
     )
@@ -113,6 +116,9 @@ class ExperimentPlan:
       arm_layers: for each arm the layers of the fields that it, its recipe or `tuned` sets.
       all_trials: arms x tuned values x seeds. Seeds vary fastest, so that an experiment cut
         short lacks whole pairs.
+      tuning_trials: those of a first stage that chooses the tuned values, with seeds of
+        its own; empty without such a stage. `measured_at` then tells which of `all_trials`
+        there will be.
     """
 
     values: Mapping[str, Any]
@@ -122,6 +128,7 @@ class ExperimentPlan:
     layers: Mapping[str, str]
     arm_layers: Mapping[str, Mapping[str, str]]
     all_trials: tuple[Trial, ...]
+    tuning_trials: tuple[Trial, ...] = ()
 
     @staticmethod
     def build(
@@ -141,10 +148,12 @@ class ExperimentPlan:
         }
         training = _shared_training(values, arms)
         stops_at = _answered_at(values, claim)
-        trials = tuple(
-            Trial(
+        tried = search.settings(tuned)
+
+        def trial(arm: str, number: int, seed: int) -> Trial:
+            return Trial(
                 arm,
-                frozen(setting),
+                frozen(tried[number]),
                 seed,
                 settings[arm, number],
                 trained_as=training[arm],
@@ -153,9 +162,19 @@ class ExperimentPlan:
                 stops_at=stops_at,
                 old_names=frozen(old_names or {}),
             )
+
+        trials = tuple(
+            trial(arm, number, seed)
             for arm in arms
-            for number, setting in enumerate(search.settings(tuned))
+            for number in range(len(tried))
             for seed in range(_num_seeds(values, arms[arm]))
+        )
+        tuning = tuple(
+            _for_tuning(trial(arm, number, FIRST_TUNING_SEED + seed), values, claim)
+            for arm in arms
+            if training[arm] == arm and len(tried) > 1
+            for number in _middle_first(len(tried))
+            for seed in range(values["tuning_seeds"])
         )
         return ExperimentPlan(
             frozen(values),
@@ -165,6 +184,7 @@ class ExperimentPlan:
             frozen(layers),
             frozen(arm_layers),
             trials,
+            tuning,
         )
 
     @staticmethod
@@ -282,6 +302,25 @@ class ExperimentPlan:
         )
 
     @property
+    def num_measured(self) -> int:
+        """How many trials are measured: with a tuning stage, at one setting of each arm."""
+        if not self.tuning_trials:
+            return len(self.trials)
+        return len({(trial.arm, trial.seed) for trial in self.trials})
+
+    def measured_at(self, chosen: Mapping[str, str]) -> "ExperimentPlan":
+        """The second stage: the measured trials, of each arm at the chosen values only.
+
+        Args:
+          chosen: for each arm that is trained, the `tuned_name` of its values. Arms that
+            share its training are measured there too.
+        """
+        kept = tuple(
+            one for one in self.all_trials if one.tuned_name == chosen[one.trained_as]
+        )
+        return dataclasses.replace(self, all_trials=kept, tuning_trials=())
+
+    @property
     def ensembles(self) -> tuple[Trial, ...]:
         """The trials that average networks which other trials have trained."""
         return tuple(trial for trial in self.all_trials if trial.networks > 1)
@@ -342,6 +381,30 @@ def _answered_at(values: Mapping[str, Any], claim: Any) -> float | None:
         if values["training.stop_when_answered"]
         else None
     )
+
+
+def _for_tuning(trial: Trial, values: Mapping[str, Any], claim: Any) -> Trial:
+    """The trial as one of the stage that chooses tuned values by the claim's metric.
+
+    It ends at the threshold of the main claim: nothing else is measured of it.
+    """
+    changed = dict(flatten(trial.settings))
+    if values["tuning_epochs"]:
+        changed["training.num_epochs"] = values["tuning_epochs"]
+    main = {key: claim[key] for key in claim if key != "also"}
+    ends = _answered_at({"training.stop_when_answered": True}, main)
+    return dataclasses.replace(
+        trial, settings=_settings(changed), stops_at=ends, for_tuning=True
+    )
+
+
+def _middle_first(count: int) -> list[int]:
+    """The numbers below `count`, those in the middle first.
+
+    The best of several values is rarely one of the outermost, and trials that are slower
+    than an earlier one can be given up.
+    """
+    return sorted(range(count), key=lambda number: abs(number - (count - 1) / 2))
 
 
 def _value(values: Mapping[str, Any], changes: Mapping[str, Any], name: str) -> Any:

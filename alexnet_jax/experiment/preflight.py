@@ -42,7 +42,7 @@ def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]
     datasets = runner.open_data(plan, devices)
     data_seconds = time.perf_counter() - started
 
-    lines, needed = [], 0
+    lines, needed, total, seconds_of_tuning = [], 0, 0.0, 0.0
     seconds_of_arm: dict[str, float] = {}
     for arm in plan.arms:
         own = [trial for trial in plan.trials if trial.arm == arm]
@@ -56,14 +56,27 @@ def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]
             data = datasets.of(group[0].settings.data)
             cost = _cost_of(group, session.context(data), scratch)
         seconds_of_arm[arm] = cost.group_seconds / len(group)
-        needed += cost.checkpoint_bytes * len(own) * (checkpoint.KEPT + 2)
-        lines += _lines_of_arm(f"{arm}: {len(own)}", cost, devices)
+        num_trials = plan.num_measured * len(own) // len(plan.trials)
+        tuning = [trial for trial in plan.tuning_trials if trial.arm == arm]
+        of_both = num_trials + len(tuning)
+        needed += cost.checkpoint_bytes * of_both * (checkpoint.KEPT + 2)
+        lines += _lines_of_arm(f"{arm}: {num_trials}", cost, devices)
+        if tuning:
+            share = tuning[0].settings.training.num_epochs
+            share /= own[0].settings.training.num_epochs
+            seconds_of_tuning += seconds_of_arm[arm] * len(tuning) * share
+            lines.append(
+                f"  before them {len(tuning)} tuning trials of {share:.0%} of these steps; "
+                "fewer where one is given up"
+            )
+        total += seconds_of_arm[arm] * num_trials
     if devices.is_primary:
         lines += datasets.count_duplicates()
-    total = sum(seconds_of_arm[trial.arm] for trial in plan.trials)
+    total += seconds_of_tuning
+    at_most = "at most " if plan.trials[0].stops_at else ""
     free = shutil.disk_usage(_existing(folder)).free
     lines += [
-        f"All trials: about {duration(total)} on {len(devices.devices)} x "
+        f"All trials: {at_most}about {duration(total)} on {len(devices.devices)} x "
         f"{devices.devices[0].device_kind}; {data_seconds:.1f} s for the data at each start",
         f"Disk: at most {memory.format_bytes(needed)} of checkpoints; "
         f"{memory.format_bytes(free)} are free at {_existing(folder)}",

@@ -44,7 +44,7 @@ def has_ended(folder: Path, trial: Trial) -> bool:
     """Whether the trial has run to its end.
 
     One that ended at the error which was asked about goes on if it is to be trained to its
-    last epoch now.
+    last epoch now. (One that was given up had lost to another, and still has.)
 
     Raises:
       UserError: if its trial.json cannot be read.

@@ -6,6 +6,7 @@ the ensembles, write the report. What the run folder already holds is not repeat
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from alexnet_jax.config.grouping import (
@@ -51,20 +52,49 @@ def run(plan: ExperimentPlan, folder: Path) -> str:
     open_folder(folder, plan, datasets, devices)
     devices.barrier("opened")
 
-    if len(remaining) < len(plan.trials) and devices.is_primary:
-        num_done = len(plan.trials) - len(remaining)
-        print(
-            f"{num_done} of {len(plan.trials)} trials are already done.",
-            file=sys.stderr,
-            flush=True,
-        )
-    run_trials(remaining, folder, plan, datasets, devices)
+    if plan.tuning_trials:
+        run_remaining(plan.tuning_trials, folder, plan, datasets, devices)
+        devices.barrier("tuned")  # The primary has written what all processes read now.
+        plan = measured_plan(plan, folder, devices)
+    run_remaining(plan.trials, folder, plan, datasets, devices)
     run_ensembles(folder, plan, datasets, devices)
     if not devices.is_primary:
         return ""
     from alexnet_jax.report import page  # Matplotlib would delay the first step.
 
     return page.write(folder)
+
+
+def measured_plan(
+    plan: ExperimentPlan, folder: Path, devices: Devices
+) -> ExperimentPlan:
+    """The plan's second stage, at the values that its tuning trials have chosen."""
+    from alexnet_jax.report import tuning  # SciPy would delay the first step.
+
+    chosen = tuning.chosen(folder)
+    if devices.is_primary:
+        print(tuning.describe(chosen), file=sys.stderr, flush=True)
+    return plan.measured_at(chosen)
+
+
+def run_remaining(
+    trials: Sequence[Trial],
+    folder: Path,
+    plan: ExperimentPlan,
+    datasets: Datasets,
+    devices: Devices,
+) -> None:
+    """Trains those of the trials that have not ended."""
+    remaining = [t for t in trials if not run_folder.has_ended(folder, t)]
+    if len(remaining) < len(trials) and devices.is_primary:
+        stage = "tuning trials" if trials[0].for_tuning else "trials"
+        num_done = len(trials) - len(remaining)
+        print(
+            f"{num_done} of {len(trials)} {stage} are already done.",
+            file=sys.stderr,
+            flush=True,
+        )
+    run_trials(remaining, folder, plan, datasets, devices)
 
 
 def check(plan: ExperimentPlan, folder: Path) -> Devices:
@@ -214,10 +244,21 @@ def run_together(
                         folder=place,
                         label=trial.name,
                         stops_at=trial.stops_at,
+                        gives_up_at=gives_up_at(trial, folder, context.devices),
                     )
                 )
             )
         loop.train(running, context, try_checkpoint=try_checkpoint)
+
+
+def gives_up_at(trial: Trial, folder: Path, devices: Devices) -> float | None:
+    """The epoch at which a tuning trial is given up, by what the others have shown."""
+    if not trial.for_tuning:
+        return None
+    devices.barrier(f"before {trial.folder}")  # All processes read the same records.
+    from alexnet_jax.report import tuning  # SciPy would delay the first step.
+
+    return tuning.give_up_epoch(folder, trial)
 
 
 def run_ensembles(

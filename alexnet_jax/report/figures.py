@@ -59,9 +59,8 @@ def render(
     """
     answers = claims.answers(summary)
     curves = len(summary["arms"]) <= MAX_CURVES
-    tuned = (
-        len(summary["at_equal_tuned_values"]) > 1 and len(_tuned_fields(summary)) == 1
-    )
+    tried = summary.get("tuning") or len(summary["at_equal_tuned_values"]) > 1
+    tuned = bool(tried) and len(_tuned_fields(summary)) == 1
     heights = [comparison_figure.answer_height(answer) for answer in answers]
     # Arms that nothing is compared with are rows of dots below, beside the paper's number.
     top = curves or tuned or bool(summary["comparisons"])
@@ -362,7 +361,12 @@ def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
     what = "without a value"
     if claims.is_ratio(claim):
         what = f"did not reach {claims.percent(claim['threshold'])}"
-    axes.set_title(f"Every value tried (n×: n seeds {what})", fontsize=9, loc="left")
+    stage = summary.get("tuning")  # absent from old files
+    title = f"Every value tried (n×: n seeds {what})"
+    if stage:
+        seeds = plural(stage["seeds"], "seed")
+        title = f"Tuning, with {seeds} of its own (n×: n {what})"
+    axes.set_title(title, fontsize=9, loc="left")
     axes.grid(alpha=0.25)
     axes.legend(loc="best", framealpha=0.85, edgecolor="none")
 

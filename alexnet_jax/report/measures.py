@@ -119,6 +119,7 @@ class Measures:
         facts = _average(self.per_seed(arm, tuned_name)) | {
             "diverged": statuses.count("diverged"),
             "reached": statuses.count("reached"),
+            "behind": statuses.count("behind"),
             "unfinished": statuses.count("unfinished"),
         }
         if is_ratio(self.claim):

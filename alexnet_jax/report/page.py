@@ -13,10 +13,20 @@ from alexnet_jax.report.run_reader import Outcome, Run, read_run
 from alexnet_jax.report.summary import write_summary
 from alexnet_jax.report.tables import markdown, plain, tables
 
-EXPLANATION = (
+SELECTION = (
     "Each arm is measured at its selected tuned values: those at which the most seeds have "
-    "a value, then those with the smallest mean. They are selected on the same seeds that "
-    "are reported, which the intervals do not account for. Brackets and intervals are 95% "
+    "a value, then those with the smallest mean. "
+)
+ON_THE_SAME_SEEDS = (
+    "They are selected on the same seeds that are reported, which the intervals do not "
+    "account for. "
+)
+BY_TUNING = (
+    "They were selected in a first stage, with seeds of its own that are not reported. A "
+    "trial of that stage is given up where its values cannot be selected any more. "
+)
+EXPLANATION = (
+    "Brackets and intervals are 95% "
     "intervals by Student's t over seeds, computed on logarithms for ratios. For "
     "comparisons, the standard deviation is at least what rounding gives: errors count "
     "whole images, and epochs are known only to the nearest logged step. Trials with the "
@@ -59,8 +69,10 @@ def report(run: Run, summary: dict[str, Any]) -> str:
         *claims_and_verdicts(summary),
         "![learning curves](figure.png)",
         *(markdown(table) for table in tables(summary)),
-        EXPLANATION,
-        *_warnings(run.outcomes),
+        SELECTION
+        + (BY_TUNING if summary["tuning"] else ON_THE_SAME_SEEDS)
+        + EXPLANATION,
+        *_warnings([*run.tuning, *run.outcomes]),
         "## Measured with",
         "\n".join(f"- {line}" for line in _measured_with(run, summary)),
     ]

@@ -7,6 +7,7 @@ Only this module of a report knows how a configuration is laid out. The others w
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ _FORM_OF_DATA = (
 # Every "train" and "eval" row has them, unless it says that the trial diverged.
 ERRORS = ("top1_error", "top5_error")
 COMPLETE = ("finished", "reached")
-ENDED = (*COMPLETE, "diverged")
+ENDED = (*COMPLETE, "behind", "diverged")
 
 # Layers of a configuration from which a value comes without anybody asking for it.
 _IMPLICIT_LAYERS = ("default", "recipe")
@@ -51,7 +52,7 @@ class Outcome:
     Attributes:
       trial: its arm, tuned values and seed.
       status: "finished"; "reached", where it ended at the training error that was asked
-        about; "diverged"; or "unfinished".
+        about; "behind", where it was given up; "diverged"; or "unfinished".
       rows: the lines of metrics.jsonl, in order, without a last line that was cut off
         while being written.
     """
@@ -112,7 +113,9 @@ class Run:
     Attributes:
       folder: the run folder.
       experiment: the content of experiment.json.
-      outcomes: every trial, arm by arm.
+      outcomes: every measured trial, arm by arm; with a tuning stage at every tuned value,
+        of which only the chosen one is trained.
+      tuning: the trials of the stage that chooses tuned values; empty without it.
       networks: by arm, how many networks it averages; 1 if it averages none.
       trained_as: by arm, the arm whose training it shares; most often itself.
       tuned_values: by tuned field, the values tried, in order.
@@ -130,6 +133,7 @@ class Run:
     tuned_values: dict[str, tuple]
     recipes: dict[str, dict[str, Any]]
     settings: list[Setting]
+    tuning: tuple[Outcome, ...] = ()
 
     @property
     def name(self) -> str:
@@ -157,10 +161,16 @@ def read_run(folder: Path) -> Run:
     """
     experiment = read_experiment(folder)
     plan = ExperimentPlan.of_json(experiment)
-    return describe(folder, experiment, read_outcomes(folder, plan))
+    tuning = [read_outcome(folder, trial) for trial in plan.tuning_trials]
+    return describe(folder, experiment, read_outcomes(folder, plan), tuning)
 
 
-def describe(folder: Path, experiment: dict[str, Any], outcomes: list[Outcome]) -> Run:
+def describe(
+    folder: Path,
+    experiment: dict[str, Any],
+    outcomes: list[Outcome],
+    tuning: Sequence[Outcome] = (),
+) -> Run:
     """A `Run` of these records, with the facts that follow from its configuration."""
     plan = ExperimentPlan.of_json(experiment)
     return Run(
@@ -180,6 +190,7 @@ def describe(folder: Path, experiment: dict[str, Any], outcomes: list[Outcome]) 
             for setting in (_setting(plan, field) for field in plan.layers)
             if any(by not in _IMPLICIT_LAYERS for _, by in setting.by_arm.values())
         ],
+        tuning=tuple(tuning),
     )
 
 

@@ -12,6 +12,7 @@ from alexnet_jax.files import write_json
 from alexnet_jax.report import claims, headline, wording
 from alexnet_jax.report.measures import Measures
 from alexnet_jax.report.run_reader import Outcome, Run
+from alexnet_jax.report.tuning import Stage
 
 # Today's name of each key that had another one.
 _RENAMED_KEYS = {
@@ -51,14 +52,19 @@ def summarize(run: Run) -> dict[str, Any]:
       UserError: if the claim names an unknown metric or arm.
     """
     claims.check_claim(run.claim, experiment=run.name, networks=run.networks)
-    num_classes = run.data.get("num_classes")  # absent from old run folders
-    asked = claims.answerable_claims(run.claim, num_classes)
-    main, *others = [Measures(run, each) for each in asked]
+    stage = Stage.of(run) if run.tuning else None
     tuned = {
         outcome.trial.tuned_name: dict(outcome.trial.tuned) for outcome in run.outcomes
     }
+    if stage:
+        run = stage.narrowed(run)
+    num_classes = run.data.get("num_classes")  # absent from old run folders
+    asked = claims.answerable_claims(run.claim, num_classes)
+    main, *others = [Measures(run, each) for each in asked]
     selected = {
         arm: min(tuned, key=lambda name: _rank(main.per_seed(arm, name)))
+        if stage is None
+        else stage.chosen()[run.trained_as[arm]]
         for arm in run.arms
     }
     statuses = [outcome.status for outcome in run.outcomes]
@@ -70,11 +76,16 @@ def summarize(run: Run) -> dict[str, Any]:
         "claim": main.claim,
         "seeds": run.experiment["config"]["seeds"],
         "arms": {
-            arm: _arm_facts(run, main, arm, name, tuned)
+            arm: main.arm(arm, name)
+            | _final_errors(main.trials[arm, name])
+            | _tuned_facts(run, stage.measures if stage else main, arm, name, tuned)
             for arm, name in selected.items()
         },
         "comparisons": main.comparisons(selected),
-        "at_equal_tuned_values": _at_equal_tuned_values(main, list(tuned)),
+        "at_equal_tuned_values": (
+            {} if stage else _at_equal_tuned_values(main, list(tuned))
+        ),
+        "tuning": stage.facts() if stage else None,
         "unfinished_trials": statuses.count("unfinished"),
         "diverged_trials": statuses.count("diverged"),
         "also": [
@@ -94,22 +105,34 @@ def summarize(run: Run) -> dict[str, Any]:
     return summary
 
 
-def _arm_facts(
-    run: Run, main: Measures, arm: str, name: str, tuned: Mapping[str, dict[str, Any]]
+def _tuned_facts(
+    run: Run, by: Measures, arm: str, name: str, tuned: Mapping[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """One arm at its selected tuned values `name`, and its metric at all of `tuned`."""
+    """The selected tuned values `name` of an arm, and the others that were tried.
+
+    Args:
+      by: the measures by which the values were selected.
+      tuned: the values by name.
+    """
+    if (arm, name) not in by.trials:
+        arm = run.trained_as[
+            arm
+        ]  # A tuning stage has no trials of the arms that share.
     selected = tuned[name]
-    has_value = {other: _any_value(main.per_seed(arm, other)) for other in tuned}
-    failed = [values for other, values in tuned.items() if not has_value[other]]
+    tried = {other: by.arm(arm, other) | {"tuned": tuned[other]} for other in tuned}
+    failed = [
+        tuned[other]
+        for other, facts in tried.items()
+        if not _any_value(facts["per_seed"]) and not facts["behind"]
+    ]
+    has_value = _any_value(tried[name]["per_seed"])
     return {
         "tuned": selected,
         # Where no seed has a value, no tuned value is better than another.
-        "at_edge": _at_edge(selected, run.tuned_values) if has_value[name] else [],
-        "passed_over": main.passed_over(arm, name),
+        "at_edge": _at_edge(selected, run.tuned_values) if has_value else [],
+        "passed_over": by.passed_over(arm, name),
         "adjacent_diverged": _adjacent_diverged(selected, run.tuned_values, failed),
-        **main.arm(arm, name),
-        **_final_errors(main.trials[arm, name]),
-        "by_tuned": {other: main.arm(arm, other) for other in tuned},
+        "by_tuned": tried,
     }
 
 

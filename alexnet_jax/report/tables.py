@@ -36,6 +36,8 @@ def tables(summary: dict[str, Any]) -> list[Table]:
         found.append(_comparisons(summary))
     if summary["at_equal_tuned_values"]:
         found.append(_tuned_values(summary))
+    if summary.get("tuning"):  # absent from old files
+        found.append(_tuning_stage(summary))
     return found
 
 
@@ -104,6 +106,25 @@ def _tuned_values(summary: dict[str, Any]) -> Table:
             row.append(show_interval(summary["arms"][arm]["by_tuned"][setting], claim))
         compared = {"compare": main["compare"]} | comparison
         rows.append([*row, show_comparison(compared, claim)])
+    return rows
+
+
+def _tuning_stage(summary: dict[str, Any]) -> Table:
+    """A row for each tuned value: every arm's metric in the stage that chose the values."""
+    claim, ended_at = summary["claim"], summary["tuning"]["ended_at"]
+    rows = [
+        ["tuning", *(f"{arm}, {claims.describe_metric(claim)}" for arm in ended_at)]
+    ]
+    for name in next(iter(ended_at.values())):
+        cells = []
+        for arm, ends in ended_at.items():
+            facts = summary["arms"][arm]["by_tuned"][name]
+            shown = show_interval(facts, claim)
+            if facts["behind"]:
+                shown = f"given up after {ends[name]:.3g}"
+            chosen = summary["arms"][arm]["tuned"] == facts["tuned"]
+            cells.append(f"{shown}: chosen" if chosen else shown)
+        rows.append([name.replace("_", " ").replace("=", " "), *cells])
     return rows
 
 

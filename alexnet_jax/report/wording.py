@@ -322,6 +322,10 @@ def _caveats_of_trials(summary: dict[str, Any]) -> list[str]:
     if unfinished:
         are = "is" if unfinished == 1 else "are"
         found.append(f"{plural(unfinished, 'trial')} {are} not finished.")
+    stage = summary.get("tuning")  # absent from old files
+    if stage:
+        found.append(_tuning_stage(stage))
+        found += _unanswered_tuning(summary)
     if summary["diverged_trials"]:
         found.append(_diverged(summary))
     compared = {arm for each in summary["comparisons"] for arm in each["compare"]}
@@ -347,6 +351,30 @@ def _caveats_of_trials(summary: dict[str, Any]) -> list[str]:
             for field, values in facts["adjacent_diverged"].items()
         ]
     return found
+
+
+def _tuning_stage(stage: Mapping[str, Any]) -> str:
+    """How the tuned values were chosen."""
+    seeds = plural(stage["seeds"], "seed")
+    text = f"The tuned values were chosen by {seeds} that count in no interval"
+    if stage["unfinished"]:
+        left = plural(stage["unfinished"], "trial")
+        return (
+            f"{text}; {left} of that stage are not finished, so they may still change."
+        )
+    return f"{text}."
+
+
+def _unanswered_tuning(summary: Mapping[str, Any]) -> list[str]:
+    """The arms of which no tuning trial has a value, and how theirs were chosen."""
+    return [
+        f"No tuning trial of {arm} has a value: it is measured where its training error "
+        "was lowest."
+        for arm in summary["tuning"]["ended_at"]
+        if all(
+            facts["mean"] is None for facts in summary["arms"][arm]["by_tuned"].values()
+        )
+    ]
 
 
 def _diverged(summary: dict[str, Any]) -> str:

@@ -164,7 +164,7 @@ class TrialGroup:
             self.end(trial, "diverged")
 
     def end(self, trial: RunningTrial, status: str) -> None:
-        """Ends a trial as "finished", "reached" or "diverged"."""
+        """Ends a trial as "finished", "reached", "behind" or "diverged"."""
         trial.end(status, spread=self.devices.spread)
         progress = self.context.progress
         if status == "diverged":
@@ -173,13 +173,17 @@ class TrialGroup:
         if left:
             progress.set_total(progress.total - left * self.schedule.batch_size)
 
-    def end_reached(self) -> None:
-        """Ends the trials that have reached the error at which they are to end.
+    def end_early(self) -> None:
+        """Ends the trials that have reached their error, or are given up.
 
-        Each is saved first, so that it can go on from there if it is asked to.
+        One that has reached it is saved first, so that it can go on if it is asked to.
         """
         for number, trial in enumerate(self.trials):
-            if trial.reached and not trial.status:
+            if trial.status:
+                continue
+            if trial.is_behind:
+                self.end(trial, "behind")
+            elif trial.reached:
                 if self.spec.periods.checkpoint_every_epochs > 0:
                     self.save({number: trial.position(self.phase)})
                 self.end(trial, "reached")

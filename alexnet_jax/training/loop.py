@@ -28,8 +28,8 @@ def train(
     Several trials are a population: they differ in their seeds and hyperparameters only,
     and one step trains all of them. Each trial's `status`, and trial.json in its folder,
     then say how it ended: "finished"; "reached", where it had the training error that was
-    asked about before its last step; or "diverged", where a loss or a gradient was not
-    finite.
+    asked about before its last step; "behind", where it was given up because another one
+    had been faster; or "diverged", where a loss or a gradient was not finite.
 
     With `try_checkpoint`, a checkpoint is saved and read back first, so that a folder
     that cannot hold one fails in the first seconds and not after an epoch.
@@ -57,7 +57,7 @@ def train_group(group: TrialGroup) -> None:
     progress.compiling(("steps", id(group.trainer)), untimed=1 + PREFETCHED)
     if group.needs_bookkeeping:
         do_bookkeeping(group)
-    group.end_reached()  # It may have been killed before it could.
+    group.end_early()  # It may have been killed before it could.
     with group.batches() as batches, profiler_of(group) as profiler:
         while group.active and group.step < group.schedule.num_steps:
             take_step(group, batches, profiler)
@@ -122,7 +122,7 @@ def do_bookkeeping(group: TrialGroup) -> None:
     if every > 0 and step > 0 and is_due(step, every):
         group.request_save()
     group.end_bookkeeping()
-    group.end_reached()
+    group.end_early()
 
 
 def evaluate(group: TrialGroup, recorded: Sequence[RunningTrial]) -> None:

@@ -105,12 +105,13 @@ def open_trial(
     folder: Path,
     label: str,
     stops_at: float | None = None,
+    gives_up_at: float | None = None,
 ) -> Iterator["RunningTrial"]:
     """A trial that keeps its record and its checkpoints in `folder`.
 
     Of several processes the primary one writes the record; all save the checkpoints.
 
-    `spec`, `seed`, `label` and `stops_at` are those of a `RunningTrial`.
+    `spec`, `seed`, `label`, `stops_at` and `gives_up_at` are those of a `RunningTrial`.
     """
     own = folder if devices.is_primary else None
     with (
@@ -124,6 +125,7 @@ def open_trial(
             checkpoints=checkpoints,
             label=label,
             stops_at=stops_at,
+            gives_up_at=gives_up_at,
         )
 
 
@@ -136,12 +138,15 @@ class RunningTrial:
       record, checkpoints: those in its own folder.
       label: its name in messages.
       stops_at: the training error at which it ends before its last step; None: at none.
+      gives_up_at: the epoch at which it is given up unless it has ended before; None: at
+        none.
 
     Attributes:
       step: steps begun.
       reached: whether a train row before the last step has that error or a lower one.
-      status: how it has ended, "finished", "reached" or "diverged"; empty while it is
-        active.
+      is_behind: whether it is to be given up.
+      status: how it has ended, "finished", "reached", "behind" or "diverged"; empty while
+        it is active.
       last_row: the last row written.
       save_requested: whether a checkpoint is to be saved at the next opportunity.
     """
@@ -155,6 +160,7 @@ class RunningTrial:
         checkpoints: Checkpoints,
         label: str,
         stops_at: float | None = None,
+        gives_up_at: float | None = None,
     ) -> None:
         self.spec, self.seed, self.label = spec, seed, label
         self.record, self.checkpoints = record, checkpoints
@@ -168,6 +174,7 @@ class RunningTrial:
         self.plateau = Plateau()
         self.save_requested = False
         self.stops_at, self.reached = stops_at, False
+        self.gives_up_at, self.is_behind = gives_up_at, False
         self.last_row: dict[str, Any] = {}
         self.status = ""
 
@@ -233,6 +240,10 @@ class RunningTrial:
         if self.stops_at is not None and self.step < self.schedule.num_steps:
             error = row["top1_error"]
             self.reached = error is not None and error <= self.stops_at
+        if self.gives_up_at is not None and not self.reached:
+            # A row stands for the middle of its period: a period later is surely beyond.
+            begun = row["epoch"] - self.spec.periods.log_every_epochs
+            self.is_behind = begun >= self.gives_up_at
 
     def write_not_finite(self, step: int, facts: dict[str, Any]) -> None:
         """Records a step without a finite loss or gradient: the trial's last row."""

@@ -16,6 +16,7 @@ ROW_ORDER = (
     "diverged",
     "finished",
     "reached",
+    "behind",
     ALREADY_DONE,
     "waiting",
 )

@@ -19,7 +19,7 @@ from alexnet_jax.experiment.cluster import dry_run, ray_session
 from alexnet_jax.experiment.cluster.display import Display
 from alexnet_jax.experiment.cluster.resources import Resources
 from alexnet_jax.experiment.cluster.scheduler import STOP_FILE, Scheduler, Sweep
-from alexnet_jax.report import page
+from alexnet_jax.report import page, tuning
 from alexnet_jax.report.claims import check_claim
 
 
@@ -58,6 +58,7 @@ def run(plan: ExperimentPlan, folder: Path, options: Options) -> None:
         experiment=plan.name,
         networks={arm: plan.networks(arm) for arm in plan.arms},
     )
+    plan = _next_stage(plan, folder)
     sweep = Sweep(plan, folder)
     if options.dry_run and not sweep.remaining:
         print(
@@ -80,25 +81,45 @@ def run(plan: ExperimentPlan, folder: Path, options: Options) -> None:
         cost = ray_session.result_of(worker.remote("estimate", plan, folder, cores))
         print(dry_run.report(sweep, resources, dry_run.MeasuredCost(*cost)))
         return
-    at_once = min(resources.concurrent, len(sweep.groups(resources)))
-    _print_notice(
-        *options.notices,
-        f"{plan.name} on {plan.dataset}: {len(sweep.remaining)} of "
-        f"{len(sweep.tasks)} trials to run, {at_once} {sweep.unit} at once, into {folder}",
-    )
+    for notice in options.notices:
+        _print_notice(notice)
+    _open(sweep, worker)
     _train(sweep, resources, worker)
+    if sweep.plan.tuning_trials and not sweep.failed:
+        sweep = Sweep(_next_stage(plan, folder), folder)
+        _train(sweep, resources, worker)
     print(page.write(folder))
     _report_problems(sweep)
 
 
-def _train(sweep: Sweep, resources: Resources, worker: Any) -> None:
-    """Opens the run folder, trains the remaining trials, and evaluates the ensembles."""
+def _next_stage(plan: ExperimentPlan, folder: Path) -> ExperimentPlan:
+    """The plan; of its second stage, once the trials of a tuning stage have ended."""
+    if not plan.tuning_trials or Sweep(plan, folder).remaining:
+        return plan
+    chosen = tuning.chosen(folder)
+    _print_notice(tuning.describe(chosen))
+    return plan.measured_at(chosen)
+
+
+def _open(sweep: Sweep, worker: Any) -> None:
+    """Opens the run folder."""
     plan, folder = sweep.plan, sweep.folder
     command = f"python -m alexnet_jax.sweep {shlex.join(sys.argv[1:])}"
     notice = ray_session.result_of(worker.remote("open_run", plan, folder, command))
     if notice:
         _print_notice(notice)
     (folder / STOP_FILE).unlink(missing_ok=True)  # A sweep that was killed left it.
+
+
+def _train(sweep: Sweep, resources: Resources, worker: Any) -> None:
+    """Trains the remaining trials; then evaluates the ensembles, unless it was tuning."""
+    plan, folder = sweep.plan, sweep.folder
+    at_once = min(resources.concurrent, len(sweep.groups(resources)))
+    what = "tuning trials" if plan.tuning_trials else "trials"
+    _print_notice(
+        f"{plan.name} on {plan.dataset}: {len(sweep.remaining)} of "
+        f"{len(sweep.tasks)} {what} to run, {at_once} {sweep.unit} at once, into {folder}",
+    )
     with Display(resources) as display:
         scheduler = Scheduler(
             sweep,
@@ -107,7 +128,7 @@ def _train(sweep: Sweep, resources: Resources, worker: Any) -> None:
         )
         _stop_on_signals(scheduler)
         scheduler.run()
-    if not sweep.failed:
+    if not sweep.failed and not plan.tuning_trials:
         ray_session.result_of(worker.remote("run_ensembles", plan, folder))
 
 

@@ -5,6 +5,7 @@ import dataclasses
 from alexnet_jax.experiment.cluster.display import clock
 from alexnet_jax.experiment.cluster.resources import Resources
 from alexnet_jax.experiment.cluster.scheduler import Sweep
+from alexnet_jax.experiment.cluster.tasks import TrialTask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +27,19 @@ def report(sweep: Sweep, resources: Resources, cost: MeasuredCost) -> str:
     """Returns the trials, and the estimated time of those that remain."""
     groups = sweep.groups(resources)
     seconds_of = cost.trial_seconds
-    total = sum(seconds_of[task.trial.arm] for task in sweep.remaining)
+    measured = 0.0
+    if sweep.plan.tuning_trials:  # They precede it, and are as long at most.
+        per_setting = sweep.plan.num_measured / len(sweep.plan.trials)
+        measured = per_setting * sum(seconds_of[t.arm] for t in sweep.plan.trials)
+    epochs_of = {t.arm: t.settings.training.num_epochs for t in sweep.plan.trials}
+
+    def seconds(task: TrialTask) -> float:  # at most
+        arm = task.trial.arm
+        return seconds_of[arm] * task.num_epochs / epochs_of[arm]
+
+    total = measured + sum(map(seconds, sweep.remaining))
     longest = max(
-        (sum(seconds_of[task.trial.arm] for task in group) for group in groups),
+        (sum(map(seconds, group)) for group in groups),
         default=0.0,
     )
     # No schedule is faster than its longest group, or than an even share of the work.
@@ -56,7 +67,7 @@ def report(sweep: Sweep, resources: Resources, cost: MeasuredCost) -> str:
             f"{_slowdown(cost.num_cores, resources.cores_per_task(len(groups)))}",
             cost.table,
             "",
-            f"Estimate: {clock(total)} of {resources} in total; with "
+            f"Estimate: {clock(total)} of {resources} in total{_of_stages(measured)}; with "
             f"{min(resources.concurrent, len(groups))} {sweep.unit} at once, about "
             f"{clock(wall_time)} of wall time, if they do not slow each other down."
             f"{population}",
@@ -64,6 +75,10 @@ def report(sweep: Sweep, resources: Resources, cost: MeasuredCost) -> str:
             "Nothing was trained, and nothing was written.",
         ]
     )
+
+
+def _of_stages(measured: float) -> str:
+    return f", {clock(measured)} of it after the tuning stage" if measured else ""
 
 
 def _slowdown(measured_cores: int, cores_per_task: int) -> str:

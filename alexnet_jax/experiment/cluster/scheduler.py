@@ -38,13 +38,13 @@ Submit = Callable[[list[Trial]], Any]
 
 
 class Sweep:
-    """The trials of an experiment and the state of each."""
+    """The trials of an experiment, or of its tuning stage, and the state of each."""
 
     def __init__(self, plan: ExperimentPlan, folder: Path) -> None:
         self.plan, self.folder = plan, folder
         self.tasks = [
             TrialTask(trial, trial.settings.training.num_epochs)
-            for trial in plan.trials
+            for trial in plan.tuning_trials or plan.trials
         ]
         for task in self.tasks:
             if self.has_ended(task):

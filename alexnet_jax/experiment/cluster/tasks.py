@@ -17,7 +17,7 @@ class TrialTask:
     Attributes:
       num_epochs: the epochs that the trial trains for.
       state: "already done" (by an earlier command), "waiting", "running", "failed", or
-        how the trial ended: "finished", "reached" or "diverged".
+        how the trial ended: "finished", "reached", "behind" or "diverged".
       attempts: how many times the trial has been handed to Ray.
       failure: why it failed.
       epoch: the epoch of its last record.
