@@ -26,6 +26,14 @@ from alexnet_jax.errors import UserError
 # The keys that make a claim one of the paper.
 OF_THE_PAPER = ("section", "text", "paper", "dataset", "also")
 
+_WITHOUT_TUNED = (
+    "config.tuning_seeds={} has no effect: config.tuned names no values to choose from."
+)
+_WITHOUT_STAGE = (
+    "config.tuning_epochs={} has no effect: there is no tuning stage. Set "
+    "config.tuning_seeds to the number of its seeds, or leave tuning_epochs out."
+)
+
 # By dotted name of the field: its value, and the layer that set it.
 Values = dict[str, Any]
 Layers = dict[str, str]
@@ -79,6 +87,10 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ExperimentPlan:
             for name in search.values_of(tuned)
         }
     _check_arms(values, arms, tuned)
+    if values["tuning_seeds"] and not tuned:
+        raise UserError(_WITHOUT_TUNED.format(values["tuning_seeds"]))
+    if values["tuning_epochs"] and not values["tuning_seeds"]:
+        raise UserError(_WITHOUT_STAGE.format(values["tuning_epochs"]))
     plan = ExperimentPlan.build(
         values, arms, tuned, _claim(config, values, arms), layers, arm_layers
     )

@@ -365,7 +365,8 @@ def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
     title = f"Every value tried (n×: n seeds {what})"
     if stage:
         seeds = plural(stage["seeds"], "seed")
-        title = f"Tuning, with {seeds} of its own (n×: n {what})"
+        what = what.replace("did not reach", "given up or did not reach")
+        title = f"Tuning, with {seeds} of its own\n(n×: n {what})"
     axes.set_title(title, fontsize=9, loc="left")
     axes.grid(alpha=0.25)
     axes.legend(loc="best", framealpha=0.85, edgecolor="none")

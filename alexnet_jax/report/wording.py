@@ -355,13 +355,14 @@ def _caveats_of_trials(summary: dict[str, Any]) -> list[str]:
 
 def _tuning_stage(stage: Mapping[str, Any]) -> str:
     """How the tuned values were chosen."""
-    seeds = plural(stage["seeds"], "seed")
-    text = f"The tuned values were chosen by {seeds} that count in no interval"
+    one = stage["seeds"] == 1
+    seeds = "a seed" if one else plural(stage["seeds"], "seed")
+    counts = "counts" if one else "count"
+    text = f"The tuned values were chosen by {seeds} of their own, which {counts} in no interval"
     if stage["unfinished"]:
         left = plural(stage["unfinished"], "trial")
-        return (
-            f"{text}; {left} of that stage are not finished, so they may still change."
-        )
+        are = "is" if stage["unfinished"] == 1 else "are"
+        return f"{text}; {left} of that stage {are} not finished, so they may still change."
     return f"{text}."
 
 

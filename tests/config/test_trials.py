@@ -14,6 +14,7 @@ from alexnet_jax.config.old_names import RENAMED
 from alexnet_jax.config.presets import base, starting_values
 from alexnet_jax.config.recipes import CHOICES
 from alexnet_jax.config.trials import ExperimentPlan
+from alexnet_jax.errors import UserError
 
 RATE, MOMENTUM = "optimizer.learning_rate", "optimizer.momentum"
 
@@ -295,3 +296,70 @@ def test_a_trial_ends_once_it_has_answered_all_that_is_asked(claim, expected):
 
 def test_a_trial_can_be_asked_to_go_on():
     assert ends_of(EPOCHS, training__stop_when_answered=False) is None
+
+
+# --- A tuning stage -------------------------------------------------------------------------
+
+
+def staged(**changes):
+    rates = (0.001, 0.003, 0.01, 0.03)
+    changes = {"tuned": {RATE: rates}, "claim": EPOCHS, "tuning_seeds": 2} | changes
+    return resolved(question(**changes))
+
+
+def test_tuning_trials_have_seeds_of_their_own_and_begin_with_the_middle_values():
+    plan = staged(tuning_epochs=5.0, training__num_epochs=20.0)
+    assert [(one.arm, one.tuned[RATE], one.seed) for one in plan.tuning_trials] == [
+        (arm, rate, seed)
+        for arm in ("ReLU", "tanh")
+        for rate in (0.003, 0.01, 0.001, 0.03)
+        for seed in (1000, 1001)
+    ]
+    epochs = {one.settings.training.num_epochs for one in plan.tuning_trials}
+    assert epochs == {5.0}
+    assert all(one.for_tuning for one in plan.tuning_trials)
+    assert not any(one.for_tuning for one in plan.all_trials)
+    assert read_back(plan.as_json()) == plan
+
+
+def test_the_second_stage_is_at_the_chosen_values_only():
+    plan = staged()
+    chosen = {"ReLU": "learning_rate=0.01", "tanh": "learning_rate=0.03"}
+    second = plan.measured_at(chosen)
+    assert [(one.arm, one.tuned[RATE], one.seed) for one in second.trials] == [
+        (arm, rate, seed)
+        for arm, rate in (("ReLU", 0.01), ("tanh", 0.03))
+        for seed in range(2)
+    ]
+    assert (second.tuning_trials, second.num_measured) == ((), plan.num_measured)
+
+
+def test_arms_that_share_a_training_share_its_choice():
+    arms = {
+        "one crop": {"data.eval_crops": "center"},
+        "ten crops": {"data.eval_crops": "ten"},
+    }
+    plan = staged(arms=arms, claim={"metric": "top1_error"})
+    assert {one.arm for one in plan.tuning_trials} == {"one crop"}
+    second = plan.measured_at({"one crop": "learning_rate=0.01"})
+    assert {one.tuned[RATE] for one in second.all_trials} == {0.01}
+    assert {one.arm for one in second.all_trials} == set(arms)
+
+
+def test_a_single_value_needs_no_stage():
+    config = question(tuned={RATE: (0.001, 0.01)}, tuning_seeds=1)
+    plan = resolved(config, optimizer__learning_rate=0.02)
+    assert plan.tuning_trials == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"tuned": {}, "tuning_seeds": 1}, "config.tuning_seeds=1"),
+        ({"tuning_epochs": 2.0}, "config.tuning_epochs=2.0"),
+        ({"arms": {"a": {}, "b": {"tuning_seeds": 2}}}, "tuning_seeds"),
+    ],
+)
+def test_a_stage_without_effect_is_refused(changes, named):
+    with pytest.raises(UserError, match=named):
+        resolved(question(**changes))

@@ -11,6 +11,7 @@ from alexnet_jax.config.old_names import RENAMED
 from alexnet_jax.config.resolve import resolve
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import run_folder, runner
+from alexnet_jax.report import tuning
 from alexnet_jax.report.run_reader import read_outcomes
 
 
@@ -354,3 +355,50 @@ def test_a_trial_that_ended_at_the_error_asked_about_can_go_on(tmp_path):
         assert outcome.status == "finished"
         assert outcome.rows[-1]["epoch"] == pytest.approx(0.25, abs=0.02)
         assert outcome.rows[-1]["epoch"] > max(ended)
+
+
+def staged_question():
+    config = small_question()
+    config.tuned = {"optimizer.learning_rate": (0.001, 0.002, 0.004)}
+    config.tuning_seeds, config.seeds = 1, 2
+    config.claim["threshold"] = 0.9
+    config.training.log_every_epochs = 0.05
+    return config
+
+
+def folders_of(run):
+    return sorted(
+        str(path.parent.relative_to(run)) for path in run.rglob("metrics.jsonl")
+    )
+
+
+def test_a_tuning_stage_chooses_where_the_measured_seeds_are_trained(tmp_path, capsys):
+    folder, plan = tmp_path / "run", resolve(staged_question(), {})
+    report = runner.run(plan, folder)
+    chosen = tuning.chosen(folder)
+    rates = plan.tuned_values["optimizer.learning_rate"]
+    expected = [
+        *(f"{arm}/learning_rate={r}/seed1000" for arm in chosen for r in rates),
+        *(f"{arm}/{name}/seed{n}" for arm, name in chosen.items() for n in range(2)),
+    ]
+    assert folders_of(folder) == sorted(expected)
+    assert tuning.describe(chosen) in capsys.readouterr().err
+    assert ": chosen" in report
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["unfinished_trials"] == 0
+    assert all(len(arm["per_seed"]) == 2 for arm in summary["arms"].values())
+
+    # Stopped in the second stage, it goes on there.
+    before = {path: (folder / path / "metrics.jsonl").read_bytes() for path in expected}
+    shutil.rmtree(folder / expected[-1])
+    runner.run(plan, folder)
+    assert "3 of 4 trials are already done" in capsys.readouterr().err
+    for path in expected[:-1]:
+        assert (folder / path / "metrics.jsonl").read_bytes() == before[path]
+
+
+def test_a_run_without_a_tuning_stage_does_not_go_on_with_one(finished):
+    config = small_question()
+    config.tuning_seeds = 1
+    with pytest.raises(UserError, match="tuning_seeds: 0 there, 1 now"):
+        runner.check(resolve(config, {}), finished)

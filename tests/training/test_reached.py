@@ -106,3 +106,16 @@ def test_beside_others_it_ends_alone(whole, data, devices, tmp_path):
     evaluated = [row["step"] for row in rows_of(folders[1]) if row["kind"] == "eval"]
     assert evaluated == [NUM_STEPS]
     assert images == (ended(folders[0])["step"] + NUM_STEPS) * BATCH
+
+
+def test_one_that_is_slower_than_another_is_given_up(data, devices, tmp_path):
+    config = config_of()
+    with opened([config], data, devices, [tmp_path], seeds=[0]) as (trials, context):
+        trials[0].gives_up_at = 10 * STEP
+        loop.train(trials, context)
+    period = config.training.log_every_epochs
+    *before, last = rows_of(tmp_path)
+    assert ended(tmp_path) | {"status": "behind"} == ended(tmp_path)
+    assert last["kind"] == "train"  # It is not evaluated,
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))  # and not kept.
+    assert before[-1]["epoch"] - period < 10 * STEP <= last["epoch"] - period
