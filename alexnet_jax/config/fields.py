@@ -6,28 +6,9 @@ source2012, from `recipes.py`. "s. 3.5" is section 3.5 of the paper. Colors are 
 """
 
 import dataclasses
-import math
 
+from alexnet_jax.config.field_type import BY_RECIPE, ORDERS, SCHEDULES, Field
 from alexnet_jax.config.recipes import CHOICES, DEFAULT, NO_RECIPE, Value
-
-# The operations that follow a convolution, in order.
-ORDERS = ("activation norm pool", "norm pool activation", "activation pool norm")
-
-# Schedules of the learning rate: training/schedule.py.
-SCHEDULES = ("steps", "plateau", "constant", "cosine")
-
-
-@dataclasses.dataclass(frozen=True)
-class Field:
-    """One field: its default, its meaning, and the values that it accepts."""
-
-    default: Value
-    meaning: str
-    choices: tuple[str, ...] = ()
-    minimum: float = -math.inf
-    maximum: float = math.inf
-    above: float = -math.inf  # an exclusive minimum
-
 
 TYPE_NAMES = {
     int: "a whole number",
@@ -36,9 +17,6 @@ TYPE_NAMES = {
     str: "text",
     tuple: "numbers with commas, like 1,2",
 }
-
-# The default of a field that is a recipe's choice: taken from `recipes.py`.
-BY_RECIPE = ""
 
 _FIELDS: dict[str, Field] = {
     "recipe": Field(DEFAULT, "which AlexNet: one of the four in docs/recipes.md"),

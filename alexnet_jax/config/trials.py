@@ -14,10 +14,9 @@ from typing import Any
 from immutabledict import immutabledict
 from ml_collections import FrozenConfigDict
 
-from alexnet_jax.config import search
+from alexnet_jax.config import search, sharing
 from alexnet_jax.config.dataset_names import path_part
 from alexnet_jax.config.fields import (
-    EVALUATION_FIELDS,
     FIELDS,
     FIRST_TUNING_SEED,
     OPERATIONAL_FIELDS,
@@ -146,8 +145,8 @@ class ExperimentPlan:
             for arm, changes in arms.items()
             for number, setting in enumerate(search.settings(tuned))
         }
-        training = _shared_training(values, arms)
-        stops_at = _answered_at(values, claim)
+        training = sharing.shared_training(values, arms)
+        stops_at = sharing.answered_at(values, claim)
         tried = search.settings(tuned)
 
         def trial(arm: str, number: int, seed: int) -> Trial:
@@ -157,8 +156,8 @@ class ExperimentPlan:
                 seed,
                 settings[arm, number],
                 trained_as=training[arm],
-                networks=_value(values, arms[arm], "training.ensemble"),
-                further_crops=_further_crops(values, arms, training, arm),
+                networks=sharing.value_in(values, arms[arm], "training.ensemble"),
+                further_crops=sharing.further_crops(values, arms, training, arm),
                 stops_at=stops_at,
                 old_names=frozen(old_names or {}),
             )
@@ -167,7 +166,7 @@ class ExperimentPlan:
             trial(arm, number, seed)
             for arm in arms
             for number in range(len(tried))
-            for seed in range(_num_seeds(values, arms[arm]))
+            for seed in range(sharing.num_seeds(values, arms[arm]))
         )
         tuning = tuple(
             _for_tuning(trial(arm, number, FIRST_TUNING_SEED + seed), values, claim)
@@ -282,7 +281,7 @@ class ExperimentPlan:
 
     def networks(self, arm: str) -> int:
         """How many networks the trials of an arm average; 1 for single networks."""
-        return _value(self.values, self.arms[arm], "training.ensemble")
+        return sharing.value_in(self.values, self.arms[arm], "training.ensemble")
 
     def recipes(self) -> dict[str, dict[str, Any]]:
         """Each arm's recipe, and the choices in which the arm departs from it."""
@@ -362,27 +361,6 @@ def _settings(values: Mapping[str, Any]) -> FrozenConfigDict:
     )
 
 
-def _answered_at(values: Mapping[str, Any], claim: Any) -> float | None:
-    """The training error at which a trial has answered a claim and all of its `also`.
-
-    None where it is to go on, or where one of them asks for more than the epochs to a
-    training error. (The form of a claim is checked by `report.claims`.)
-    """
-    also = claim.get("also") if isinstance(claim, Mapping) else None
-    if not isinstance(claim, Mapping) or not isinstance(
-        also, (tuple, list, type(None))
-    ):
-        return None
-    asked = [claim, *({**claim, **entry} for entry in also or ())]
-    if any(one.get("metric") != "epochs_to_train_error" for one in asked):
-        return None
-    return (
-        min(one["threshold"] for one in asked)
-        if values["training.stop_when_answered"]
-        else None
-    )
-
-
 def _for_tuning(trial: Trial, values: Mapping[str, Any], claim: Any) -> Trial:
     """The trial as one of the stage that chooses tuned values by the claim's metric.
 
@@ -392,7 +370,7 @@ def _for_tuning(trial: Trial, values: Mapping[str, Any], claim: Any) -> Trial:
     if values["tuning_epochs"]:
         changed["training.num_epochs"] = values["tuning_epochs"]
     main = {key: claim[key] for key in claim if key != "also"}
-    ends = _answered_at({"training.stop_when_answered": True}, main)
+    ends = sharing.answered_at({"training.stop_when_answered": True}, main)
     return dataclasses.replace(
         trial, settings=_settings(changed), stops_at=ends, for_tuning=True
     )
@@ -405,52 +383,6 @@ def _middle_first(count: int) -> list[int]:
     than an earlier one can be given up.
     """
     return sorted(range(count), key=lambda number: abs(number - (count - 1) / 2))
-
-
-def _value(values: Mapping[str, Any], changes: Mapping[str, Any], name: str) -> Any:
-    return changes.get(name, values[name])
-
-
-def _num_seeds(values: Mapping[str, Any], changes: Mapping[str, Any]) -> int:
-    """Seeds of an arm; of an arm of averages, the number of averages."""
-    networks = _value(values, changes, "training.ensemble")
-    return max(1, values["seeds"] // max(1, networks))
-
-
-def _shared_training(
-    values: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]
-) -> dict[str, str]:
-    """For each arm the first one whose single networks are trained as its own are."""
-    changed = {name for changes in arms.values() for name in changes}
-    names = sorted(changed - set(EVALUATION_FIELDS))
-    trained = {
-        arm: [_value(values, changes, name) for name in names]
-        for arm, changes in arms.items()
-    }
-    single = [
-        arm for arm in arms if _value(values, arms[arm], "training.ensemble") == 1
-    ]
-    return {
-        arm: next((other for other in single if trained[other] == trained[arm]), arm)
-        for arm in arms
-    }
-
-
-def _further_crops(
-    values: Mapping[str, Any],
-    arms: Mapping[str, Mapping[str, Any]],
-    training: Mapping[str, str],
-    arm: str,
-) -> tuple[str, ...]:
-    """The crops of the arms that share the training of `arm`, other than its own."""
-    own = _value(values, arms[arm], "data.eval_crops")
-    crops = [
-        _value(values, arms[other], "data.eval_crops")
-        for other in arms
-        if training[other] == arm
-        and _value(values, arms[other], "training.ensemble") == 1
-    ]
-    return tuple(each for each in dict.fromkeys(crops) if each != own)
 
 
 def _without_prose(claim: Any) -> Any:

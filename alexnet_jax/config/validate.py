@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alexnet_jax.config.dataset_names import check_dataset
+from alexnet_jax.config.field_type import Field
 from alexnet_jax.config.fields import (
     EXPERIMENT_FIELDS,
     FIELDS,
     LENGTHS,
     NEUTRAL_FIELDS,
     TYPE_NAMES,
-    Field,
 )
 from alexnet_jax.config.hints import hint
 from alexnet_jax.config.recipes import NO_RECIPE, RECIPES, without_effect

@@ -258,7 +258,9 @@ def gives_up_at(trial: Trial, folder: Path, devices: Devices) -> float | None:
     devices.barrier(f"before {trial.folder}")  # All processes read the same records.
     from alexnet_jax.report import tuning  # SciPy would delay the first step.
 
-    return tuning.give_up_epoch(folder, trial)
+    return tuning.give_up_epoch(
+        folder, arm=trial.arm, tuned_name=trial.tuned_name, seed=trial.seed
+    )
 
 
 def run_ensembles(

@@ -59,8 +59,8 @@ def render(
     """
     answers = claims.answers(summary)
     curves = len(summary["arms"]) <= MAX_CURVES
-    tried = summary.get("tuning") or len(summary["at_equal_tuned_values"]) > 1
-    tuned = bool(tried) and len(_tuned_fields(summary)) == 1
+    several = summary.get("tuning") or len(summary["at_equal_tuned_values"]) > 1
+    tuned = bool(several) and len(_tuned_fields(summary)) == 1
     heights = [comparison_figure.answer_height(answer) for answer in answers]
     # Arms that nothing is compared with are rows of dots below, beside the paper's number.
     top = curves or tuned or bool(summary["comparisons"])
@@ -361,13 +361,11 @@ def _draw_tuned(axes: Axes, summary: dict[str, Any]) -> None:
     what = "without a value"
     if claims.is_ratio(claim):
         what = f"did not reach {claims.percent(claim['threshold'])}"
-    stage = summary.get("tuning")  # absent from old files
     title = f"Every value tried (n×: n seeds {what})"
-    if stage:
-        seeds = plural(stage["seeds"], "seed")
-        what = what.replace("did not reach", "given up or did not reach")
-        title = f"Tuning, with {seeds} of its own\n(n×: n {what})"
-    axes.set_title(title, fontsize=9, loc="left")
+    if summary.get("tuning"):  # absent from old files
+        seeds = plural(summary["tuning"]["seeds"], "seed")
+        title = f"Tuning by {seeds} of its own (n×: n given up or {what})"
+    axes.set_title(textwrap.fill(title, 52), fontsize=9, loc="left")
     axes.grid(alpha=0.25)
     axes.legend(loc="best", framealpha=0.85, edgecolor="none")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.report.claims import compared_pairs, is_ratio
+from alexnet_jax.report.claims import answerable_claims, compared_pairs, is_ratio
 from alexnet_jax.report.run_reader import Outcome, Run
 from alexnet_jax.report.verdict import (
     Standing,
@@ -107,10 +107,35 @@ class Measures:
         ] or [_planned_end(outcome) for outcome in trained]
         self.limit = min(ends, default=math.inf)
 
+    @staticmethod
+    def of_main_claim(run: Run) -> "Measures":
+        """The measures of what is asked first, with the metrics that the data have."""
+        asked = answerable_claims(run.claim, run.data.get("num_classes"))
+        return Measures(run, asked[0])
+
+    @property
+    def of_epochs(self) -> bool:
+        """Whether the metric is epochs to a training error, not an error."""
+        return is_ratio(self.claim)
+
     def per_seed(self, arm: str, tuned_name: str) -> list[float | None]:
         return [
             measured(outcome, self.claim) for outcome in self.trials[arm, tuned_name]
         ]
+
+    def rank(self, arm: str, tuned_name: str) -> tuple[float, float, float]:
+        """The order of an arm's tuned values, the best one first.
+
+        First those at which the fewest seeds have no value, then the smallest mean. Where
+        no seed has a value, the lowest training error decides.
+        """
+        values = self.per_seed(arm, tuned_name)
+        mean = _present_mean(values)
+        return (
+            values.count(None),
+            math.inf if mean is None else mean,
+            _mean_training_error(self.trials[arm, tuned_name]),
+        )
 
     def arm(self, arm: str, tuned_name: str) -> dict[str, Any]:
         """Mean and interval over seeds, and why seeds have no value."""
@@ -233,6 +258,17 @@ def _planned_end(outcome: Outcome) -> float:
     """The epoch before which the last point of its curve would not stand."""
     training = outcome.trial.settings.training
     return training.num_epochs - training.log_every_epochs
+
+
+def _mean_training_error(own: list[Outcome]) -> float:
+    """The mean of the last training errors; infinite where a trial diverged."""
+    ends = []
+    for outcome in own:
+        curve = outcome.curve("train", "top1_error")
+        if outcome.status == "diverged" or not curve:
+            return math.inf
+        ends.append(curve[-1][1])
+    return float(np.mean(ends))
 
 
 def _present_mean(per_seed: list[float | None]) -> float | None:

@@ -1,8 +1,8 @@
 """The content of summary.json: arms at their selected tuned values, and comparisons."""
 
 import json
-import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +61,10 @@ def summarize(run: Run) -> dict[str, Any]:
     num_classes = run.data.get("num_classes")  # absent from old run folders
     asked = claims.answerable_claims(run.claim, num_classes)
     main, *others = [Measures(run, each) for each in asked]
-    selected = {
-        arm: min(tuned, key=lambda name: _rank(main.per_seed(arm, name)))
-        if stage is None
-        else stage.chosen()[run.trained_as[arm]]
-        for arm in run.arms
-    }
+    if stage:
+        selected = {arm: stage.chosen()[run.trained_as[arm]] for arm in run.arms}
+    else:
+        selected = {arm: min(tuned, key=partial(main.rank, arm)) for arm in run.arms}
     statuses = [outcome.status for outcome in run.outcomes]
     summary = {
         "experiment": run.name,
@@ -149,13 +147,6 @@ def _bad_files(run: Run) -> int:
         each.get("prepared") or {"bad_files": 0} for each in run.experiment["data"]
     ]
     return max(each["bad_files"] for each in prepared)
-
-
-def _rank(per_seed: list[float | None]) -> tuple[float, float]:
-    """The order of tuned values: first fewest seeds without a value, then the mean."""
-    present = [value for value in per_seed if value is not None]
-    mean = float(np.mean(present)) if present else math.inf
-    return len(per_seed) - len(present), mean
 
 
 def _at_edge(selected: Mapping[str, Any], tried: Mapping[str, tuple]) -> list[str]:

@@ -5,16 +5,11 @@ for being small. What it chooses follows from its records alone, whenever they a
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from alexnet_jax.config.trials import Trial
-from alexnet_jax.report import claims
 from alexnet_jax.report.measures import Measures
 from alexnet_jax.report.run_reader import Outcome, Run, read_run
 
@@ -28,7 +23,9 @@ def chosen(folder: Path) -> dict[str, str]:
     return Stage.of(read_run(folder)).chosen()
 
 
-def give_up_epoch(folder: Path, trial: Trial) -> float | None:
+def give_up_epoch(
+    folder: Path, *, arm: str, tuned_name: str, seed: int
+) -> float | None:
     """The epoch after which a tuning trial's values cannot be chosen any more.
 
     None before any values have an answer, and where errors are compared instead of
@@ -36,16 +33,43 @@ def give_up_epoch(folder: Path, trial: Trial) -> float | None:
 
     Args:
       folder: the run folder.
-      trial: a trial of the plan's `tuning_trials`.
+      arm, tuned_name, seed: of a trial of the plan's `tuning_trials`.
     """
-    return Stage.of(read_run(folder)).give_up_epoch(
-        trial.arm, trial.tuned_name, trial.seed
-    )
+    return Stage.of(read_run(folder)).give_up_epoch(arm, tuned_name, seed)
 
 
 def describe(chosen: Mapping[str, str]) -> str:
     """For example "Chosen: ReLU learning_rate=0.003; tanh learning_rate=0.01"."""
     return f"Chosen: {'; '.join(f'{arm} {name}' for arm, name in chosen.items())}"
+
+
+def caveats(summary: Mapping[str, Any]) -> list[str]:
+    """Sentences on how the tuned values of a summary were chosen; none without a stage."""
+    stage = summary.get("tuning")  # absent from old files
+    if not stage:
+        return []
+    one = stage["seeds"] == 1
+    seeds = "a seed" if one else f"{stage['seeds']} seeds"
+    counts = "counts" if one else "count"
+    text = f"The tuned values were chosen by {seeds} of their own, which {counts} in no interval"
+    if stage["unfinished"]:
+        left = stage["unfinished"]
+        text += (
+            f"; not all of its trials are finished ({left} left): they may still change"
+        )
+    without = [
+        arm
+        for arm in stage["ended_at"]
+        if all(f["mean"] is None for f in summary["arms"][arm]["by_tuned"].values())
+    ]
+    return [
+        f"{text}.",
+        *(
+            f"No tuning trial of {arm} has a value: it is measured where its training "
+            "error was lowest."
+            for arm in without
+        ),
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,26 +89,15 @@ class Stage:
     @staticmethod
     def of(run: Run) -> "Stage":
         own = dataclasses.replace(run, outcomes=list(run.tuning), tuning=())
-        asked = claims.answerable_claims(run.claim, run.data.get("num_classes"))
         order = dict.fromkeys(one.trial.tuned_name for one in run.outcomes)
-        return Stage(own, Measures(own, asked[0]), tuple(order))
+        return Stage(own, Measures.of_main_claim(own), tuple(order))
 
     def chosen(self) -> dict[str, str]:
-        """For each arm that is trained, the values with the best rank so far.
-
-        First those at which the fewest seeds have no value, then the smallest mean. Where
-        no seed has a value, as of an arm that never reaches the threshold, the lowest
-        training error decides.
-        """
+        """For each arm that is trained, the values with the best rank so far."""
         arms = dict.fromkeys(arm for arm, _ in self.measures.trials)
-        return {arm: min(self.order, key=partial(self._rank, arm)) for arm in arms}
-
-    def _rank(self, arm: str, name: str) -> tuple[float, float, float]:
-        own = self.measures.trials[arm, name]
-        values = self.measures.per_seed(arm, name)
-        present = [value for value in values if value is not None]
-        mean = float(np.mean(present)) if present else math.inf
-        return len(values) - len(present), mean, _mean_training_error(own)
+        return {
+            arm: min(self.order, key=partial(self.measures.rank, arm)) for arm in arms
+        }
 
     def give_up_epoch(self, arm: str, name: str, seed: int) -> float | None:
         """See the function `give_up_epoch`.
@@ -92,7 +105,7 @@ class Stage:
         With the best complete mean m of the arm and k seeds, these values cannot be better
         once their seeds' epochs add up to k * m; seeds to come need at least none.
         """
-        if not claims.is_ratio(self.measures.claim):
+        if not self.measures.of_epochs:
             return None
         means = [self.measures.arm(arm, other)["mean"] for other in self.order]
         complete = [mean for mean in means if mean is not None]
@@ -134,17 +147,6 @@ class Stage:
     def _ends(self, arm: str) -> dict[str, float]:
         trials = self.measures.trials
         return {name: _last_epoch(trials[arm, name]) for name in self.order}
-
-
-def _mean_training_error(own: list[Outcome]) -> float:
-    """The mean of the last training errors; infinite where a trial diverged."""
-    ends = []
-    for outcome in own:
-        curve = outcome.curve("train", "top1_error")
-        if outcome.status == "diverged" or not curve:
-            return math.inf
-        ends.append(curve[-1][1])
-    return float(np.mean(ends))
 
 
 def _last_epoch(own: list[Outcome]) -> float:

@@ -8,6 +8,7 @@ each, and none of them is repeated on the same page.
 from collections.abc import Mapping
 from typing import Any
 
+from alexnet_jax.report import tuning
 from alexnet_jax.report.claims import (
     answers,
     compared_pairs,
@@ -317,15 +318,10 @@ def _caveats(answer: dict[str, Any], dataset: str) -> list[str]:
 
 def _caveats_of_trials(summary: dict[str, Any]) -> list[str]:
     """What to keep in mind of the experiment's trials and of the tuned values."""
-    found = []
-    unfinished = summary["unfinished_trials"]
-    if unfinished:
+    found = tuning.caveats(summary)
+    if unfinished := summary["unfinished_trials"]:
         are = "is" if unfinished == 1 else "are"
         found.append(f"{plural(unfinished, 'trial')} {are} not finished.")
-    stage = summary.get("tuning")  # absent from old files
-    if stage:
-        found.append(_tuning_stage(stage))
-        found += _unanswered_tuning(summary)
     if summary["diverged_trials"]:
         found.append(_diverged(summary))
     compared = {arm for each in summary["comparisons"] for arm in each["compare"]}
@@ -351,31 +347,6 @@ def _caveats_of_trials(summary: dict[str, Any]) -> list[str]:
             for field, values in facts["adjacent_diverged"].items()
         ]
     return found
-
-
-def _tuning_stage(stage: Mapping[str, Any]) -> str:
-    """How the tuned values were chosen."""
-    one = stage["seeds"] == 1
-    seeds = "a seed" if one else plural(stage["seeds"], "seed")
-    counts = "counts" if one else "count"
-    text = f"The tuned values were chosen by {seeds} of their own, which {counts} in no interval"
-    if stage["unfinished"]:
-        left = plural(stage["unfinished"], "trial")
-        are = "is" if stage["unfinished"] == 1 else "are"
-        return f"{text}; {left} of that stage {are} not finished, so they may still change."
-    return f"{text}."
-
-
-def _unanswered_tuning(summary: Mapping[str, Any]) -> list[str]:
-    """The arms of which no tuning trial has a value, and how theirs were chosen."""
-    return [
-        f"No tuning trial of {arm} has a value: it is measured where its training error "
-        "was lowest."
-        for arm in summary["tuning"]["ended_at"]
-        if all(
-            facts["mean"] is None for facts in summary["arms"][arm]["by_tuned"].values()
-        )
-    ]
 
 
 def _diverged(summary: dict[str, Any]) -> str:

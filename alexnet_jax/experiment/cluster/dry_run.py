@@ -5,7 +5,6 @@ import dataclasses
 from alexnet_jax.experiment.cluster.display import clock
 from alexnet_jax.experiment.cluster.resources import Resources
 from alexnet_jax.experiment.cluster.scheduler import Sweep
-from alexnet_jax.experiment.cluster.tasks import TrialTask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,15 +30,13 @@ def report(sweep: Sweep, resources: Resources, cost: MeasuredCost) -> str:
     if sweep.plan.tuning_trials:  # They precede it, and are as long at most.
         per_setting = sweep.plan.num_measured / len(sweep.plan.trials)
         measured = per_setting * sum(seconds_of[t.arm] for t in sweep.plan.trials)
-    epochs_of = {t.arm: t.settings.training.num_epochs for t in sweep.plan.trials}
-
-    def seconds(task: TrialTask) -> float:  # at most
-        arm = task.trial.arm
-        return seconds_of[arm] * task.num_epochs / epochs_of[arm]
-
-    total = measured + sum(map(seconds, sweep.remaining))
+    seconds = {
+        task.trial.name: seconds_of[task.trial.arm] * sweep.share_of_measured(task)
+        for task in sweep.tasks
+    }
+    total = measured + sum(seconds[task.trial.name] for task in sweep.remaining)
     longest = max(
-        (sum(map(seconds, group)) for group in groups),
+        (sum(seconds[task.trial.name] for task in group) for group in groups),
         default=0.0,
     )
     # No schedule is faster than its longest group, or than an even share of the work.

@@ -89,6 +89,11 @@ class Sweep:
         """Whether the run folder says that the trial has run to its end."""
         return has_ended(self.folder, task.trial)
 
+    def share_of_measured(self, task: TrialTask) -> float:
+        """How long a trial is at most, by the epochs of its arm's measured trials."""
+        own = [trial for trial in self.plan.trials if trial.arm == task.trial.arm]
+        return task.num_epochs / own[0].settings.training.num_epochs
+
     def outcome(self, task: TrialTask) -> Outcome:
         return read_outcome(self.folder, task.trial)
 

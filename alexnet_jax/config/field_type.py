@@ -1,0 +1,27 @@
+"""What a field of a configuration is, and values that several of them accept."""
+
+import dataclasses
+import math
+
+from alexnet_jax.config.recipes import Value
+
+# The operations that follow a convolution, in order.
+ORDERS = ("activation norm pool", "norm pool activation", "activation pool norm")
+
+# Schedules of the learning rate: training/schedule.py.
+SCHEDULES = ("steps", "plateau", "constant", "cosine")
+
+# The default of a field that is a recipe's choice: taken from `recipes.py`.
+BY_RECIPE = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One field: its default, its meaning, and the values that it accepts."""
+
+    default: Value
+    meaning: str
+    choices: tuple[str, ...] = ()
+    minimum: float = -math.inf
+    maximum: float = math.inf
+    above: float = -math.inf  # an exclusive minimum
