@@ -19,6 +19,8 @@ def test_a_checkpoint_holds_the_fields_on_which_the_result_depends():
         *OPERATIONAL_FIELDS,
         "experiment",
         "seeds",
+        "tuning_seeds",
+        "tuning_epochs",
     }
     assert json.loads(json.dumps(fields())) == fields()
 
