@@ -22,6 +22,7 @@ from alexnet_jax.config.resolve import resolve
 from alexnet_jax.model.network import Network, build
 from alexnet_jax.training import step as steps
 from alexnet_jax.training.cpu_devices import use_all_cores
+from alexnet_jax.training.cpu_memory import keep_freed_memory
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.optimizer import (
     Hyperparameters,
@@ -259,6 +260,7 @@ def compare_updates() -> Comparison:
 def main() -> None:
     _, batch_size, repeats, dtype, cores = sys.argv[1:6]
     use_all_cores()
+    keep_freed_memory()  # As in a run; PyTorch, in the same process, gains from it too.
     set_precision(dtype)
     torch_baselines.set_up(dtype)
     print_report(

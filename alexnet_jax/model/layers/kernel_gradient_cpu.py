@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from alexnet_jax.model.layers.blocks_cpu import images_at_once
+from alexnet_jax.model.layers.blocks_cpu import images_at_once, varying_zero
 from alexnet_jax.model.layers.shapes import FeatureMaps, Images, Kernel, Padding
 from alexnet_jax.model.layers.space_to_depth import fold_images, unfold_kernel
 
@@ -65,15 +65,13 @@ def kernel_gradient(
         errors = errors.astype(dtype).reshape(-1, outputs)
         return lax.dot(block.reshape(-1, len(errors)), errors)
 
-    # The sum starts from a zero that depends on the arrays, until XLA simplifies it:
-    # under shard_map a plain one would count as equal on all devices.
-    first = x[0, 0, 0, 0] > gradient[0, 0, 0, 0]
-    zero = lax.select(first, jnp.zeros((), dtype), jnp.zeros((), dtype))
     total = lax.fori_loop(
         0,
         count // images,
         lambda number, total: total + block_sum(number),
-        jnp.broadcast_to(zero, (height * width * channels, outputs)),
+        jnp.broadcast_to(
+            varying_zero(dtype, x, gradient), (height * width * channels, outputs)
+        ),
     )
     total = total.reshape(height, width, -1, outputs).astype(x.dtype)
     return unfold_kernel(jnp.moveaxis(total, -1, 0), shape, stride)
