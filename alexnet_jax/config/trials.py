@@ -364,13 +364,16 @@ def _settings(values: Mapping[str, Any]) -> FrozenConfigDict:
 def _for_tuning(trial: Trial, values: Mapping[str, Any], claim: Any) -> Trial:
     """The trial as one of the stage that chooses tuned values by the claim's metric.
 
-    It ends at the threshold of the main claim: nothing else is measured of it.
+    It ends at the threshold of the main claim: nothing else is measured of it. Then only
+    its last network is evaluated, unless its learning rate follows the evaluations.
     """
     changed = dict(flatten(trial.settings))
     if values["tuning_epochs"]:
         changed["training.num_epochs"] = values["tuning_epochs"]
     main = {key: claim[key] for key in claim if key != "also"}
     ends = sharing.answered_at({"training.stop_when_answered": True}, main)
+    if ends is not None and changed["optimizer.schedule"] != "plateau":
+        changed["training.evaluate_every_epochs"] = changed["training.num_epochs"]
     return dataclasses.replace(
         trial, settings=_settings(changed), stops_at=ends, for_tuning=True
     )
