@@ -16,7 +16,7 @@ def get_config(dataset="digits"):
 """
 
 
-def config(*, seeds=2, epochs=12.0, epochs_of_tanh=None):
+def config(*, seeds=2, epochs=12.0, epochs_of_tanh=None, tuning_seeds=0):
     result = tiny(
         training__num_epochs=epochs,
         training__log_every_epochs=0.5,
@@ -39,6 +39,11 @@ def config(*, seeds=2, epochs=12.0, epochs_of_tanh=None):
         "paper": "higher",
         "dataset": "cifar10",
     }
+    if tuning_seeds:
+        result.tuning_seeds = tuning_seeds
+        result.tuned = {"optimizer.learning_rate": (0.002, 0.004)}
+        asked = {"metric": "epochs_to_train_error", "threshold": 0.85}
+        result.claim = result.claim.to_dict() | asked
     return result
 
 

@@ -253,6 +253,35 @@ def test_a_sweep_survives_a_crash_a_stop_and_a_kill(tmp_path):
         assert rows(tmp_path / "run", trial) == rows(alone / "run", trial)
 
 
+def test_a_sweep_tunes_first_and_measures_afterwards(tmp_path):
+    plan = write_config(tmp_path, seeds=2, epochs=2.0, tuning_seeds=1)
+    status, out, log = Started(tmp_path, "--cpus_per_trial=1").end()
+    assert status == 0, log
+    assert "4 of 4 tuning trials to run" in log
+    assert "4 of 4 trials to run" in log
+    assert "Chosen: ReLU learning_rate=" in log
+    assert ": chosen" in out
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["unfinished_trials"] == summary["tuning"]["unfinished"] == 0
+    trained = sorted(
+        str(path.parent.relative_to(tmp_path / "run"))
+        for path in (tmp_path / "run").rglob("trial.json")
+    )
+    chosen = {
+        arm: f"learning_rate={facts['tuned']['optimizer.learning_rate']}"
+        for arm, facts in summary["arms"].items()
+    }
+    expected = [trial.folder for trial in plan.tuning_trials]
+    expected += [f"{arm}/{chosen[arm]}/seed{n}" for arm in chosen for n in range(2)]
+    assert trained == sorted(expected)
+
+    # Once the stage has ended, a sweep goes on with the measured trials.
+    shutil.rmtree(tmp_path / "run" / expected[-1])
+    status, out, log = Started(tmp_path, "--cpus_per_trial=1", "--dry_run").end()
+    assert status == 0, log
+    assert "4 trials, 1 to run" in out
+
+
 ON_CLUSTER = """
 import os, sys, time
 sys.argv = ["sweep"]

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.config import search, validate
 from alexnet_jax.config.fields import FIELDS
-from alexnet_jax.config.layered import get_field, layer_of, plain
+from alexnet_jax.config.layered import flatten, get_field, layer_of, plain
 from alexnet_jax.config.presets import (
     DEFAULT_RECIPE_ONLY,
     NETWORKS,
@@ -27,7 +27,7 @@ from alexnet_jax.errors import UserError
 OF_THE_PAPER = ("section", "text", "paper", "dataset", "also")
 
 _WITHOUT_TUNED = (
-    "config.tuning_seeds={} has no effect: config.tuned names no values to choose from."
+    "config.tuning_seeds={} has no effect: there are no tuned values to choose from."
 )
 _WITHOUT_STAGE = (
     "config.tuning_epochs={} has no effect: there is no tuning stage. Set "
@@ -91,12 +91,16 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ExperimentPlan:
         raise UserError(_WITHOUT_TUNED.format(values["tuning_seeds"]))
     if values["tuning_epochs"] and not values["tuning_seeds"]:
         raise UserError(_WITHOUT_STAGE.format(values["tuning_epochs"]))
+    asked = values["tuning_seeds"] if "tuning_seeds" in overrides else 0
+    if asked and len(search.settings(tuned)) == 1:
+        raise UserError(_WITHOUT_TUNED.format(asked))
     plan = ExperimentPlan.build(
         values, arms, tuned, _claim(config, values, arms), layers, arm_layers
     )
     for trial in plan.trials:
         validate.tuned_folder(trial.tuned_name)
     _check_ensembles(plan)
+    _check_tuning(plan)
     of_arms = {arm: values | changes for arm, changes in arms.items()}
     for arm, names in named_in_arms.items():
         for name in names:
@@ -279,6 +283,24 @@ def _check_ensembles(plan: ExperimentPlan) -> None:
             trained=trained_as[arm] != arm,
             given={**plan.values, **changes},
         )
+
+
+def _check_tuning(plan: ExperimentPlan) -> None:
+    """Refuses a tuning stage that is longer than what is measured, or cannot choose."""
+    epochs = {one.arm: one.settings.training.num_epochs for one in plan.trials}
+    of_arms: dict[str, dict[str, Values]] = {}
+    for trial in plan.tuning_trials:
+        if trial.settings.training.num_epochs > epochs[trial.arm]:
+            raise UserError(
+                f"config.tuning_epochs={plan.values['tuning_epochs']} is more than the "
+                f"{epochs[trial.arm]:g} epochs of arm '{trial.arm}'. Leave it out: then a "
+                "tuning trial has as many."
+            )
+        name = f"tuning {trial.arm} {trial.tuned_name}"
+        own = of_arms.setdefault(trial.arm, {})
+        own[name] = dict(flatten(trial.settings))
+    for own in of_arms.values():
+        validate.trainings_differ(own)
 
 
 def _check_training_differs(

@@ -12,19 +12,18 @@ def answered_at(values: Mapping[str, Any], claim: Any) -> float | None:
     None where it is to go on, or where one of them asks for more than the epochs to a
     training error. (The form of a claim is checked by `report.claims`.)
     """
-    also = claim.get("also") if isinstance(claim, Mapping) else None
-    if not isinstance(claim, Mapping) or not isinstance(
-        also, (tuple, list, type(None))
-    ):
+    if not isinstance(claim, Mapping) or not values["training.stop_when_answered"]:
         return None
-    asked = [claim, *({**claim, **entry} for entry in also or ())]
+    also = claim.get("also", ())
+    further = also if isinstance(also, (tuple, list)) else [also]
+    if not all(isinstance(entry, Mapping) for entry in further):
+        return None
+    asked = [claim, *({**claim, **entry} for entry in further)]
     if any(one.get("metric") != "epochs_to_train_error" for one in asked):
         return None
-    return (
-        min(one["threshold"] for one in asked)
-        if values["training.stop_when_answered"]
-        else None
-    )
+    errors = [one.get("threshold") for one in asked]
+    numbers = [error for error in errors if isinstance(error, (int, float))]
+    return min(numbers) if len(numbers) == len(errors) else None
 
 
 def num_seeds(values: Mapping[str, Any], changes: Mapping[str, Any]) -> int:

@@ -172,7 +172,7 @@ class ExperimentPlan:
             _for_tuning(trial(arm, number, FIRST_TUNING_SEED + seed), values, claim)
             for arm in arms
             if training[arm] == arm and len(tried) > 1
-            for number in _middle_first(len(tried))
+            for number in search.middle_first(len(tried))
             for seed in range(values["tuning_seeds"])
         )
         return ExperimentPlan(
@@ -295,17 +295,28 @@ class ExperimentPlan:
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        """The trials that train a network, in the order in which they run."""
+        """The measured trials that train a network, in the order in which they run.
+
+        With a tuning stage these are at all values, of which only the chosen ones run.
+        """
         return tuple(
             t for t in self.all_trials if t.networks == 1 and t.trained_as == t.arm
         )
 
     @property
+    def stages(self) -> tuple[tuple[Trial, ...], ...]:
+        """The trials of each stage; those after a tuning stage as if at the first values."""
+        if not self.tuning_trials:
+            return (self.trials,)
+        first = self.all_trials[0].tuned_name
+        return self.tuning_trials, tuple(
+            trial for trial in self.trials if trial.tuned_name == first
+        )
+
+    @property
     def num_measured(self) -> int:
         """How many trials are measured: with a tuning stage, at one setting of each arm."""
-        if not self.tuning_trials:
-            return len(self.trials)
-        return len({(trial.arm, trial.seed) for trial in self.trials})
+        return len(self.stages[-1])
 
     def measured_at(self, chosen: Mapping[str, str]) -> "ExperimentPlan":
         """The second stage: the measured trials, of each arm at the chosen values only.
@@ -377,15 +388,6 @@ def _for_tuning(trial: Trial, values: Mapping[str, Any], claim: Any) -> Trial:
     return dataclasses.replace(
         trial, settings=_settings(changed), stops_at=ends, for_tuning=True
     )
-
-
-def _middle_first(count: int) -> list[int]:
-    """The numbers below `count`, those in the middle first.
-
-    The best of several values is rarely one of the outermost, and trials that are slower
-    than an earlier one can be given up.
-    """
-    return sorted(range(count), key=lambda number: abs(number - (count - 1) / 2))
 
 
 def _without_prose(claim: Any) -> Any:

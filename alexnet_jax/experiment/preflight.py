@@ -45,10 +45,12 @@ def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]
     lines, needed, total, seconds_of_tuning = [], 0, 0.0, 0.0
     seconds_of_arm: dict[str, float] = {}
     for arm in plan.arms:
-        own = [trial for trial in plan.trials if trial.arm == arm]
+        own = [trial for trial in plan.stages[-1] if trial.arm == arm]
         if not own:
             continue  # it shares the training of another arm
-        group = runner.groups_of(own, plan, devices)[0]
+        stages = [[t for t in stage if t.arm == arm] for stage in plan.stages]
+        firsts = [runner.groups_of(stage, plan, devices)[0] for stage in stages]
+        group = max(reversed(firsts), key=len)
         with (
             _scratch(folder, devices) as scratch,
             open_session(devices, total_images=1, silent=True, saves=False) as session,
@@ -56,7 +58,7 @@ def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]
             data = datasets.of(group[0].settings.data)
             cost = _cost_of(group, session.context(data), scratch)
         seconds_of_arm[arm] = cost.group_seconds / len(group)
-        num_trials = plan.num_measured * len(own) // len(plan.trials)
+        num_trials = len(own)
         tuning = [trial for trial in plan.tuning_trials if trial.arm == arm]
         of_both = num_trials + len(tuning)
         needed += cost.checkpoint_bytes * of_both * (checkpoint.KEPT + 2)

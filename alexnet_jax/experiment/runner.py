@@ -1,7 +1,8 @@
 """An experiment from its configuration to its report: every trial is trained once.
 
-Check everything, open the data, open the run folder, train the trials in groups, evaluate
-the ensembles, write the report. What the run folder already holds is not repeated.
+Check everything, open the data, open the run folder, train the trials in groups (first
+those of a tuning stage, then the measured ones at the values chosen), evaluate the
+ensembles, write the report. What the run folder already holds is not repeated.
 """
 
 import contextlib
@@ -45,7 +46,8 @@ def run(plan: ExperimentPlan, folder: Path) -> str:
       Stopped: after a signal, once the current trials have been saved.
     """
     devices = check(plan, folder)
-    remaining = [t for t in plan.trials if not run_folder.has_ended(folder, t)]
+    first_stage = plan.stages[0]
+    remaining = [t for t in first_stage if not run_folder.has_ended(folder, t)]
     datasets = open_data(plan, devices, offer_preset=bool(remaining))
 
     devices.barrier("checked")  # Every process has seen the folder as it was.
@@ -54,7 +56,6 @@ def run(plan: ExperimentPlan, folder: Path) -> str:
 
     if plan.tuning_trials:
         run_remaining(plan.tuning_trials, folder, plan, datasets, devices)
-        devices.barrier("tuned")  # The primary has written what all processes read now.
         plan = measured_plan(plan, folder, devices)
     run_remaining(plan.trials, folder, plan, datasets, devices)
     run_ensembles(folder, plan, datasets, devices)
@@ -71,7 +72,13 @@ def measured_plan(
     """The plan's second stage, at the values that its tuning trials have chosen."""
     from alexnet_jax.report import tuning  # SciPy would delay the first step.
 
-    chosen = tuning.chosen(folder)
+    names = list(dict.fromkeys(one.tuned_name for one in plan.all_trials))
+    chosen = tuning.chosen(folder) if devices.is_primary else {}
+    # The other processes may not see on a shared disk yet what the primary has written.
+    chosen = {
+        arm: names[devices.of_primary(names.index(chosen[arm]) if chosen else 0)]
+        for arm in dict.fromkeys(one.arm for one in plan.tuning_trials)
+    }
     if devices.is_primary:
         print(tuning.describe(chosen), file=sys.stderr, flush=True)
     return plan.measured_at(chosen)
@@ -111,8 +118,9 @@ def check(plan: ExperimentPlan, folder: Path) -> Devices:
     devices = Devices(plan.settings.parallel)
     if plan.settings.population:
         devices.check_single_process()
-    for group in groups_of(list(plan.trials), plan, devices):
-        check_batch_size(group, devices)
+    for stage in plan.stages:
+        for group in groups_of(list(stage), plan, devices):
+            check_batch_size(group, devices)
     if plan.settings.training.tensorboard:
         tensorboard_writer()  # Refused here if it is not installed.
     run_folder.check_writable(folder)
@@ -203,6 +211,7 @@ def run_trials(
                 label = f"trial {first}/{len(trials)} {group[0].name}"
             session.progress.begin(label)
             run_together(group, folder, datasets, session, try_checkpoint=done == 0)
+            session.follow_signals()
             done = last
 
 
@@ -253,9 +262,9 @@ def run_together(
 
 def gives_up_at(trial: Trial, folder: Path, devices: Devices) -> float | None:
     """The epoch at which a tuning trial is given up, by what the others have shown."""
-    if not trial.for_tuning:
+    # Several processes must agree, and may not see the same records on a shared disk.
+    if not trial.for_tuning or devices.num_hosts > 1:
         return None
-    devices.barrier(f"before {trial.folder}")  # All processes read the same records.
     from alexnet_jax.report import tuning  # SciPy would delay the first step.
 
     return tuning.give_up_epoch(

@@ -198,8 +198,17 @@ class Measures:
         )
         return found | {"seeds_per_group": max(networks)}
 
-    def comparisons(self, selected: dict[str, str]) -> list[dict[str, Any]]:
-        """Every pair of the claim, each arm at its selected tuned values."""
+    def comparisons(
+        self, selected: dict[str, str], chosen_by: "Measures | None" = None
+    ) -> list[dict[str, Any]]:
+        """Every pair of the claim, each arm at its selected tuned values.
+
+        Args:
+          selected: by arm, the name of the values.
+          chosen_by: the same metric of the trials by which they were selected, where these
+            are others than those that are compared.
+        """
+        by = chosen_by or self
         compared = []
         for pair in compared_pairs(self.claim):
             first, second = pair
@@ -208,7 +217,7 @@ class Measures:
             passed = {
                 arm: found
                 for arm in pair
-                if (found := self.passed_over(arm, selected[arm])) is not None
+                if (found := by.passed_over(arm, selected[arm])) is not None
             }
             hangs = depends_on(facts, self._at_passed_over(pair, selected, passed))
             if hangs and related != Standing.NOT_ANSWERED:
@@ -222,8 +231,11 @@ class Measures:
         """The tuned values that were not selected because a seed diverged there.
 
         Of those at which the other seeds have a lower mean than at the selected values,
-        the ones with the lowest; None if there are none.
+        the ones with the lowest; None if there are none. An arm that shares the training
+        of another, and has no trials here, has that one's.
         """
+        if (arm, selected) not in self.trials:
+            arm = self.run.trained_as[arm]
         mean = _present_mean(self.per_seed(arm, selected))
         found: dict[str, Any] | None = None
         for (of_arm, name), own in self.trials.items():

@@ -1,6 +1,7 @@
 """One page over many experiments: what the paper claims, and what was measured."""
 
 import base64
+import dataclasses
 import html
 import os
 from pathlib import Path
@@ -57,7 +58,14 @@ def read(folder: Path) -> Reported:
             f"{folder} is not a run folder: it has no experiment.json.{hint}"
         )
     run = read_run(folder)
-    return Reported(run, summarize(run))
+    summary = summarize(run)
+    if summary[
+        "tuning"
+    ]:  # Of the measured trials, only those at the chosen values ran.
+        chosen = {arm: facts["tuned"] for arm, facts in summary["arms"].items()}
+        ran = [o for o in run.outcomes if o.trial.tuned == chosen[o.trial.arm]]
+        run = dataclasses.replace(run, outcomes=ran)
+    return Reported(run, summary)
 
 
 def write(folders: list[Path], output: Path) -> str:

@@ -6,7 +6,6 @@ Only this module of a report knows how a configuration is laid out. The others w
 
 import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from alexnet_jax.config.recipes import NO_RECIPE
 from alexnet_jax.config.trials import ExperimentPlan, Trial
 from alexnet_jax.errors import UserError
+from alexnet_jax.report.record_checks import ERRORS, is_error, problem
 
 # What experiment.json must hold. The key "layers" is newer and may be absent.
 _FORM: dict[str, type] = {
@@ -36,8 +36,6 @@ _FORM_OF_DATA = (
     "validation_split",
 )
 
-# Every "train" and "eval" row has them, unless it says that the trial diverged.
-ERRORS = ("top1_error", "top5_error")
 COMPLETE = ("finished", "reached")
 ENDED = (*COMPLETE, "behind", "diverged")
 
@@ -161,11 +159,25 @@ def read_run(folder: Path) -> Run:
     """
     experiment = read_experiment(folder)
     plan = ExperimentPlan.of_json(experiment)
-    tuning = [read_outcome(folder, trial) for trial in plan.tuning_trials]
-    return describe(folder, experiment, read_outcomes(folder, plan), tuning)
+    outcomes = read_outcomes(folder, plan)
+    measured = [one for one in outcomes if not one.trial.for_tuning]
+    tuning = [one for one in outcomes if one.trial.for_tuning]
+    return run_of(folder, experiment, measured, tuning)
 
 
-def describe(
+def read_tuning_trials(folder: Path, arm: str) -> Run | None:
+    """A run with an arm's tuning trials alone; None if one of them cannot be read."""
+    experiment = read_experiment(folder)
+    plan = ExperimentPlan.of_json(experiment)
+    own = [trial for trial in plan.tuning_trials if trial.arm == arm]
+    try:
+        outcomes = [read_outcome(folder, trial) for trial in own]
+    except UserError:
+        return None
+    return run_of(folder, experiment, [], outcomes)
+
+
+def run_of(
     folder: Path,
     experiment: dict[str, Any],
     outcomes: list[Outcome],
@@ -250,14 +262,14 @@ def _problem_of_experiment(experiment: dict[str, Any]) -> str | None:
 
 
 def read_outcomes(folder: Path, plan: ExperimentPlan) -> list[Outcome]:
-    """All trials of an experiment, arm by arm.
+    """All trials of an experiment, arm by arm, after those of a tuning stage.
 
     An arm that shares the training of another is read from the other's records. The
     records of an ensemble are its own: one evaluation.
     """
     found = []
     known: dict[tuple[str, str, str], Path] = {}
-    for trial in plan.all_trials:
+    for trial in (*plan.tuning_trials, *plan.all_trials):
         outcome = read_outcome(folder, trial)
         path = folder / trial.records_folder / "metrics.jsonl"
         # Two seeds never measure the same to the last digit in every row. Where nothing was
@@ -295,7 +307,7 @@ def _by_crops(
     if not isinstance(own, dict):
         raise _damaged(path, number, f"lacks the errors by {crops} crops")
     for name in ERRORS:
-        if not _is_error(own.get(name)):
+        if not is_error(own.get(name)):
             raise _damaged(
                 path, number, f"has {name} {own.get(name)!r} by {crops} crops"
             )
@@ -351,9 +363,9 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
             if number == len(lines):
                 break
             raise _damaged(path, number, f"is not valid JSON: {error}") from error
-        problem = _problem(row, rows)
-        if problem:
-            raise _damaged(path, number, problem)
+        found = problem(row, rows)
+        if found:
+            raise _damaged(path, number, found)
         rows.append(row)
     return rows
 
@@ -367,32 +379,3 @@ def _damaged(path: Path, number: int, problem: str) -> UserError:
         f"{path}, line {number} {problem}. Put the file back as it was, or remove "
         f"{path.parent}, and the command of the run trains that trial again."
     )
-
-
-def _problem(row: Any, before: list[dict[str, Any]]) -> str | None:
-    """What no run writes about a row: see docs/run-folder.md. None if nothing."""
-    if not isinstance(row, dict):
-        return f"is {row!r}, not an object"
-    kind, step = row.get("kind"), row.get("step")
-    if not isinstance(kind, str) or type(step) is not int or step < 0:
-        return f"has kind {kind!r} and step {step!r}"
-    if before and step < before[-1]["step"]:
-        return f"is of step {step}, after one of step {before[-1]['step']}"
-    if any(row == other for other in before[-4:]):
-        return "repeats an earlier line"
-    if kind in ("train", "eval") and not row.get("diverged"):
-        for name in ("epoch", *row.keys() & {"loss"}):
-            if not _is_number(row.get(name)):
-                return f"has {name} {row.get(name)!r}"
-        for name in ERRORS:
-            if not _is_error(row.get(name)):
-                return f"has {name} {row.get(name)!r}"
-    return None
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _is_error(value: Any) -> bool:
-    return _is_number(value) and 0 <= value <= 1

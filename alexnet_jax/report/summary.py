@@ -12,7 +12,7 @@ from alexnet_jax.files import write_json
 from alexnet_jax.report import claims, headline, wording
 from alexnet_jax.report.measures import Measures
 from alexnet_jax.report.run_reader import Outcome, Run
-from alexnet_jax.report.tuning import Stage
+from alexnet_jax.report.tuning import Stage, measured
 
 # Today's name of each key that had another one.
 _RENAMED_KEYS = {
@@ -56,11 +56,11 @@ def summarize(run: Run) -> dict[str, Any]:
     tuned = {
         outcome.trial.tuned_name: dict(outcome.trial.tuned) for outcome in run.outcomes
     }
-    if stage:
-        run = stage.narrowed(run)
+    run = measured(run)
     num_classes = run.data.get("num_classes")  # absent from old run folders
     asked = claims.answerable_claims(run.claim, num_classes)
     main, *others = [Measures(run, each) for each in asked]
+    by = stage.measures if stage else main
     if stage:
         selected = {arm: stage.chosen()[run.trained_as[arm]] for arm in run.arms}
     else:
@@ -76,10 +76,10 @@ def summarize(run: Run) -> dict[str, Any]:
         "arms": {
             arm: main.arm(arm, name)
             | _final_errors(main.trials[arm, name])
-            | _tuned_facts(run, stage.measures if stage else main, arm, name, tuned)
+            | _tuned_facts(run, by, arm, name, tuned)
             for arm, name in selected.items()
         },
-        "comparisons": main.comparisons(selected),
+        "comparisons": main.comparisons(selected, by),
         "at_equal_tuned_values": (
             {} if stage else _at_equal_tuned_values(main, list(tuned))
         ),
@@ -90,17 +90,24 @@ def summarize(run: Run) -> dict[str, Any]:
             {
                 "claim": other.claim,
                 "arms": {arm: other.arm(arm, name) for arm, name in selected.items()},
-                "comparisons": other.comparisons(selected),
+                "comparisons": other.comparisons(
+                    selected, Measures(stage.run, other.claim) if stage else None
+                ),
             }
             for other in others
         ],
     }
+    _add_words(summary)
+    return summary
+
+
+def _add_words(summary: dict[str, Any]) -> None:
+    """Adds the question, the answer and the verdict of each claim."""
     verdicts = wording.verdicts(summary)
     for answer, text in zip(claims.answers(summary), verdicts, strict=True):
         answer["verdict"] = text
         answer["question"] = headline.question(answer)
         answer["answer"] = headline.short_answer(answer)
-    return summary
 
 
 def _tuned_facts(
@@ -121,7 +128,8 @@ def _tuned_facts(
     failed = [
         tuned[other]
         for other, facts in tried.items()
-        if not _any_value(facts["per_seed"]) and not facts["behind"]
+        if not _any_value(facts["per_seed"])
+        and facts["without_value"] > facts["behind"]
     ]
     has_value = _any_value(tried[name]["per_seed"])
     return {

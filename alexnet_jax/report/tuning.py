@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_jax.report.measures import Measures
-from alexnet_jax.report.run_reader import Outcome, Run, read_run
+from alexnet_jax.report.run_reader import (
+    Outcome,
+    Run,
+    read_run,
+    read_tuning_trials,
+)
 
 
 def chosen(folder: Path) -> dict[str, str]:
@@ -28,14 +33,15 @@ def give_up_epoch(
 ) -> float | None:
     """The epoch after which a tuning trial's values cannot be chosen any more.
 
-    None before any values have an answer, and where errors are compared instead of
-    epochs.
+    None before other values have an answer, where errors are compared instead of epochs,
+    and where a record of the arm cannot be read: to go on is always right.
 
     Args:
       folder: the run folder.
       arm, tuned_name, seed: of a trial of the plan's `tuning_trials`.
     """
-    return Stage.of(read_run(folder)).give_up_epoch(arm, tuned_name, seed)
+    run = read_tuning_trials(folder, arm)
+    return Stage.of(run).give_up_epoch(arm, tuned_name, seed) if run else None
 
 
 def describe(chosen: Mapping[str, str]) -> str:
@@ -57,19 +63,34 @@ def caveats(summary: Mapping[str, Any]) -> list[str]:
         text += (
             f"; not all of its trials are finished ({left} left): they may still change"
         )
-    without = [
-        arm
-        for arm in stage["ended_at"]
-        if all(f["mean"] is None for f in summary["arms"][arm]["by_tuned"].values())
-    ]
-    return [
-        f"{text}.",
-        *(
+    found = [f"{text}."]
+    for arm in stage["ended_at"]:
+        tried = summary["arms"][arm]["by_tuned"].values()
+        if any(facts["n"] or facts["unfinished"] for facts in tried):
+            continue
+        if all(facts["diverged"] == len(facts["per_seed"]) for facts in tried):
+            found.append(
+                f"Every tuning trial of {arm} diverged: it is measured at the first value."
+            )
+            continue
+        found.append(
             f"No tuning trial of {arm} has a value: it is measured where its training "
             "error was lowest."
-            for arm in without
-        ),
+        )
+    return found
+
+
+def measured(run: Run) -> Run:
+    """The run with the trials that are measured: with a tuning stage, at its choice."""
+    if not run.tuning:
+        return run
+    chosen = Stage.of(run).chosen()
+    kept = [
+        outcome
+        for outcome in run.outcomes
+        if outcome.trial.tuned_name == chosen[outcome.trial.trained_as]
     ]
+    return dataclasses.replace(run, outcomes=kept)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +123,18 @@ class Stage:
     def give_up_epoch(self, arm: str, name: str, seed: int) -> float | None:
         """See the function `give_up_epoch`.
 
-        With the best complete mean m of the arm and k seeds, these values cannot be better
+        With the best mean m of other values and k seeds, these values cannot be better
         once their seeds' epochs add up to k * m; seeds to come need at least none.
         """
         if not self.measures.of_epochs:
             return None
-        means = [self.measures.arm(arm, other)["mean"] for other in self.order]
-        complete = [mean for mean in means if mean is not None]
+        complete = [
+            mean
+            for (of_arm, other), trials in self.measures.trials.items()
+            if of_arm == arm and other != name
+            if all(one.status != "unfinished" for one in trials)
+            if (mean := self.measures.arm(arm, other)["mean"]) is not None
+        ]
         if not complete:
             return None
         own = self.measures.trials[arm, name]
@@ -120,16 +146,6 @@ class Stage:
                 return 0.0  # Values at which every seed has an answer come first.
             spent += value
         return len(own) * min(complete) - spent
-
-    def narrowed(self, run: Run) -> Run:
-        """The run with the measured trials at the chosen values only."""
-        values = self.chosen()
-        kept = [
-            outcome
-            for outcome in run.outcomes
-            if outcome.trial.tuned_name == values[outcome.trial.trained_as]
-        ]
-        return dataclasses.replace(run, outcomes=kept)
 
     def facts(self) -> dict[str, Any]:
         """What summary.json holds of it, under "tuning".

@@ -2,13 +2,15 @@
 
 import contextlib
 import dataclasses
+import signal
 from collections.abc import Iterator
 
 from alexnet_jax.data.pipeline import Data
+from alexnet_jax.errors import Stopped
 from alexnet_jax.progress import Progress
 from alexnet_jax.training.cpu_memory import keep_freed_memory
 from alexnet_jax.training.devices import Devices
-from alexnet_jax.training.signals import Signals
+from alexnet_jax.training.signals import NOTHING, SAVE, Signals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,19 @@ class Session:
     devices: Devices
     progress: Progress
     signals: Signals
+
+    def follow_signals(self) -> None:
+        """Stops between groups, if any of the processes has been asked to leave.
+
+        A signal that arrives while the last trial of a group ends finds none to save.
+
+        Raises:
+          Stopped: then; what has been trained is on the disk.
+        """
+        requested = self.signals.take()
+        leaves = requested not in (NOTHING, SAVE)
+        if self.devices.any_process(leaves):
+            raise Stopped(requested if leaves else signal.SIGTERM, "between trials")
 
     def context(self, data: Data, further_crops: tuple[str, ...] = ()) -> RunContext:
         """The context of a group of trials on `data`."""

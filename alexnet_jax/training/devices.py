@@ -328,6 +328,12 @@ class Devices:
             return condition
         return bool(multihost_utils.process_allgather(np.asarray(condition)).any())
 
+    def of_primary(self, number: int) -> int:
+        """The number that the primary process gives, in all processes."""
+        if self.num_hosts == 1:
+            return number
+        return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
     def barrier(self, name: str) -> None:
         """Waits until all processes have reached the barrier `name`."""
         if self.num_hosts > 1:

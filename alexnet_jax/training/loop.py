@@ -117,7 +117,7 @@ def do_bookkeeping(group: TrialGroup) -> None:
             group.context.progress.warn(warning, trial.label)
     ending = [trial for trial in group.active if trial.reached]
     if group.active and (evaluation_due or ending):
-        evaluate(group, group.active if evaluation_due else ending)
+        evaluate(group, group.active if evaluation_due else ending, evaluation_due)
     every = periods.checkpoint_every_epochs
     if every > 0 and step > 0 and is_due(step, every):
         group.request_save()
@@ -125,10 +125,13 @@ def do_bookkeeping(group: TrialGroup) -> None:
     group.end_early()
 
 
-def evaluate(group: TrialGroup, recorded: Sequence[RunningTrial]) -> None:
+def evaluate(
+    group: TrialGroup, recorded: Sequence[RunningTrial], scheduled: bool
+) -> None:
     """Evaluates all networks, and follows signals between the batches.
 
-    One step evaluates them all; the trials `recorded` get the row.
+    One step evaluates them all; the trials `recorded` get the row. It is `scheduled` if it
+    would have come without a trial that ends.
     """
     group.context.progress.compiling(("evaluation", id(group.trainer)))
     start, counts = time.perf_counter(), []
@@ -148,7 +151,7 @@ def evaluate(group: TrialGroup, recorded: Sequence[RunningTrial]) -> None:
     for trial, row in zip(group.trials, rows, strict=True):
         if trial not in recorded:
             continue
-        drop = trial.write_evaluation(row)
+        drop = trial.write_evaluation(row, scheduled=scheduled)
         if drop is not None:
             group.context.progress.print(drop)
         if row.get("diverged"):
@@ -172,7 +175,7 @@ def follow_signals(group: TrialGroup) -> None:
         context.progress.print(f"Saving at step {group.step}, as requested.")
     elif action != signals.NOTHING:
         positions = group.resumable_positions()
-        if not positions:  # all trials have ended: the next group follows the signal
+        if not positions:  # all trials have ended: what comes after them follows it
             return
         group.save(positions)
         group.wait_for_saves()

@@ -114,12 +114,15 @@ class LoopPeriods:
     checkpoint_every_epochs: float
 
     @staticmethod
-    def of(training: ConfigDict) -> "LoopPeriods":
-        """The periods that a section `training` asks for."""
+    def of(training: ConfigDict, optimizer: ConfigDict) -> "LoopPeriods":
+        """The periods that a section `training` asks for.
+
+        A learning rate that drops at plateaus counts from the error before the first step.
+        """
         return LoopPeriods(
             training.log_every_epochs,
             training.evaluate_every_epochs,
-            training.evaluate_at_start,
+            training.evaluate_at_start or optimizer.schedule == "plateau",
             training.checkpoint_every_epochs,
         )
 

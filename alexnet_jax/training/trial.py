@@ -69,7 +69,7 @@ class TrialSpec:
         return TrialSpec(
             steps=StepSpec.of(settings, data),
             schedule=Schedule.of(training, optimizer, data.train.num_examples),
-            periods=LoopPeriods.of(training),
+            periods=LoopPeriods.of(training, optimizer),
             augmentation=_augmentation(settings.data, data),
             diagnosis=diagnosis.DiagnosisSpec.of(settings),
             momentum=optimizer.momentum,
@@ -235,15 +235,18 @@ class RunningTrial:
     def write_train_row(self) -> None:
         """Records the means over the steps since the last train row."""
         self.checkpoints.check()
+        self.metrics.drain()
+        first = self.step - len(self.metrics.counts)
         row = self._with_learning_rate(self.metrics.row(self.step))
         self.write(self.start_monitor.checked(row))
-        if self.stops_at is not None and self.step < self.schedule.num_steps:
-            error = row["top1_error"]
+        if self.step == self.schedule.num_steps:
+            return
+        error = row["top1_error"]
+        if self.stops_at is not None:
             self.reached = error is not None and error <= self.stops_at
         if self.gives_up_at is not None and not self.reached:
-            # A row stands for the middle of its period: a period later is surely beyond.
-            begun = row["epoch"] - self.spec.periods.log_every_epochs
-            self.is_behind = begun >= self.gives_up_at
+            # Had it come below the error, it would be after the first step of this row.
+            self.is_behind = self.schedule.epoch(first) >= self.gives_up_at
 
     def write_not_finite(self, step: int, facts: dict[str, Any]) -> None:
         """Records a step without a finite loss or gradient: the trial's last row."""
@@ -254,11 +257,12 @@ class RunningTrial:
         """Records how the network responds to its first batch: see `diagnosis.py`."""
         self.write(diagnosis.row(measured, self.spec.diagnosis))
 
-    def write_evaluation(self, row: dict[str, Any]) -> str | None:
+    def write_evaluation(self, row: dict[str, Any], *, scheduled: bool) -> str | None:
         """Records an eval row, and does what follows from its error if that is finite.
 
-        The best network so far is to be saved; at a plateau the learning rate drops.
-        Returns a message about such a drop.
+        The best network so far is to be saved; at a plateau the learning rate drops, where
+        the evaluation is one of those that its schedule counts. Returns a message about
+        such a drop.
         """
         self.write(self._with_learning_rate(row))
         if row.get("diverged"):
@@ -270,7 +274,7 @@ class RunningTrial:
             if self.spec.periods.checkpoint_every_epochs > 0:
                 self.save_requested = True
         drop = None
-        if self.schedule.spec.schedule == "plateau":
+        if scheduled and self.schedule.spec.schedule == "plateau":
             drop = self._follow_plateau(error)
         self.metrics.restart_clock()
         return drop

@@ -363,3 +363,43 @@ def test_a_single_value_needs_no_stage():
 def test_a_stage_without_effect_is_refused(changes, named):
     with pytest.raises(UserError, match=named):
         resolved(question(**changes))
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"metric": "epochs_to_train_error"},
+        {"metric": "epochs_to_train_error", "threshold": "a", "also": ({},)},
+        EPOCHS | {"also": ("x",)},
+        EPOCHS | {"also": "x"},
+    ],
+)
+def test_a_faulty_claim_is_left_to_its_own_check(claim):
+    assert ends_of(claim) is None
+
+
+def test_tuning_trials_that_train_the_same_are_refused():
+    changes = {"tuned": {"training.num_epochs": (10.0, 20.0)}, "tuning_seeds": 1}
+    resolved(question(**changes))
+    with pytest.raises(UserError, match="tuning ReLU num_epochs"):
+        resolved(question(tuning_epochs=5.0, **changes))
+
+
+def test_a_tuning_stage_is_no_longer_than_what_is_measured():
+    with pytest.raises(UserError, match="more than the 20 epochs of arm 'ReLU'"):
+        staged(tuning_epochs=21.0, training__num_epochs=20.0)
+
+
+def test_a_stage_without_a_choice_is_refused_where_it_is_asked_for():
+    with pytest.raises(UserError, match="tuning_seeds=2 has no effect"):
+        resolved(question(), tuning_seeds=2, optimizer__learning_rate=0.02)
+
+
+def test_the_stages_are_those_that_run():
+    plan = staged(seeds=3)
+    tuning, measured = plan.stages
+    assert tuning == plan.tuning_trials
+    assert [(one.arm, one.seed) for one in measured] == [
+        (arm, seed) for arm in ("ReLU", "tanh") for seed in range(3)
+    ]
+    assert resolved(question()).stages == (resolved(question()).trials,)

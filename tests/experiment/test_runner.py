@@ -402,3 +402,25 @@ def test_a_run_without_a_tuning_stage_does_not_go_on_with_one(finished):
     config.tuning_seeds = 1
     with pytest.raises(UserError, match="tuning_seeds: 0 there, 1 now"):
         runner.check(resolve(config, {}), finished)
+
+
+def test_a_copy_of_a_tuning_record_is_refused(tmp_path):
+    folder, plan = tmp_path / "run", resolve(staged_question(), {})
+    runner.run_trials(
+        list(plan.tuning_trials[:1]),
+        folder,
+        plan,
+        *_opened(plan, folder),
+    )
+    first = plan.tuning_trials[0].folder
+    copy = folder / first.replace("seed1000", "seed0")
+    shutil.copytree(folder / first, copy)
+    with pytest.raises(UserError, match="is a copy of"):
+        read_outcomes(folder, plan)
+
+
+def _opened(plan, folder):
+    devices = runner.check(plan, folder)
+    datasets = runner.open_data(plan, devices)
+    runner.open_folder(folder, plan, datasets, devices)
+    return datasets, devices

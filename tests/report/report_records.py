@@ -46,7 +46,7 @@ def experiment(
 
 
 def summary_of(content, outcomes):
-    return summarize(run_reader.describe(Path("run"), content, outcomes))
+    return summarize(run_reader.run_of(Path("run"), content, outcomes))
 
 
 def row(kind, epoch, top1, top5=0.0, **more):

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_records import CLAIM, RATE, experiment, reaching, row, trial
 
@@ -13,6 +13,7 @@ from alexnet_jax.report import run_reader, tables
 from alexnet_jax.report.run_reader import Outcome
 from alexnet_jax.report.summary import summarize
 from alexnet_jax.report.tuning import Stage
+from alexnet_jax.report.verdict import Standing
 
 ARMS = ("ReLU", "tanh")
 
@@ -39,7 +40,7 @@ def staged(tuning, measured=(), *, rates=(0.1, 0.2), seeds=2, tuning_seeds=1):
         for (arm, rate), epochs in tuning.items()
         for seed, epoch in enumerate(epochs)
     ]
-    return run_reader.describe(Path("run"), content, outcomes, of_stage)
+    return run_reader.run_of(Path("run"), content, outcomes, of_stage)
 
 
 TUNING = {
@@ -102,6 +103,7 @@ def test_an_unfinished_stage_says_that_its_choice_may_change():
     assert "may still change" in summarize(run)["verdict"]
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.integers(1, 3).flatmap(
         lambda seeds: st.lists(
@@ -161,3 +163,60 @@ def test_errors_are_never_given_up():
     content = run.experiment["config"] | {"claim": claim}
     run = dataclasses.replace(run, experiment=run.experiment | {"config": content})
     assert Stage.of(run).give_up_epoch("ReLU", "learning_rate=0.1", 1000) is None
+
+
+def test_a_value_passed_over_because_a_seed_diverged_leaves_the_answer_open():
+    tuning = {
+        ("ReLU", 0.1): [2.0, 2.0],
+        ("ReLU", 0.2): [5.0, 5.0],
+        ("tanh", 0.1): [9.0, 9.0],
+        ("tanh", 0.2): [0.5, None],
+    }
+    measured = {("ReLU", 0.1): [2.0, 2.1], ("tanh", 0.1): [9.0, 8.8]}
+    run = staged(tuning, measured, tuning_seeds=2)
+    *others, last = run.tuning
+    diverged = dataclasses.replace(last, status="diverged", rows=last.rows[:1])
+    summary = summarize(dataclasses.replace(run, tuning=(*others, diverged)))
+    (comparison,) = summary["comparisons"]
+    assert comparison["passed_over"]["tanh"]["diverged_seeds"] == [1001]
+    assert comparison["standing"] == Standing.LEFT_OPEN
+
+
+def test_an_arm_has_a_value_where_one_of_its_seeds_has():
+    tuning = TUNING | {("ReLU", 0.1): [2.0, None], ("ReLU", 0.2): [None, 1.0]}
+    tuning |= {("tanh", 0.1): [3.0, 3.0], ("tanh", 0.2): [None, None]}
+    run = staged(tuning, MEASURED, tuning_seeds=2)
+    assert Stage.of(run).chosen()["ReLU"] == "learning_rate=0.2"
+    assert "No tuning trial" not in summarize(run)["verdict"]
+
+
+def test_before_a_stage_has_ended_no_arm_is_without_a_value():
+    run = staged(TUNING)
+    waiting = [dataclasses.replace(o, status="unfinished", rows=[]) for o in run.tuning]
+    run = dataclasses.replace(run, tuning=tuple(waiting))
+    assert "No tuning trial" not in summarize(run)["verdict"]
+
+
+def test_an_arm_that_diverges_everywhere_is_measured_at_its_first_value():
+    run = staged(TUNING | {("tanh", 0.1): [None]})
+    diverged = [
+        dataclasses.replace(o, status="diverged", rows=o.rows[:1])
+        if o.trial.arm == "tanh"
+        else o
+        for o in run.tuning
+    ]
+    run = dataclasses.replace(run, tuning=tuple(diverged))
+    assert Stage.of(run).chosen()["tanh"] == "learning_rate=0.1"
+    assert "Every tuning trial of tanh diverged" in summarize(run)["verdict"]
+
+
+def test_a_trial_is_not_given_up_by_its_own_earlier_record():
+    run = staged({("ReLU", 0.1): [2.0], ("ReLU", 0.2): [5.0]})
+    resumed = [dataclasses.replace(o, status="unfinished") for o in run.tuning]
+    stage = Stage.of(dataclasses.replace(run, tuning=tuple(resumed)))
+    assert stage.give_up_epoch("ReLU", "learning_rate=0.1", FIRST_TUNING_SEED) is None
+    half = (run.tuning[0], resumed[1])
+    stage = Stage.of(dataclasses.replace(run, tuning=half))
+    assert stage.give_up_epoch(
+        "ReLU", "learning_rate=0.2", FIRST_TUNING_SEED
+    ) == pytest.approx(2.0, rel=0.02)

@@ -1,11 +1,14 @@
 """A trial ends once it has reached the training error that is asked about."""
 
 import json
+import signal
 
 import pytest
 from small_trial import BATCH, STEP, learned, opened, rows_of, tiny, train_one
 
+from alexnet_jax.errors import Stopped
 from alexnet_jax.training import loop
+from alexnet_jax.training.context import open_session
 
 NUM_STEPS = 60
 
@@ -113,9 +116,18 @@ def test_one_that_is_slower_than_another_is_given_up(data, devices, tmp_path):
     with opened([config], data, devices, [tmp_path], seeds=[0]) as (trials, context):
         trials[0].gives_up_at = 10 * STEP
         loop.train(trials, context)
-    period = config.training.log_every_epochs
-    *before, last = rows_of(tmp_path)
+    *_, before, last = rows_of(tmp_path)
     assert ended(tmp_path) | {"status": "behind"} == ended(tmp_path)
     assert last["kind"] == "train"  # It is not evaluated,
     assert not list((tmp_path / "checkpoints").glob("[0-9]*"))  # and not kept.
-    assert before[-1]["epoch"] - period < 10 * STEP <= last["epoch"] - period
+    # All of its last row is beyond.
+    assert before["epoch"] >= 10 * STEP
+    assert before["epoch"] - (last["epoch"] - before["epoch"]) < 10 * STEP
+
+
+def test_a_signal_as_the_last_trial_ends_is_followed_before_the_next(devices):
+    with open_session(devices, total_images=1, silent=True) as session:
+        session.follow_signals()
+        session.signals.requested = signal.SIGTERM
+        with pytest.raises(Stopped, match="between trials"):
+            session.follow_signals()

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from alexnet_jax.config.trials import ExperimentPlan
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import Stopped, UserError
 from alexnet_jax.experiment.cluster import dry_run, ray_session
 from alexnet_jax.experiment.cluster.display import Display
 from alexnet_jax.experiment.cluster.resources import Resources
@@ -43,6 +43,9 @@ class Options:
 
 def run(plan: ExperimentPlan, folder: Path, options: Options) -> None:
     """Trains what remains of an experiment on Ray, and prints its report.
+
+    After a tuning stage, the measured trials are those at the values it has chosen. If one
+    of its trials fails in every attempt, nothing is chosen and nothing measured.
 
     Args:
       plan: the experiment's, as `resolve` returns it.
@@ -115,10 +118,9 @@ def _train(sweep: Sweep, resources: Resources, worker: Any) -> None:
     """Trains the remaining trials; then evaluates the ensembles, unless it was tuning."""
     plan, folder = sweep.plan, sweep.folder
     at_once = min(resources.concurrent, len(sweep.groups(resources)))
-    what = "tuning trials" if plan.tuning_trials else "trials"
     _print_notice(
         f"{plan.name} on {plan.dataset}: {len(sweep.remaining)} of "
-        f"{len(sweep.tasks)} {what} to run, {at_once} {sweep.unit} at once, into {folder}",
+        f"{len(sweep.tasks)} {sweep.what} to run, {at_once} {sweep.unit} at once, into {folder}",
     )
     with Display(resources) as display:
         scheduler = Scheduler(
@@ -128,6 +130,8 @@ def _train(sweep: Sweep, resources: Resources, worker: Any) -> None:
         )
         _stop_on_signals(scheduler)
         scheduler.run()
+    if scheduler.stop_signal:  # while the last trial ended
+        raise Stopped(scheduler.stop_signal, f"all {sweep.what} are done")
     if not sweep.failed and not plan.tuning_trials:
         ray_session.result_of(worker.remote("run_ensembles", plan, folder))
 

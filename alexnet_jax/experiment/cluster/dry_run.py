@@ -26,21 +26,22 @@ def report(sweep: Sweep, resources: Resources, cost: MeasuredCost) -> str:
     """Returns the trials, and the estimated time of those that remain."""
     groups = sweep.groups(resources)
     seconds_of = cost.trial_seconds
-    measured = 0.0
-    if sweep.plan.tuning_trials:  # They precede it, and are as long at most.
-        per_setting = sweep.plan.num_measured / len(sweep.plan.trials)
-        measured = per_setting * sum(seconds_of[t.arm] for t in sweep.plan.trials)
+    later = sweep.plan.stages[1:]  # after a tuning stage, which is what is listed
+    measured = sum(seconds_of[trial.arm] for stage in later for trial in stage)
     seconds = {
         task.trial.name: seconds_of[task.trial.arm] * sweep.share_of_measured(task)
         for task in sweep.tasks
     }
-    total = measured + sum(seconds[task.trial.name] for task in sweep.remaining)
+    now = sum(seconds[task.trial.name] for task in sweep.remaining)
     longest = max(
         (sum(seconds[task.trial.name] for task in group) for group in groups),
         default=0.0,
     )
     # No schedule is faster than its longest group, or than an even share of the work.
-    wall_time = max(longest, total / resources.concurrent)
+    wall_time = max(longest, now / resources.concurrent)
+    if later:
+        slowest = max(seconds_of[trial.arm] for trial in later[0])
+        wall_time += max(slowest, measured / resources.concurrent)
     trials = [
         f"  {task.trial.name}" + (f": {task.state}" if task.has_ended else "")
         for task in sweep.tasks
@@ -57,14 +58,19 @@ def report(sweep: Sweep, resources: Resources, cost: MeasuredCost) -> str:
     )
     return "\n".join(
         [
-            f"{len(sweep.tasks)} trials, {len(sweep.remaining)} to run:",
+            f"{len(sweep.tasks)} {sweep.what}, {len(sweep.remaining)} to run:",
             *trials,
+            *(
+                f"Then {len(stage)} trials at each arm's best values."
+                for stage in later
+            ),
             "",
             f"Measured: a few steps of each arm, on CPU cores: {cost.num_cores}."
             f"{_slowdown(cost.num_cores, resources.cores_per_task(len(groups)))}",
             cost.table,
             "",
-            f"Estimate: {clock(total)} of {resources} in total{_of_stages(measured)}; with "
+            f"Estimate: {clock(now + measured)} of {resources} in total"
+            f"{_of_stages(measured)}; with "
             f"{min(resources.concurrent, len(groups))} {sweep.unit} at once, about "
             f"{clock(wall_time)} of wall time, if they do not slow each other down."
             f"{population}",

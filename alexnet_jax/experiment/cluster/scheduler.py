@@ -64,6 +64,11 @@ class Sweep:
         return [arm for arm in self.plan.arms if self.plan.networks(arm) > 1]
 
     @property
+    def what(self) -> str:
+        """What its tasks are, in the plural."""
+        return "tuning trials" if self.plan.tuning_trials else "trials"
+
+    @property
     def unit(self) -> str:
         """What one Ray task trains, in the plural."""
         return "populations" if self.plan.settings.population else "trials"
