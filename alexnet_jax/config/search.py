@@ -1,4 +1,6 @@
-"""Hyperparameter search: grids, products, rows and random draws of `config.tuned`.
+"""The values of a hyperparameter search: grids, products, rows and random draws.
+
+They are what `config.tuned` holds; `report/tuning.py` and `report/summary.py` choose.
 
 `config.tuned` is a mapping from an entry to the values to try, which are tried in every arm.
 Several entries are multiplied: `{"optimizer.learning_rate": (0.1, 0.01)}` by itself is a

@@ -1,8 +1,9 @@
 """The random augmentation of training images (section 4.1 of the paper).
 
 Only the random numbers are drawn here: where each crop begins, whether it is mirrored,
-and the color offset that is added to its pixels. `images` crops and mirrors the pixels;
-the training step adds the offset on the device.
+and the lighting that is added to its colors. The pixels of encoded images are cropped and
+mirrored by `decoding`, with the functions of `images`; those of images in memory and of
+raw prepared ones by `rescaled`. The training step adds the lighting on the device.
 """
 
 import dataclasses

@@ -63,7 +63,7 @@ class Decoder:
                     yield batch
 
     def single(self, columns: Columns) -> Columns:
-        """One batch, at once and in this thread: for a few images.
+        """One batch, read without further threads: for a few images.
 
         Raises:
           UserError: If an image cannot be read; the message names it.

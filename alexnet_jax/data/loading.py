@@ -46,7 +46,7 @@ class BatchLoader:
             yield self.data.crop_rows(self.describe(step), self.crop_size)
 
     def single(self, columns: Columns) -> Columns:
-        """One batch, at once and in this thread: for a few images.
+        """One batch, read without further threads: for a few images.
 
         Raises:
           UserError: If an image cannot be read; the message names it.

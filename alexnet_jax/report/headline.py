@@ -1,7 +1,7 @@
-"""The question of a claim and its answer, each in one line: the titles of the figures,
-and what a page says first.
+"""The question of a claim and its answer, each in one line.
 
-The verdict (`wording`) says the same with its caveats.
+They are the titles of the figures, and what a page says first. The verdict (`wording`)
+says the same with its caveats.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Writes the answer of a run folder: the figure, report.md, and the text that is printed.
 
-`summary.py` makes and writes summary.json.
+`summary.py` makes summary.json and writes it, as the first of them.
 """
 
 import os

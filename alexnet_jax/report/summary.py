@@ -1,4 +1,4 @@
-"""The content of summary.json: arms at their selected tuned values, and comparisons."""
+"""Makes and writes summary.json: arms at their selected tuned values, and comparisons."""
 
 import json
 from collections.abc import Mapping

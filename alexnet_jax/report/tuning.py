@@ -148,7 +148,7 @@ class Stage:
         return len(own) * min(complete) - spent
 
     def facts(self) -> dict[str, Any]:
-        """What summary.json holds of it, under "tuning".
+        """What summary.json holds of the tuning stage, under "tuning".
 
         The metric at each value is under each arm's "by_tuned".
         """

@@ -1,6 +1,6 @@
-"""The training loop: the table of contents of a run (section 5).
+"""The training loop: the table of contents of how trials are trained (section 5).
 
-Trials are trained in groups, a group by one stacked step. A step has two phases. First it
+They are trained in groups, a group by one stacked step. A step has two phases. First it
 updates the weights; then comes its bookkeeping: the rows, the evaluation and the
 checkpoint that it completes, and what the user has asked for by a signal.
 """

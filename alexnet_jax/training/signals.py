@@ -25,8 +25,8 @@ class Signals:
 
     A second signal to leave ends the process. Signals are read by a thread, from a pipe
     that the operating system's handler writes to: Python's own handlers run between two
-    bytecodes of the main thread, and so not while it compiles or waits for a device. It
-    must be entered in the main thread.
+    bytecodes of the main thread, and so not while it compiles or waits for a device. The
+    context must be entered in the main thread.
 
     Attributes:
       requested: the action.

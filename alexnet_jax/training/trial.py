@@ -143,7 +143,7 @@ class RunningTrial:
 
     Attributes:
       step: steps begun.
-      reached: whether a train row before the last step has that error or a lower one.
+      reached: whether a train row before the last step is at `stops_at` or below.
       is_behind: whether it is to be given up.
       status: how it has ended, "finished", "reached", "behind" or "diverged"; empty while
         it is active.

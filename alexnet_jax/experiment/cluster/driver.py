@@ -96,7 +96,7 @@ def run(plan: ExperimentPlan, folder: Path, options: Options) -> None:
 
 
 def _next_stage(plan: ExperimentPlan, folder: Path) -> ExperimentPlan:
-    """The plan; of its second stage, once the trials of a tuning stage have ended."""
+    """The plan itself, or that of the measured trials once the tuning stage has ended."""
     if not plan.tuning_trials or Sweep(plan, folder).remaining:
         return plan
     chosen = tuning.chosen(folder)
