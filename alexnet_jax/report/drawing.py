@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 # Arms differ in color and in line, so that they can be told apart in print and by
 # readers who are color-blind. The two numbers have no common factor: 56 arms differ.
@@ -60,3 +61,20 @@ def set_error_scale(axes: Axes, name: str, lowest: float) -> None:
         axes.set_ylim(0, 1)
         axes.minorticks_off()
     axes.yaxis.set_major_formatter(lambda error, _: f"{100 * error:g}%")
+
+
+def as_png(figure: Figure) -> bytes:
+    """A figure as PNG in 128 colors, a quarter of the bytes of all of them."""
+    full, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(full, format="png", dpi=150)
+    with Image.open(full) as image:
+        few = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    few.save(small, "PNG", optimize=True)
+    return small.getvalue()
+
+
+def as_svg(figure: Figure) -> bytes:
+    """A figure as SVG, the same for the same content."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()

@@ -1,6 +1,5 @@
 """Draws the figure of a run folder: curves as in the paper's Figure 1, and the answer."""
 
-import io
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,13 @@ from matplotlib.figure import Figure
 
 from alexnet_jax.files import atomic_file
 from alexnet_jax.report import claims, comparison_figure
-from alexnet_jax.report.drawing import PAPER_COLOR, arm_styles, set_error_scale
+from alexnet_jax.report.drawing import (
+    PAPER_COLOR,
+    arm_styles,
+    as_png,
+    as_svg,
+    set_error_scale,
+)
 from alexnet_jax.report.formatting import (
     dataset_title,
     field_name,
@@ -85,14 +90,7 @@ def render(
         _draw_tuned(panels.pop(0), summary)
     for axes, answer in zip(panels, answers, strict=True):
         comparison_figure.draw_answer(axes, answer)
-    contents = {}
-    for suffix, options in (
-        ("png", {"dpi": 150}),
-        ("svg", {"metadata": {"Date": None}}),
-    ):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix, **options)
-        contents[suffix] = buffer.getvalue()
+    contents = {"png": as_png(figure), "svg": as_svg(figure)}
     plt.close(figure)
     return contents
 
