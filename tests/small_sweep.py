@@ -43,7 +43,7 @@ def config(*, seeds=2, epochs=12.0, epochs_of_tanh=None, tuning_seeds=0):
         result.tuning_seeds = tuning_seeds
         result.tuned = {"optimizer.learning_rate": (0.002, 0.004)}
         asked = {"metric": "epochs_to_train_error", "threshold": 0.85}
-        result.claim = result.claim.to_dict() | asked
+        result.claim = dict(result.claim) | asked
     return result
 
 

@@ -335,6 +335,7 @@ def test_a_trial_that_is_running_is_not_started_again(folder, plan, devices):
     assert (first / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_trial_that_ended_at_the_error_asked_about_can_go_on(tmp_path):
     config = small_question()
     config.tuned = {"optimizer.learning_rate": (0.001,)}
@@ -372,6 +373,7 @@ def folders_of(run):
     )
 
 
+@pytest.mark.slow
 def test_a_tuning_stage_chooses_where_the_measured_seeds_are_trained(tmp_path, capsys):
     folder, plan = tmp_path / "run", resolve(staged_question(), {})
     report = runner.run(plan, folder)

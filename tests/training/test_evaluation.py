@@ -16,6 +16,7 @@ from alexnet_jax.training import evaluation, preprocess
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.evaluation import Evaluator
 from alexnet_jax.training.stacking import stack
+from alexnet_jax.training.trainer import StepSpec
 
 ALL = 1797  # 3 x 599: not divisible by 7, 8, 128 or 2,000
 
@@ -132,3 +133,32 @@ def test_an_evaluation_that_loses_an_example_raises(data, devices, monkeypatch):
     evaluator = Evaluator(trainer, data, mean_image, devices, 128)
     with pytest.raises(AssertionError):
         evaluator.evaluate(params, step=0, epoch=0.0)
+
+
+def test_ten_crops_are_evaluated_where_a_batch_would_be_a_single_image(all_digits):
+    """XLA on CPUs cannot compile them, so that a batch is of two images at least."""
+    config = config_of("ten")
+    config.training.gradient_accumulation = 2 * evaluation.EVALUATION_BATCH
+    assert (
+        evaluation.evaluation_batch_size(config.training.gradient_accumulation, 1) == 1
+    )
+    few = dataclasses.replace(all_digits, validation=first_images(all_digits, 5))
+    devices = some_devices("pmap", 1)
+    spec = StepSpec.of(config, few)
+    evaluator = Evaluator.of(spec, few, devices)
+    assert (evaluator.batch_size, evaluator.num_batches) == (2, 3)
+    params = devices.place_copies(stack([params_of(evaluator.trainer)]))
+    (row,) = evaluator.evaluate(params, step=0, epoch=0.0)
+    wrong = row["top1_error"] * 5
+    assert wrong == pytest.approx(round(wrong))
+
+
+def first_images(data, count):
+    held_out = data.validation
+    return RescaledSplit(
+        dataclasses.replace(held_out.split, num_examples=count),
+        held_out.size,
+        held_out.rescale,
+        held_out.images[:count],
+        held_out.labels[:count],
+    )
