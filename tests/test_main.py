@@ -66,7 +66,7 @@ def test_an_override_of_a_tuned_field_is_announced(tmp_path):
     lines = python("-m", "alexnet_jax.main", *given, override).stderr.splitlines()
     assert "--config.optimizer.learning_rate" in lines[0]
     assert "0.002, 0.004, 0.006, 0.01, 0.2" in lines[0]
-    assert lines[1].startswith("relu_vs_tanh on digits: 6 trials, into ")
+    assert lines[1].startswith("relu_vs_tanh on digits: 8 trials, into ")
     plain = python("-m", "alexnet_jax.main", *given).stderr.splitlines()
-    expected = "relu_vs_tanh on digits: 12 tuning trials, then 6 trials, into "
+    expected = "relu_vs_tanh on digits: 12 tuning trials, then 8 trials, into "
     assert plain[0].startswith(expected)
