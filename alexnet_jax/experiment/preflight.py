@@ -42,15 +42,17 @@ def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]
     datasets = runner.open_data(plan, devices)
     data_seconds = time.perf_counter() - started
 
-    lines, needed, total, seconds_of_tuning = [], 0, 0.0, 0.0
+    lines, needed, total = [], 0, 0.0
     seconds_of_arm: dict[str, float] = {}
     for arm in plan.arms:
         own = [trial for trial in plan.stages[-1] if trial.arm == arm]
         if not own:
             continue  # it shares the training of another arm
+        # As many trials as the largest group of either stage, each as long as measured.
         stages = [[t for t in stage if t.arm == arm] for stage in plan.stages]
-        firsts = [runner.groups_of(stage, plan, devices)[0] for stage in stages]
-        group = max(reversed(firsts), key=len)
+        size = max(len(runner.groups_of(one, plan, devices)[0]) for one in stages)
+        at_all_values = [trial for trial in plan.trials if trial.arm == arm]
+        group = runner.groups_of(at_all_values, plan, devices)[0][:size]
         with (
             _scratch(folder, devices) as scratch,
             open_session(devices, total_images=1, silent=True, saves=False) as session,
@@ -66,7 +68,7 @@ def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]
         if tuning:
             share = tuning[0].settings.training.num_epochs
             share /= own[0].settings.training.num_epochs
-            seconds_of_tuning += seconds_of_arm[arm] * len(tuning) * share
+            total += seconds_of_arm[arm] * len(tuning) * share
             lines.append(
                 f"  before them {len(tuning)} tuning trials of {share:.0%} of these steps; "
                 "fewer where one is given up"
@@ -74,7 +76,6 @@ def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]
         total += seconds_of_arm[arm] * num_trials
     if devices.is_primary:
         lines += datasets.count_duplicates()
-    total += seconds_of_tuning
     at_most = "at most " if plan.trials[0].stops_at else ""
     free = shutil.disk_usage(_existing(folder)).free
     lines += [

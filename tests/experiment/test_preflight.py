@@ -119,3 +119,16 @@ def test_a_trials_seconds_are_those_of_its_steps_and_evaluations(
 )
 def test_a_duration_is_printed_in_two_units(seconds, said):
     assert duration(seconds) == said
+
+
+def test_a_trial_is_as_long_as_measured_where_a_tuning_group_is_larger(tmp_path):
+    """Four tuning trials of half the steps are one program, and so is each arm's one."""
+    config = tiny()
+    config.experiment = "small"
+    config.arms = {"ReLU": {}, "tanh": {"model.activation": "tanh"}}
+    config.tuned = {"optimizer.learning_rate": (0.001, 0.002, 0.003, 0.004)}
+    config.tuning_seeds, config.population = 1, True
+    config.tuning_epochs = config.training.num_epochs / 2
+    said = preflight.run(resolve(config, {}), tmp_path / "run")
+    assert "ReLU: 1 x 10 steps of 16 images" in said
+    assert "before them 4 tuning trials of 50% of these steps" in said
