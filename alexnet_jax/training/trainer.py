@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -156,6 +157,16 @@ class Trainer:
         form = dataclasses.replace(self.form, eval_crops="center")
         (place,) = crop_places(images.shape[1], form)
         return crop_input(images, place, mean, form)
+
+
+@functools.cache
+def num_parameters(spec: StepSpec) -> int:
+    """The number of parameters of one network."""
+    network = _network(spec.model, spec.form.crop_size, spec.num_classes)
+    return sum(
+        math.prod(leaf.shape)
+        for leaf in jax.tree.leaves(state_shapes(network, spec.optimizer).params)
+    )
 
 
 @functools.cache

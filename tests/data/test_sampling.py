@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet_jax.data import sampling
-from alexnet_jax.data.sampling import epoch_order, examples_at
+from alexnet_jax.data.sampling import ExampleOrder, epoch_order
 
 COUNT = 20_000
 
@@ -112,7 +112,7 @@ def test_positions_run_through_one_epoch_after_another(data, seed, num_examples)
     first = data.draw(st.integers(0, 5 * num_examples))
     positions = np.arange(first, first + data.draw(st.integers(1, 90)))
     endless = np.concatenate([epoch_order(seed, e, num_examples) for e in range(135)])
-    found = examples_at(positions, seed=seed, num_examples=num_examples)
+    found = ExampleOrder(seed, num_examples).at(positions)
     assert found.tolist() == endless[positions].tolist()
 
 

@@ -405,7 +405,7 @@ def test_a_non_finite_step_is_the_last_and_its_examples_are_recorded(
     assert (last["kind"], last["step"]) == ("train", step)
     assert (last["diverged"], last["loss"], last["not_finite"]) == (True, None, what)
     places = np.arange((step - 1) * BATCH, step * BATCH)
-    examples = sampling.examples_at(places, seed=0, num_examples=TRAIN)
+    examples = sampling.ExampleOrder(0, TRAIN).at(places)
     assert last["examples"] == examples.tolist()
     assert last["example_epochs"] == [0] * BATCH
     assert learned(rows[:-1]) == learned(row for row in run[2] if row["step"] < step)

@@ -6,7 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from small_trial import STEP, learned, opened, rows_of, tiny
+from small_trial import STEP, learned, opened, rows_of, tiny, train_one
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.training import loop
@@ -139,6 +139,15 @@ def test_cpu_devices_are_arranged_by_trials_first(count, trials, batch_size, sha
     assert len(arranged.devices) == shape[0] * shape[1]
 
 
+@pytest.mark.parametrize(("batch_size", "parts"), [(32, 1), (128, 2), (1024, 8)])
+def test_a_large_network_is_shared_out_among_fewer_devices(batch_size, parts):
+    """64 images a device at least: AlexNet with 61 million parameters."""
+    arranged = some(8).arranged(
+        1, batch_size=batch_size, num_parameters=61_000_000, spread_trials=False
+    )
+    assert arranged.batch_parts == parts
+
+
 def test_microbatches_divide_each_devices_share():
     arranged = some(8).arranged(1, batch_size=96, microbatches=4)
     assert arranged.batch_parts == 3  # 3 x 4 parts of eight images
@@ -187,3 +196,20 @@ def test_each_part_of_the_trials_finds_its_images_in_the_same_slots(
     slots = SeedSlots.of(seeds, parts)
     assert slots == expected
     assert [slots.seeds[slots.slot_of(i)] for i in range(len(seeds))] == seeds
+
+
+@pytest.mark.parametrize("how", ["pmap", "shard_map"])
+def test_a_step_is_compiled_once(how, data, tmp_path, caplog):
+    """The state that a step returns is placed as the one it was given."""
+    devices = Devices(how, jax.devices()[:2])
+    config = tiny(model__width=0.27)  # a network of its own
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        train_one(config, data, devices, tmp_path)
+    said = [record.getMessage() for record in caplog.records]
+    compiled = [
+        text
+        for text in said
+        if text.startswith(("Compiling jit(of_one)", "Compiling jit(_fun)"))
+        and ("uint8[2,8," if how == "pmap" else "uint8[16,") in text
+    ]
+    assert len(compiled) == 1
