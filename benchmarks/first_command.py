@@ -81,7 +81,7 @@ def to_first_step(flags: tuple[str, ...], folder: Path, cache: Path) -> float:
     )
     try:
         while process.poll() is None:
-            for record in folder.rglob("metrics.jsonl"):
+            for record in folder.glob("*/*/metrics.jsonl"):
                 if '"kind": "train"' in record.read_text():
                     return time.time() - started
             time.sleep(POLL_SECONDS)
