@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from alexnet_jax.config.recipes import RECIPES
     from alexnet_jax.model.alexnet import AlexNet
+    from alexnet_jax.trained.locate import load
+    from alexnet_jax.trained.network import TrainedNetwork
 
 # These must be set before TensorFlow is first imported, and before JAX, which sets a lower
 # level of the log. That log says nothing to a user, and TensorFlow's errors are raised as
@@ -23,11 +25,13 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 __version__ = "0.1.0"
 
-__all__ = ["RECIPES", "AlexNet", "__version__"]
+__all__ = ["RECIPES", "AlexNet", "TrainedNetwork", "__version__", "load"]
 
 _MODULES = {
     "AlexNet": "alexnet_jax.model.alexnet",
     "RECIPES": "alexnet_jax.config.recipes",
+    "TrainedNetwork": "alexnet_jax.trained.network",
+    "load": "alexnet_jax.trained.locate",
 }
 
 

@@ -27,8 +27,8 @@ from jaxtyping import install_import_hook
 PACKAGES = (
     "data",
     "experiment.ensemble",
-    "experiment.trained_network",
     "model",
+    "trained",
     "training",
 )
 install_import_hook([f"alexnet_jax.{name}" for name in PACKAGES], "checking.checked")

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.experiment.trained_network import TrainedNetwork
+from alexnet_jax.experiment.datasets import open_originals
 from alexnet_jax.report import page, tables
 from alexnet_jax.report.comparison_figure import draw_beside_paper
 from alexnet_jax.report.drawing import COLORS, Drawing
 from alexnet_jax.report.run_reader import Outcome, read_run
 from alexnet_jax.report.summary import read_summary, summarize
+from alexnet_jax.trained.inspection import Inspection
+from alexnet_jax.trained.locate import load
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,11 +100,10 @@ class RunAnalysis:
         own = [one for one in self.run.outcomes if one.trial.arm == arm]
         return next(o for o in own if o.trial.tuned == tuned and o.trial.seed == 0)
 
-    def _network(self, arm: str) -> TrainedNetwork:
+    def _network(self, arm: str) -> Inspection:
         trial = self._selected(arm).trial
-        return TrainedNetwork.read(
-            trial.settings, self.run.folder / trial.records_folder
-        )
+        network = load(f"{self.run.folder / trial.records_folder}@last")
+        return Inspection(network, open_originals(trial.settings.data))
 
     def draw_kernels(self, maximum: int = 24) -> "Drawing":
         """Kernels of conv1, a row for each arm.
@@ -161,7 +162,7 @@ class RunAnalysis:
         rows = [["arm", "fraction of", *layers]]
         for arm, shares in found.items():
             cells = [f"{shares[n]:.0%}" if n in shares else "-" for n in layers]
-            activation = self.network(arm).settings.model.activation
+            activation = self.network(arm).network.settings.model.activation
             rows.append([arm, counted.get(activation, "-"), *cells])
         return tables.markdown(rows)
 

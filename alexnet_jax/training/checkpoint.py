@@ -29,6 +29,7 @@ from alexnet_jax.training.checkpoint_files import (
 )
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.step import TrainState
+from alexnet_jax.training.trained_on import TrainedOn
 
 KEPT = 2  # the last ones: if the newest is damaged, the one before it is used
 
@@ -49,14 +50,19 @@ class Checkpoints:
       fields: those of the trial on which its result depends, as `checkpoint_fields.py`
         finds them. Checkpoints hold them, and are refused where others are given.
       devices: all their processes save together, into one folder that all of them see.
+      trained_on: the trial's data, of which checkpoints hold what its network needs.
     """
 
     def __init__(
-        self, folder: Path, fields: Mapping[str, Any], devices: Devices
+        self,
+        folder: Path,
+        fields: Mapping[str, Any],
+        devices: Devices,
+        trained_on: TrainedOn | None = None,
     ) -> None:
         self.trial = folder.absolute()
         self.folder = self.trial / "checkpoints"
-        self.fields = fields
+        self.fields, self.trained_on = fields, trained_on
         self.devices = devices
         self._kept = _Kept()
         self._newest_phase = Phase.BOOKKEEPING_DONE
@@ -101,7 +107,7 @@ class Checkpoints:
                 # short, the checkpoint of an earlier step is still there.
                 self.manager.delete(position.step)
             self._remember(position)
-            arguments = save_arguments(state, position, self.fields)
+            arguments = save_arguments(state, position, self.fields, self.trained_on)
             self.manager.save(position.step, args=arguments, force=True)
 
     def _remember(self, position: Position) -> None:

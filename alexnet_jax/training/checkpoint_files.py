@@ -1,8 +1,10 @@
 """The files of one checkpoint: their layout, their checksums, and how they are read.
 
-A checkpoint is a folder with three Orbax items: `params`, the weights; `state`, what else
-a step changes; and `position`, as JSON, a `Position` with the fields of the trial on
-which its result depends and the checksums of all three.
+A checkpoint is a folder with four Orbax items: `params`, the weights; `state`, what else
+a step changes; `statistics`, those of the training set; and `position`, as JSON, a
+`Position` with the fields of the trial on which its result depends, the names of the
+classes, and the checksums of all four. Those of earlier versions lack `statistics` and
+the names.
 
 Format 1 had the item `momentum` in place of `state`, older names of some fields, and
 flags in place of the phase. It is read as if it were format 2.
@@ -27,6 +29,7 @@ import orbax.checkpoint as ocp
 from alexnet_jax.errors import DISK_FULL, UserError
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.step import Params, TrainCounts, TrainState
+from alexnet_jax.training.trained_on import TrainedOn
 
 
 class Phase(enum.Enum):
@@ -57,6 +60,7 @@ class Position:
       best_error: that error, a fraction; 1 if there is none.
       plateau: a `schedule.Plateau`, as a mapping.
       reached: whether the trial has reached the training error at which it is to end.
+      evaluation: what its last evaluation has measured; empty before the first.
     """
 
     step: int = 0
@@ -69,6 +73,7 @@ class Position:
     best_error: float = 1.0
     plateau: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     reached: bool = False
+    evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The position as JSON values."""
@@ -149,11 +154,15 @@ def reason_of(error: Exception) -> str:
 
 
 def save_arguments(
-    state: TrainState, position: Position, fields: Mapping[str, Any]
+    state: TrainState,
+    position: Position,
+    fields: Mapping[str, Any],
+    trained_on: TrainedOn | None,
 ) -> ocp.args.Composite:
-    """The three items of a checkpoint, for Orbax to save.
+    """The items of a checkpoint, for Orbax to save.
 
-    `fields` are those of the trial on which its result depends, as JSON values.
+    `fields` are those of the trial on which its result depends, as JSON values. Without
+    `trained_on` the checkpoint is of use where its data is, only.
     """
     rest = _rest_of(state)
     held: dict[str, Any] = {
@@ -163,12 +172,17 @@ def save_arguments(
         "params_checksum": checksum(state.params),
         "state_checksum": checksum(rest),
     }
+    items: dict[str, Any] = {
+        "params": ocp.args.StandardSave(state.params),
+        "state": ocp.args.StandardSave(rest),
+    }
+    if trained_on is not None:
+        statistics = trained_on.arrays()
+        held["trained_on"] = trained_on.facts()
+        held["statistics_checksum"] = checksum(statistics)
+        items["statistics"] = ocp.args.StandardSave(statistics)
     held["checksum"] = _checksum_of_json(held)
-    return ocp.args.Composite(
-        params=ocp.args.StandardSave(state.params),
-        state=ocp.args.StandardSave(rest),
-        position=ocp.args.JsonSave(held),
-    )
+    return ocp.args.Composite(**items, position=ocp.args.JsonSave(held))
 
 
 def _rest_of(state: TrainState) -> dict[str, Any]:
@@ -207,6 +221,8 @@ class Description:
       position: where the trial stood.
       params_checksum, state_checksum: of the arrays.
       format: of the checkpoint as it was written.
+      trained_on: `TrainedOn.facts`; None in checkpoints of earlier versions.
+      statistics_checksum: of the arrays of `TrainedOn`; None with them.
     """
 
     folder: Path
@@ -215,6 +231,8 @@ class Description:
     params_checksum: int
     state_checksum: int
     format: int
+    trained_on: Mapping[str, Any] | None = None
+    statistics_checksum: int | None = None
 
 
 def read_description(folder: Path) -> Description:
@@ -251,6 +269,8 @@ def read_description(folder: Path) -> Description:
         params_checksum=held["params_checksum"],
         state_checksum=held[state_checksum],
         format=held["format"],
+        trained_on=held.get("trained_on"),
+        statistics_checksum=held.get("statistics_checksum"),
     )
 
 
@@ -301,10 +321,29 @@ def _read_item(folder: Path, like: Any, expected: int) -> Any:
 def read_weights(given: str | Path, *, last: bool = False) -> tuple[Params, Path]:
     """The parameters in a checkpoint, in host memory, and the checkpoint's folder.
 
+    The errors are those of `read_network`.
+
     Args:
       given: a checkpoint, or a trial's folder: then its best checkpoint by validation
         error, or its last one if it was never evaluated.
       last: take a trial's last checkpoint in any case.
+    """
+    params, _, description = read_network(given, "last" if last else "best")
+    return params, description.folder
+
+
+def read_network(
+    given: str | Path, which: str = "best"
+) -> tuple[Params, TrainedOn | None, Description]:
+    """The parameters in a checkpoint, what they were trained on, and what else it says.
+
+    All of it is in host memory. Checkpoints of earlier versions do not say on what they
+    were trained.
+
+    Args:
+      given: a checkpoint, or a trial's folder.
+      which: which checkpoint of a trial: "best" by validation error, which is the last one
+        if it was never evaluated; "last"; or the number of a step.
 
     Raises:
       UserError: if there is none, or it is damaged.
@@ -313,21 +352,36 @@ def read_weights(given: str | Path, *, last: bool = False) -> tuple[Params, Path
     inner = folder if folder.name == "checkpoints" else folder / "checkpoints"
     try:
         if inner.is_dir():
-            folder = _chosen(inner, last)
+            folder = _chosen(inner, which)
         description = read_description(folder)
-        like = _shapes_in(folder / "params")
-        params = _read_item(folder / "params", like, description.params_checksum)
-        return jax.tree.map(np.asarray, params), folder
+        params = _arrays_of(folder / "params", description.params_checksum)
+        facts, checksum_of = description.trained_on, description.statistics_checksum
+        if facts is None or checksum_of is None:
+            return params, None, description
+        statistics = _arrays_of(folder / "statistics", checksum_of)
+        return params, TrainedOn.from_parts(facts, statistics), description
     except Damaged as error:
         raise UserError(f"No checkpoint can be read at {folder}: {error}.") from error
 
 
-def _chosen(folder: Path, last: bool) -> Path:
+def _chosen(folder: Path, which: str) -> Path:
     steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
     if not steps:
         raise Damaged("the folder holds no checkpoint")
+    if which.isdigit():
+        if int(which) not in steps:
+            raise Damaged(
+                f"there is none of step {which}, but of {', '.join(map(str, steps))}"
+            )
+        return folder / str(int(which))
     best = read_description(folder / str(steps[-1])).position.best_step
-    return folder / str(best if best in steps and not last else steps[-1])
+    return folder / str(best if best in steps and which == "best" else steps[-1])
+
+
+def _arrays_of(folder: Path, expected: int) -> Any:
+    """The arrays of an item, in host memory."""
+    found = _read_item(folder, _shapes_in(folder), expected)
+    return jax.tree.map(np.asarray, found)
 
 
 def _shapes_in(folder: Path) -> Any:

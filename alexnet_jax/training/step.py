@@ -81,6 +81,7 @@ TrainStep = Callable[
     [TrainState, Batch, Hyperparameters, jax.Array], tuple[TrainState, TrainCounts]
 ]
 EvalStep = Callable[[Params, Batch, jax.Array], Counts]
+Prediction = Callable[[Params, jax.Array, jax.Array], jax.Array]
 
 
 def initial_state(network: Network, seed: int, spec: OptimizerSpec) -> TrainState:
@@ -225,13 +226,28 @@ def _accumulated(
 def make_eval_step(network: Network, form: InputForm, ensemble: int = 1) -> EvalStep:
     """Returns eval_step(params, batch, mean) -> counts, without dropout.
 
-    Over several crops of an image the probabilities are averaged, not the logits
-    (section 4.1). So are those of the networks of an ensemble, whose parameters have a
-    leading axis of networks.
+    The counts are those of `make_prediction`'s probabilities.
     """
+    prediction = make_prediction(network, form, ensemble)
 
     def eval_step(params: Params, batch: Batch, mean: Float[Array, "h w 3"]) -> Counts:
-        images = batch["image"]
+        found = prediction(params, batch["image"], mean)
+        return lax.psum(count(found, batch["label"], batch["weight"]), AXIS)
+
+    return eval_step
+
+
+def make_prediction(network: Network, form: InputForm, ensemble: int = 1) -> Prediction:
+    """Returns prediction(params, images, mean) -> log-probabilities, (n, classes).
+
+    The images are uint8, whole: (n, side, side, 3). There is no dropout. Over several
+    crops of an image the probabilities are averaged, not the logits (section 4.1). So are
+    those of the networks of an ensemble, whose parameters have a leading axis of networks.
+    """
+
+    def prediction(
+        params: Params, images: jax.Array, mean: Float[Array, "h w 3"]
+    ) -> Float[Array, "n classes"]:
         places = crop_places(images.shape[1], form)
 
         def of_crop(one: Params, place: jax.Array) -> Float[Array, "n classes"]:
@@ -243,10 +259,9 @@ def make_eval_step(network: Network, form: InputForm, ensemble: int = 1) -> Eval
                 return of_crop(one, jnp.asarray(places[0]))
             return averaged(lambda place: of_crop(one, place), jnp.asarray(places))
 
-        found = of_network(params) if ensemble == 1 else averaged(of_network, params)
-        return lax.psum(count(found, batch["label"], batch["weight"]), AXIS)
+        return of_network(params) if ensemble == 1 else averaged(of_network, params)
 
-    return eval_step
+    return prediction
 
 
 def averaged(

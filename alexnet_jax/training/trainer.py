@@ -17,8 +17,6 @@ from alexnet_jax.training.optimizer import Hyperparameters, OptimizerSpec
 from alexnet_jax.training.preprocess import (
     InputForm,
     batch_shapes,
-    crop_input,
-    crop_places,
 )
 from alexnet_jax.training.stacking import (
     SeedSlots,
@@ -148,15 +146,6 @@ class Trainer:
     def place_mean(self, data: Data, devices: Devices) -> jax.Array:
         """`mean`, copied to every device."""
         return devices.place_copies(self.mean(data))
-
-    def center_crops(self, images: jax.Array, mean: jax.Array) -> jax.Array:
-        """The network's input for the center crops of whole images, (n, side, side, 3).
-
-        These are taken whatever crops the network is evaluated by.
-        """
-        form = dataclasses.replace(self.form, eval_crops="center")
-        (place,) = crop_places(images.shape[1], form)
-        return crop_input(images, place, mean, form)
 
 
 @functools.cache

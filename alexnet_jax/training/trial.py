@@ -28,7 +28,12 @@ from alexnet_jax.training.schedule import (
     Plateau,
     Schedule,
 )
+from alexnet_jax.training.trained_on import TrainedOn
 from alexnet_jax.training.trainer import StepSpec
+
+# What a checkpoint says of its network's errors; all other values of an eval row depend
+# on the machine.
+MEASURED = ("step", "epoch", "loss", "top1_error", "top5_error", "split", "beside")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +52,7 @@ class TrialSpec:
       spread_trials: whether devices share out whole trials, not each trial's batch.
       tensorboard: whether TensorBoard event files are written too.
       checkpoint_fields: what its checkpoints hold of its settings, as JSON values.
+      trained_on: what they hold of its data.
     """
 
     steps: StepSpec
@@ -61,6 +67,7 @@ class TrialSpec:
     spread_trials: bool
     tensorboard: bool
     checkpoint_fields: Mapping[str, Any]
+    trained_on: TrainedOn
 
     @staticmethod
     def of(settings: ConfigDict, data: Data) -> "TrialSpec":
@@ -79,6 +86,7 @@ class TrialSpec:
             spread_trials=spreads_trials(settings),
             tensorboard=training.tensorboard,
             checkpoint_fields=fields_of(settings),
+            trained_on=TrainedOn.of(data),
         )
 
 
@@ -116,7 +124,9 @@ def open_trial(
     own = folder if devices.is_primary else None
     with (
         Record(own, tensorboard=spec.tensorboard) as record,
-        Checkpoints(folder, spec.checkpoint_fields, devices) as checkpoints,
+        Checkpoints(
+            folder, spec.checkpoint_fields, devices, spec.trained_on
+        ) as checkpoints,
     ):
         yield RunningTrial(
             spec,
@@ -148,6 +158,7 @@ class RunningTrial:
       status: how it has ended, "finished", "reached", "behind" or "diverged"; empty while
         it is active.
       last_row: the last row written.
+      evaluation: what the last eval row with errors has measured.
       save_requested: whether a checkpoint is to be saved at the next opportunity.
     """
 
@@ -176,6 +187,7 @@ class RunningTrial:
         self.stops_at, self.reached = stops_at, False
         self.gives_up_at, self.is_behind = gives_up_at, False
         self.last_row: dict[str, Any] = {}
+        self.evaluation: dict[str, Any] = {}
         self.status = ""
 
     # --- Its position ------------------------------------------------------------------
@@ -186,6 +198,7 @@ class RunningTrial:
         self.best_step, self.best_error = position.best_step, position.best_error
         self.plateau = Plateau(**position.plateau)
         self.reached = position.reached and self.stops_at is not None
+        self.evaluation = dict(position.evaluation)
         self.metrics.counts = list(position.counts)
         self.start_monitor.done = self.start_monitor.done or position.start_checked
         self.record.resume(position.record_bytes, position.record_checksum)
@@ -210,6 +223,7 @@ class RunningTrial:
             best_error=self.best_error,
             plateau=dataclasses.asdict(self.plateau),
             reached=self.reached,
+            evaluation=self.evaluation,
         )
 
     def learning_rates(self) -> LearningRates:
@@ -267,6 +281,7 @@ class RunningTrial:
         self.write(self._with_learning_rate(row))
         if row.get("diverged"):
             return None
+        self.evaluation = {n: row[n] for n in MEASURED if n in row}
         error = row["top1_error"]
         better = self.best_step == 0 or error < self.best_error
         if self.step > 0 and better:

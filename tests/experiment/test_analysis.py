@@ -12,6 +12,7 @@ from small_trial import HELD_OUT, tiny
 from alexnet_jax.config.resolve import resolve
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import analysis, runner
+from alexnet_jax.trained.network import center_input
 
 pytestmark = pytest.mark.slow
 
@@ -60,12 +61,10 @@ def test_kernels_are_normalized_individually(run):
 @pytest.mark.parametrize("kind", ["center", "ten"])
 def test_the_inspected_crop_is_the_center(run, kind):
     """Also for a network evaluated on ten crops."""
-    trainer = run.network("ReLU").trainer
-    form = dataclasses.replace(trainer.form, crop_size=16, eval_crops=kind)
+    form = run.network("ReLU").network.form
+    form = dataclasses.replace(form, crop_size=16, eval_crops=kind)
     images = np.arange(20 * 20 * 3).reshape(1, 20, 20, 3).astype(np.uint8)
-    crops = dataclasses.replace(trainer, form=form).center_crops(
-        jnp.asarray(images), jnp.zeros((20, 20, 3))
-    )
+    crops = center_input(jnp.asarray(images), jnp.zeros((20, 20, 3)), form)
     np.testing.assert_array_equal(crops, images[:, 2:18, 2:18])
 
 
@@ -99,8 +98,10 @@ def test_dead_and_saturated_units_are_found(run, arm, count):
     assert set(network.units()) == {"conv1", "conv2", "conv3"}
     bias = np.full(8, 0.5, np.float32)
     bias[:count] = -1e6
-    conv1 = {"kernel": np.zeros_like(network.params["conv1"]["kernel"]), "bias": bias}
-    changed = dataclasses.replace(network, params=network.params | {"conv1": conv1})
+    params = network.network.params
+    conv1 = {"kernel": np.zeros_like(params["conv1"]["kernel"]), "bias": bias}
+    of_network = dataclasses.replace(network.network, params=params | {"conv1": conv1})
+    changed = dataclasses.replace(network, network=of_network)
     assert changed.units()["conv1"] == count / 8
 
 

@@ -1,0 +1,52 @@
+"""Uses trained networks: python -m alexnet_jax COMMAND RUN ...
+
+evaluate    measures the errors of a network, or of an average of several, on a dataset
+predict     names what is in images
+kernels     draws the kernels of the first layer (Figure 3)
+
+RUN is the folder of a run, of one of its trials or of a checkpoint; after it may stand
+which checkpoint: "@best", the default, "@last", or a step, as "@1200". Help for one of
+them: python -m alexnet_jax COMMAND --help. A network is trained by
+python -m alexnet_jax.main --config=configs/alexnet.py.
+"""
+
+import importlib
+import sys
+
+from alexnet_jax import cli
+from alexnet_jax.errors import nearest
+
+COMMANDS = ("evaluate", "predict", "kernels")
+ELSEWHERE = {
+    "train": "python -m alexnet_jax.main --config=configs/alexnet.py",
+    "main": "python -m alexnet_jax.main --config=configs/alexnet.py",
+    "prepare": "python -m alexnet_jax.prepare --config=configs/alexnet.py",
+    "sweep": "python -m alexnet_jax.sweep --config=configs/alexnet.py",
+    "report": "python -m alexnet_jax.report RUN_FOLDER",
+}
+
+
+def main() -> None:
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("--help", "-h", "--helpfull", "help"):
+        print(__doc__)
+        sys.exit(0)
+    if name not in COMMANDS:
+        hint = (
+            f" That is {ELSEWHERE[name]}."
+            if name in ELSEWHERE
+            else nearest(name, COMMANDS)
+        )
+        print(
+            f"Error: No such command: {name}. There are {', '.join(COMMANDS)}.{hint}",
+            file=sys.stderr,
+        )
+        sys.exit(cli.BAD_INPUT)
+    command = importlib.import_module(f"alexnet_jax.commands.{name}")
+    sys.argv = [f"python -m alexnet_jax {name}", *sys.argv[2:]]
+    sys.modules["__main__"].__doc__ = command.__doc__  # what absl shows for --help
+    cli.run(command.main, with_config=False, takes_arguments=True)
+
+
+if __name__ == "__main__":
+    main()

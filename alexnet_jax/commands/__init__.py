@@ -1,0 +1,1 @@
+"""The commands that use trained networks: `python -m alexnet_jax COMMAND`."""

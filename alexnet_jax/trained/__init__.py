@@ -1,0 +1,1 @@
+"""Trained networks in use: read from where they are, applied, measured and looked into."""

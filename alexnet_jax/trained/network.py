@@ -1,0 +1,303 @@
+"""A trained network with what it takes to use it: classes, mean image, preprocessing."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec
+from jaxtyping import Float, Float32, UInt8
+from ml_collections import FrozenConfigDict
+
+from alexnet_jax.data.photographs import GivenImage, square
+from alexnet_jax.errors import UserError, nearest
+from alexnet_jax.model.network import Network, build
+from alexnet_jax.trained.measuring import Errors, measure
+from alexnet_jax.training.devices import Devices
+from alexnet_jax.training.evaluation import EVALUATION_BATCH
+from alexnet_jax.training.preprocess import InputForm, crop_input, crop_places
+from alexnet_jax.training.step import AXIS, Params, make_prediction
+from alexnet_jax.training.trained_on import TrainedOn
+
+DECODERS = 4  # threads that decode images beside the network
+CROPS = {1: "center", 10: "ten"}
+
+
+class Guess(NamedTuple):
+    """One of the classes that a network proposes for an image, with its probability."""
+
+    name: str
+    probability: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedNetwork:
+    """A network and everything that comes with its weights.
+
+    Attributes:
+      origin: where it was read from, as messages and records name it.
+      settings: the configuration of its training, in sections.
+      params: the weights, by layer, in host memory.
+      trained_on: its classes, and the statistics that its preprocessing subtracts.
+      step: training steps done; 0 if that is not known.
+      measured: what its last evaluation in training has measured: "step", "loss",
+        "top1_error", "top5_error", "split"; empty if there was none.
+    """
+
+    origin: str
+    settings: FrozenConfigDict
+    params: Params
+    trained_on: TrainedOn
+    step: int = 0
+    measured: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    # --- What it is -------------------------------------------------------------------
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the logits."""
+        return self.trained_on.class_names
+
+    @functools.cached_property
+    def form(self) -> InputForm:
+        """How images become its input."""
+        return InputForm.of(self.settings.data)
+
+    @functools.cached_property
+    def network(self) -> Network:
+        """The network as functions of its parameters."""
+        return build(
+            self.settings.model,
+            image_size=self.form.crop_size,
+            num_classes=len(self.class_names),
+        )
+
+    @functools.cached_property
+    def mean(self) -> Float32[np.ndarray, "h w 3"]:
+        """What is subtracted from each image, in gray levels."""
+        statistics = self.trained_on.statistics
+        return self.form.mean_of(statistics.mean_image, statistics.channel_mean)
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of the layers, from first to last."""
+        x = jax.ShapeDtypeStruct((1, self.form.crop_size, self.form.crop_size, 3), "f4")
+        outputs = functools.partial(self.network.outputs, dropout_keys=None)
+        # pytrees of dicts are sorted by key; the network's own order is that of its code
+        names: list[str] = []
+        jax.eval_shape(lambda p, x: names.extend(outputs(p, x)), self.params, x)
+        return names
+
+    # --- What it does -----------------------------------------------------------------
+
+    def classify(
+        self, images: Iterable[GivenImage], *, top: int = 5, crops: int = 1
+    ) -> list[list[Guess]]:
+        """The most probable classes of each image, best first.
+
+        Args:
+          images: paths of image files, their bytes, or uint8 pixels (height, width, 3).
+          top: how many classes an image.
+          crops: 1 for the center crop; 10 for the average over ten (section 4.1).
+
+        Raises:
+          UserError: if an image cannot be read.
+        """
+        return self.guesses(self.probabilities(images, crops=crops), top)
+
+    def guesses(
+        self, probabilities: Float32[np.ndarray, "n classes"], top: int
+    ) -> list[list[Guess]]:
+        """The `top` most probable classes of each image; of equals, the first comes first."""
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+        return [
+            [Guess(self.class_names[k], float(row[k])) for k in chosen]
+            for row, chosen in zip(probabilities, best, strict=True)
+        ]
+
+    def probabilities(
+        self, images: Iterable[GivenImage], *, crops: int = 1
+    ) -> Float32[np.ndarray, "n classes"]:
+        """The probability of each class for each image; arguments as of `classify`."""
+        parts = list(self.probability_batches(self.batches(images), crops=crops))
+        return np.concatenate(parts) if parts else self._nothing(len(self.class_names))
+
+    def features(
+        self, images: Iterable[GivenImage], layer: str = "fc7"
+    ) -> Float32[np.ndarray, "n ..."]:
+        """What a layer passes on, for the center crop of each image.
+
+        That is after activation, normalization and pooling: (n, units) of a dense layer,
+        (n, height, width, channels) of a convolution. The last layer's are the logits.
+
+        Args:
+          images: as of `classify`.
+          layer: one of `layers`.
+
+        Raises:
+          UserError: if there is no such layer, or an image cannot be read.
+        """
+        outputs = self._forward(self._features_of(layer))
+        parts = [outputs(batch) for batch in self.batches(images)]
+        return np.concatenate(parts) if parts else self._nothing(0)
+
+    def _features_of(self, layer: str) -> Callable[..., jax.Array]:
+        if layer not in (known := self.layers):
+            raise UserError(
+                f"{self.origin} has no layer '{layer}': it has {', '.join(known)}."
+                f"{nearest(layer, known)}"
+            )
+        return functools.partial(_features, self.network, self.form, layer)
+
+    def probability_batches(
+        self, batches: Iterable[UInt8[np.ndarray, "n side side 3"]], *, crops: int
+    ) -> Iterator[Float32[np.ndarray, "n classes"]]:
+        """The probabilities of batches of rescaled images, such as `batches` yields."""
+        predict = self._forward(self.prediction(crops))
+        for batch in batches:
+            yield np.exp(predict(batch))
+
+    def prediction(self, crops: int) -> Callable[..., jax.Array]:
+        """(params, images, mean) -> log-probabilities, to be compiled.
+
+        Raises:
+          UserError: if `crops` is neither 1 nor 10.
+        """
+        if crops not in CROPS:
+            raise UserError(f"{crops} crops: give 1, the center, or 10.")
+        form = dataclasses.replace(self.form, eval_crops=CROPS[crops])
+        return make_prediction(self.network, form)
+
+    def evaluate(self, dataset: str, *, crops: int = 1, tfds_dir: str = "") -> Errors:
+        """Its errors on a dataset's validation or test images, each used once.
+
+        Args:
+          dataset: digits, a name of TensorFlow Datasets, or folder=PATH. Its classes are
+            matched by their names.
+          crops: as of `classify`.
+          tfds_dir: the data folder of TensorFlow Datasets; if empty, its default.
+
+        Raises:
+          UserError: if the dataset is not there, has a class that the network does not
+            know, or holds an image that cannot be read.
+        """
+        # TensorFlow takes seconds to import, and image files do without.
+        from alexnet_jax.data.open import open_source
+
+        source = open_source(dataset, tfds_dir=tfds_dir)
+        return measure([self], source, crops=crops)
+
+    # --- Its input --------------------------------------------------------------------
+
+    def square(
+        self, image: GivenImage, *, apply_orientation: bool = False
+    ) -> UInt8[np.ndarray, "side side 3"]:
+        """An image rescaled as the training images were, before it is cropped."""
+        data = self.settings.data
+        return square(
+            image,
+            size=data.rescale_size,
+            method=data.rescale,
+            apply_orientation=apply_orientation,
+        )
+
+    def batches(
+        self, images: Iterable[GivenImage]
+    ) -> Iterator[UInt8[np.ndarray, "n side side 3"]]:
+        """The rescaled images in batches, decoded while others are in use."""
+        decoded = self.decoded(images)
+        with contextlib.closing(decoded):
+            while part := list(itertools.islice(decoded, EVALUATION_BATCH)):
+                for one in part:
+                    if isinstance(one, UserError):
+                        raise one
+                yield np.stack(part)
+
+    def decoded(
+        self, images: Iterable[GivenImage], *, apply_orientation: bool = False
+    ) -> Generator[UInt8[np.ndarray, "side side 3"] | UserError, None, None]:
+        """Each image rescaled, or why it cannot be read; threads decode some ahead."""
+
+        def decode(image: GivenImage) -> np.ndarray | UserError:
+            try:
+                return self.square(image, apply_orientation=apply_orientation)
+            except UserError as error:
+                return error
+
+        ahead: deque[concurrent.futures.Future[np.ndarray | UserError]] = deque()
+        with concurrent.futures.ThreadPoolExecutor(DECODERS) as threads:
+            for image in images:
+                ahead.append(threads.submit(decode, image))
+                if len(ahead) == 2 * EVALUATION_BATCH:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def _forward(
+        self, function: Callable[..., jax.Array]
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """`function` of this network's weights on all devices, from batch to batch."""
+        devices = Devices("shard_map")
+        spread = jax.jit(
+            jax.shard_map(
+                function,
+                mesh=devices.mesh,
+                in_specs=(PartitionSpec(), PartitionSpec(AXIS), PartitionSpec()),
+                out_specs=PartitionSpec(AXIS),
+            )
+        )
+        params, mean = devices.place_copies((self.params, self.mean))
+
+        def forward(batch: np.ndarray) -> np.ndarray:
+            padded = np.zeros(
+                (_padded_size(len(batch), devices), *batch.shape[1:]), "u1"
+            )
+            padded[: len(batch)] = batch
+            return np.asarray(spread(params, padded, mean))[: len(batch)]
+
+        return forward
+
+    def _nothing(self, width: int) -> np.ndarray:
+        return np.zeros((0, width), np.float32)
+
+
+def _features(
+    network: Network,
+    form: InputForm,
+    layer: str,
+    params: Params,
+    images: UInt8[jax.Array, "n side side 3"],
+    mean: Float[jax.Array, "h w 3"],
+) -> jax.Array:
+    return network.outputs(params, center_input(images, mean, form), None)[layer]
+
+
+def center_input(
+    images: UInt8[jax.Array, "n side side 3"],
+    mean: Float[jax.Array, "h w 3"],
+    form: InputForm,
+) -> Float[jax.Array, "n s s 3"]:
+    """A network's input for the center crops of whole images.
+
+    These are taken whatever crops the network is evaluated by.
+    """
+    center = dataclasses.replace(form, eval_crops="center")
+    (place,) = crop_places(images.shape[1], center)
+    return crop_input(images, place, mean, center)
+
+
+def _padded_size(count: int, devices: Devices) -> int:
+    """The batch's size with its padding: few sizes, each of which is compiled once.
+
+    XLA on CPU cannot compile ten crops of a single image on a device.
+    """
+    size = 2 * devices.batch_parts
+    while size < count:
+        size *= 2
+    return size

@@ -1,0 +1,174 @@
+"""The command `predict`: the most probable classes of images, as a table or a picture."""
+
+import dataclasses
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from alexnet_jax.data.photographs import SUFFIXES
+from alexnet_jax.errors import UserError
+from alexnet_jax.trained.class_names import find
+from alexnet_jax.trained.locate import load
+from alexnet_jax.trained.network import Guess, TrainedNetwork
+from alexnet_jax.training.evaluation import EVALUATION_BATCH
+
+STANDARD_INPUT = "-"
+BAR = 20  # characters of a bar
+MOST_DRAWN = 40  # images in a picture
+
+
+@dataclasses.dataclass(frozen=True)
+class Predicted:
+    """An image with what a network takes it for.
+
+    Attributes:
+      name: the file as it was given.
+      pixels: as the network's preprocessing begins with it: rescaled, a square.
+      guesses: the most probable classes, best first.
+      true_class: the class that its folder names; None if that is none of the network's.
+    """
+
+    name: str
+    pixels: UInt8[np.ndarray, "side side 3"]
+    guesses: list[Guess]
+    true_class: str | None
+
+
+def predict(
+    origin: str,
+    images: Sequence[str],
+    *,
+    arm: str = "",
+    crops: int = 1,
+    top: int = 5,
+    apply_orientation: bool = False,
+    picture: str = "",
+    as_json: bool = False,
+) -> int:
+    """Prints the classes of each image as they are found; returns how many are unreadable.
+
+    The arguments are the command's, in `commands/predict.py`. An image that cannot be read
+    is named on standard error.
+
+    Raises:
+      UserError: if there is no such network, a file or folder does not exist, a folder
+        holds no image, none of them can be read, or the picture cannot be written.
+    """
+    if picture and Path(picture).suffix.lower() not in (".png", ".svg"):
+        raise UserError(f"--picture={picture}: give a name that ends in .png or .svg.")
+    if picture and not Path(picture).expanduser().absolute().parent.is_dir():
+        raise UserError(f"--picture={picture}: there is no such folder.")
+    files = list(image_files(images))
+    network = load(origin, arm=arm)
+    drawn: list[Predicted] = []
+    readable = 0
+    for found in predictions(
+        network, files, crops=crops, top=top, apply_orientation=apply_orientation
+    ):
+        readable += 1
+        print(json_line(found) if as_json else text(found), flush=True)
+        if picture and len(drawn) < MOST_DRAWN:
+            drawn.append(found)
+    if not readable:
+        raise UserError(f"None of the {len(files)} images can be read.")
+    if picture:
+        # Matplotlib takes seconds to import.
+        from alexnet_jax.trained.prediction_figure import write_picture
+
+        write_picture(drawn, Path(picture).expanduser())
+        left_out = readable - len(drawn)
+        more = f", without {left_out} others" if left_out else ""
+        print(f"{picture}: {len(drawn)} images{more}", file=sys.stderr)
+    return len(files) - readable
+
+
+def image_files(given: Sequence[str]) -> Iterator[str]:
+    """The files that the arguments name: folders are searched at any depth, by name.
+
+    Raises:
+      UserError: if one does not exist, or a folder holds no image.
+    """
+    for name in given:
+        path = Path(name).expanduser()
+        if name == STANDARD_INPUT or path.is_file():
+            yield name if name == STANDARD_INPUT else str(path)
+        elif path.is_dir():
+            found = sorted(
+                os.path.join(folder, file)
+                for folder, _, files in os.walk(path)
+                for file in files
+                if file.lower().endswith(SUFFIXES)
+            )
+            if not found:
+                raise UserError(
+                    f"{path} holds no image: no {', '.join(SUFFIXES)} file."
+                )
+            yield from found
+        else:
+            raise UserError(f"No such image or folder: {name}.")
+
+
+def predictions(
+    network: TrainedNetwork,
+    files: Sequence[str],
+    *,
+    crops: int = 1,
+    top: int = 5,
+    apply_orientation: bool = False,
+) -> Iterator[Predicted]:
+    """The classes of each readable image, in order; the others are named as they come."""
+    of_batches: list[tuple[list[str], list[np.ndarray]]] = []
+
+    def squares() -> Iterator[np.ndarray]:
+        decoded = network.decoded(
+            map(_content, files), apply_orientation=apply_orientation
+        )
+        named = zip(files, decoded, strict=True)
+        while part := list(itertools.islice(named, EVALUATION_BATCH)):
+            names, pixels = [], []
+            for name, one in part:
+                if isinstance(one, UserError):
+                    print(f"Unreadable: {one}", file=sys.stderr, flush=True)
+                else:
+                    names.append(name)
+                    pixels.append(one)
+            if pixels:
+                of_batches.append((names, pixels))
+                yield np.stack(pixels)
+
+    for probabilities in network.probability_batches(squares(), crops=crops):
+        names, pixels = of_batches.pop(0)
+        guesses = network.guesses(probabilities, top)
+        for name, square, of_image in zip(names, pixels, guesses, strict=True):
+            folder = "" if name == STANDARD_INPUT else Path(name).absolute().parent.name
+            true_class = find(folder, network.class_names)
+            yield Predicted(name, square, of_image, true_class)
+
+
+def _content(name: str) -> str | bytes:
+    """What is decoded for a name: the file, or the bytes on standard input."""
+    return sys.stdin.buffer.read() if name == STANDARD_INPUT else name
+
+
+def json_line(found: Predicted) -> str:
+    """One line of JSON."""
+    classes = [guess._asdict() for guess in found.guesses]
+    held = {"image": found.name, "classes": classes, "true_class": found.true_class}
+    return json.dumps(held)
+
+
+def text(found: Predicted) -> str:
+    """The classes with bars, one a line; the true one is marked where it is known."""
+    lines = [found.name]
+    width = max(len(guess.name) for guess in found.guesses)
+    for name, probability in found.guesses:
+        bar = "█" * round(BAR * probability)
+        mark = "  <- its folder" if name == found.true_class else ""
+        lines.append(f"  {probability:6.1%}  {name:<{width}}  {bar}{mark}".rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,71 @@
+"""What a checkpoint says about the data that its network was trained on.
+
+With it a network is of use where that data is not: its outputs have names, and an image
+becomes its input as in training.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.data.pipeline import Data
+from alexnet_jax.data.statistics import Statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedOn:
+    """The classes and the statistics of a network's training set.
+
+    Attributes:
+      dataset: its name in reports.
+      fingerprint: `Source.fingerprint`.
+      class_names: the names of the classes, indexed by label.
+      num_examples: the number of training images.
+      validation: the name of the split on which the network was evaluated.
+      num_validation: its number of images.
+      statistics: the mean image and the principal components of color.
+    """
+
+    dataset: str
+    fingerprint: str
+    class_names: tuple[str, ...]
+    num_examples: int
+    validation: str
+    num_validation: int
+    statistics: Statistics
+
+    @staticmethod
+    def of(data: Data) -> "TrainedOn":
+        """What there is to say about a run's data."""
+        return TrainedOn(
+            dataset=data.source.name,
+            fingerprint=data.source.fingerprint,
+            class_names=tuple(map(str, data.source.class_names)),
+            num_examples=data.train.num_examples,
+            validation=data.validation.split.name,
+            num_validation=data.validation.num_examples,
+            statistics=data.statistics,
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """All but the arrays, as JSON values."""
+        held = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+        }
+        del held["statistics"]
+        return held | {"class_names": list(self.class_names)}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The statistics as arrays by name."""
+        return dict(vars(self.statistics))
+
+    @staticmethod
+    def from_parts(
+        facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> "TrainedOn":
+        """What `facts` and `arrays` have given."""
+        statistics = Statistics(**{name: np.asarray(x) for name, x in arrays.items()})
+        names = tuple(facts["class_names"])
+        return TrainedOn(**{**facts, "class_names": names, "statistics": statistics})

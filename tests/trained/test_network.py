@@ -1,0 +1,143 @@
+"""A network names images, and shows what its layers pass on, as a slow loop would."""
+
+import dataclasses
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+import scipy.special
+
+from alexnet_jax.data.digits import open_digits
+from alexnet_jax.errors import UserError
+from alexnet_jax.trained.locate import load
+from alexnet_jax.training.preprocess import InputForm
+
+COUNT = 21  # images, which no batch divides
+
+
+@pytest.fixture(scope="module")
+def network(run_folder):
+    """With room for crops: trained on 16 x 16 pixels, it is used on images of 20."""
+    found = load(run_folder, arm="ReLU")
+    settings = found.settings.as_configdict().unlock()
+    settings.data.rescale_size = 20
+    statistics = dataclasses.replace(
+        found.trained_on.statistics,
+        mean_image=np.random.default_rng(0).uniform(0, 255, (20, 20, 3)),
+    )
+    return dataclasses.replace(
+        found,
+        settings=type(found.settings)(settings),
+        trained_on=dataclasses.replace(found.trained_on, statistics=statistics),
+    )
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    draws = np.random.default_rng(1)
+    return list(draws.integers(0, 256, (COUNT, 20, 20, 3)).astype(np.uint8))
+
+
+def slow_probabilities(network, picture, crops):
+    """One crop at a time, one image at a time (section 4.1)."""
+    mean, form = network.mean, network.form
+    places = [(2, 2, 0)]
+    if crops == 10:
+        corners = [(0, 0), (0, 4), (2, 2), (4, 0), (4, 4)]
+        places = [(y, x, m) for m in (0, 1) for y, x in corners]
+    found = []
+    for y, x, mirrored in places:
+        cut, of_mean = (a[y : y + 16, x : x + 16] for a in (picture, mean))
+        if form.mean == "center":
+            of_mean = mean
+        if form.mean == "channel":
+            of_mean = mean
+        cut = cut[:, ::-1] if mirrored else cut
+        if form.mean == "image" and mirrored:
+            of_mean = of_mean[:, ::-1]
+        logits = network.network.apply(
+            network.params, (cut - of_mean)[None].astype(np.float32), None
+        )
+        found.append(scipy.special.softmax(np.asarray(logits[0], np.float64)))
+    return np.mean(found, axis=0)
+
+
+@pytest.mark.parametrize("crops", [1, 10])
+def test_probabilities_are_those_of_a_slow_loop(network, pictures, crops):
+    found = network.probabilities(pictures, crops=crops)
+    assert found.shape == (COUNT, 10)
+    for picture, row in zip(pictures, found, strict=True):
+        np.testing.assert_allclose(
+            row, slow_probabilities(network, picture, crops), rtol=1e-4, atol=1e-6
+        )
+    assert isinstance(network.form, InputForm)
+
+
+def test_classes_are_named_best_first(network, pictures, tmp_path):
+    path = tmp_path / "a.png"
+    PIL.Image.fromarray(pictures[1]).save(path)
+    content = path.read_bytes()
+    found = network.classify([pictures[1], path, str(path), content], top=3)
+    assert found[0] == found[1] == found[2] == found[3]
+    expected = network.probabilities([pictures[1]])[0]
+    assert [guess.name for guess in found[0]] == [
+        str(k) for k in np.argsort(-expected, kind="stable")[:3]
+    ]
+    assert found[0][0].probability == pytest.approx(expected.max())
+
+
+def test_features_are_the_outputs_of_a_layer(network, pictures):
+    assert network.layers == ["conv1", "conv2", "conv3", "fc10"]
+    x = np.stack(pictures)[:, 2:18, 2:18].astype(np.float32)
+    mean = network.mean[2:18, 2:18] if network.form.mean == "image" else network.mean
+    expected = network.network.outputs(network.params, x - mean, None)
+    for layer in network.layers:
+        found = network.features(pictures, layer)
+        np.testing.assert_allclose(found, expected[layer], rtol=2e-5, atol=2e-5)
+    with pytest.raises(UserError, match=r"no layer 'conv9'.*conv1, conv2, conv3"):
+        network.features(pictures, "conv9")
+
+
+def test_nothing_and_too_many_crops(network, pictures):
+    assert network.classify([]) == []
+    assert network.probabilities([]).shape == (0, 10)
+    with pytest.raises(UserError, match="5 crops"):
+        network.classify(pictures, crops=5)
+
+
+def test_an_unreadable_image_is_named(network, pictures, tmp_path):
+    path = tmp_path / "broken.png"
+    path.write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"broken\.png"):
+        network.classify([pictures[0], path])
+
+
+def test_its_errors_are_those_of_training(run_folder):
+    """From the digits as image files, against the row that training has recorded."""
+    network = load(f"{run_folder}/ReLU/seed0")
+    split = open_digits().validation
+    read = [split.read(index) for index in range(split.num_examples)]
+    found = network.probabilities([content for content, _ in read])
+    wrong = found.argmax(axis=1) != np.array([label for _, label in read])
+    assert wrong.mean() == pytest.approx(network.measured["top1_error"])
+
+
+@pytest.mark.slow
+def test_classifying_a_file_imports_no_tensorflow(run_folder, tmp_path):
+    path = tmp_path / "a.png"
+    PIL.Image.fromarray(np.zeros((30, 40), np.uint8)).save(path)
+    code = (
+        "import sys, alexnet_jax;"
+        f"print(alexnet_jax.load({str(run_folder / 'ReLU/seed0')!r}).classify([{str(path)!r}]));"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_it_runs_on_several_devices(network, pictures):
+    assert len(jax.devices()) == 8
+    one = network.probabilities(pictures[:1])
+    np.testing.assert_allclose(network.probabilities(pictures)[:1], one, rtol=1e-5)
