@@ -8,7 +8,6 @@ compiled programs, and again with what the first run left there.
 
 import json
 import os
-import resource
 import signal
 import statistics
 import subprocess
@@ -42,19 +41,25 @@ def command(config: str, *flags: str) -> list[str]:
 
 def to_figure(folder: Path, cache: Path) -> dict[str, Any]:
     """Runs Figure 1 on digits to its end: seconds by parts, memory, and cores kept busy."""
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
-    subprocess.run(
-        command("relu_vs_tanh.py", f"--workdir={folder}"),
-        env=environment(cache),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        check=True,
-    )
+    started = time.time()
+    arguments = command("relu_vs_tanh.py", f"--workdir={folder}")
+    with tempfile.TemporaryFile() as messages:
+        process = subprocess.Popen(
+            arguments,
+            env=environment(cache),
+            stdout=subprocess.DEVNULL,
+            stderr=messages,
+        )
+        # wait4 alone tells what this process has used, and not all children so far.
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            messages.seek(0)
+            raise RuntimeError(messages.read().decode(errors="replace"))
     whole = time.time() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = [path.stat().st_mtime for path in folder.rglob("trial.json")]
     opened = (folder / "contact_sheet.png").stat().st_mtime
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    cpu = used.ru_utime + used.ru_stime
     return {
         "whole": whole,
         "seconds": {
@@ -65,8 +70,7 @@ def to_figure(folder: Path, cache: Path) -> dict[str, Any]:
         "trials_per_second": len(ended) / (max(ended) - opened),
         "cpu_seconds": cpu,
         "cores_busy": cpu / whole,
-        # The largest of all children so far: this one, as others are no larger.
-        "memory_gb": after.ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6),
+        "memory_gb": used.ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6),
     }
 
 
