@@ -72,7 +72,7 @@ def pixels_of(
                     f"{name} claims to be {width} x {height} pixels; more than "
                     f"{MAX_PIXELS:,} are not decoded, because of the memory they take."
                 )
-            decoded = opened
+            decoded: PIL.Image.Image = opened
             if apply_orientation:
                 decoded = PIL.ImageOps.exif_transpose(opened)
             return _rgb(decoded)

@@ -2,8 +2,15 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import (
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -19,12 +26,19 @@ from alexnet_jax.training.evaluation import EVALUATION_BATCH
 # For each example the classes that count as right; none: the example does not count.
 LabelSets = Sequence[Sequence[int]]
 
+# The probabilities of a batch, and its labels.
+LabeledProbabilities = tuple[Float32[np.ndarray, "n classes"], Int64[np.ndarray, " n"]]
 
+
+@runtime_checkable
 class Classifier(Protocol):
     """What is measured: a `TrainedNetwork`."""
 
-    origin: str
-    settings: FrozenConfigDict
+    @property
+    def origin(self) -> str: ...
+
+    @property
+    def settings(self) -> FrozenConfigDict: ...
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
@@ -177,7 +191,7 @@ def _averaged_batches(
     orders: Sequence[Int64[np.ndarray, " n"]],
     source: Source,
     crops: int,
-) -> Iterator[tuple[Float32[np.ndarray, "n classes"], Int64[np.ndarray, " n"]]]:
+) -> Generator[LabeledProbabilities, None, None]:
     """The mean probabilities of each batch of the split, and its labels."""
     with contextlib.ExitStack() as opened:
         of_networks = [
@@ -194,7 +208,7 @@ def _averaged_batches(
 
 def _batches(
     network: Classifier, source: Source, crops: int
-) -> Iterator[tuple[Float32[np.ndarray, "n classes"], Int64[np.ndarray, " n"]]]:
+) -> Generator[LabeledProbabilities, None, None]:
     """One network's probabilities, and the labels."""
     data, labels = network.settings.data, []
     split = RescaledSplit(source.validation, data.rescale_size, data.rescale)

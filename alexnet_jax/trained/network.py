@@ -87,11 +87,16 @@ class TrainedNetwork:
     @property
     def layers(self) -> list[str]:
         """The names of the layers, from first to last."""
-        x = jax.ShapeDtypeStruct((1, self.form.crop_size, self.form.crop_size, 3), "f4")
-        outputs = functools.partial(self.network.outputs, dropout_keys=None)
-        # pytrees of dicts are sorted by key; the network's own order is that of its code
+        side = self.form.crop_size
         names: list[str] = []
-        jax.eval_shape(lambda p, x: names.extend(outputs(p, x)), self.params, x)
+
+        def run(params: Params, x: jax.Array) -> None:
+            # JAX would return the dictionary sorted by its keys.
+            names.extend(self.network.outputs(params, x, None))
+
+        jax.eval_shape(
+            run, self.params, jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+        )
         return names
 
     # --- What it does -----------------------------------------------------------------
@@ -214,10 +219,7 @@ class TrainedNetwork:
         decoded = self.decoded(images)
         with contextlib.closing(decoded):
             while part := list(itertools.islice(decoded, EVALUATION_BATCH)):
-                for one in part:
-                    if isinstance(one, UserError):
-                        raise one
-                yield np.stack(part)
+                yield np.stack([_readable(one) for one in part])
 
     def decoded(
         self, images: Iterable[GivenImage], *, apply_orientation: bool = False
@@ -301,3 +303,10 @@ def _padded_size(count: int, devices: Devices) -> int:
     while size < count:
         size *= 2
     return size
+
+
+def _readable(decoded: np.ndarray | UserError) -> np.ndarray:
+    """The image; raises the error that stands in its place."""
+    if isinstance(decoded, UserError):
+        raise decoded
+    return decoded

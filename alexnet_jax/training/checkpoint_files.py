@@ -310,8 +310,12 @@ def _read_item(folder: Path, like: Any, expected: int) -> Any:
         found = reader.restore(folder, args=ocp.args.StandardRestore(shapes))
     except Exception as error:
         raise Damaged(reason_of(error)) from error
+    return _checked(found, expected, folder.name)
+
+
+def _checked(found: Any, expected: int, name: str) -> Any:
     if checksum(found) != expected:
-        raise Damaged(f"the numbers of {folder.name} are not those that were saved")
+        raise Damaged(f"the numbers of {name} are not those that were saved")
     return found
 
 
@@ -358,7 +362,7 @@ def read_network(
         facts, checksum_of = description.trained_on, description.statistics_checksum
         if facts is None or checksum_of is None:
             return params, None, description
-        statistics = _arrays_of(folder / "statistics", checksum_of)
+        statistics = _statistics_of(folder / "statistics", checksum_of)
         return params, TrainedOn.from_parts(facts, statistics), description
     except Damaged as error:
         raise UserError(f"No checkpoint can be read at {folder}: {error}.") from error
@@ -376,6 +380,15 @@ def _chosen(folder: Path, which: str) -> Path:
         return folder / str(int(which))
     best = read_description(folder / str(steps[-1])).position.best_step
     return folder / str(best if best in steps and which == "best" else steps[-1])
+
+
+def _statistics_of(folder: Path, expected: int) -> dict[str, np.ndarray]:
+    """The arrays of the item `statistics`: as NumPy's, because JAX's lack float64."""
+    try:
+        found = ocp.Checkpointer(ocp.StandardCheckpointHandler()).restore(folder)
+    except Exception as error:
+        raise Damaged(reason_of(error)) from error
+    return _checked(dict(found), expected, folder.name)
 
 
 def _arrays_of(folder: Path, expected: int) -> Any:

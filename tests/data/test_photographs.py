@@ -3,17 +3,18 @@
 import io
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import PIL.Image
 import pytest
-import skimage.data
 import tensorflow as tf
+from sklearn.datasets import load_sample_image
 
 from alexnet_jax.data import images, photographs
 from alexnet_jax.errors import UserError
 
-PHOTOGRAPH = skimage.data.chelsea()  # 300 x 451
+PHOTOGRAPH = np.ascontiguousarray(load_sample_image("flower.jpg")[:300, :451])
 
 
 def encoded(pixels, kind, **options):
@@ -117,6 +118,7 @@ def test_what_is_no_image_is_named(tmp_path, content, said):
 def test_a_small_file_that_claims_to_be_huge_is_refused():
     content = bytearray(encoded(PHOTOGRAPH, "PNG"))
     content[16:24] = (100_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
     with pytest.raises(UserError, match="100000 x 100000"):
         photographs.pixels_of(bytes(content))
 

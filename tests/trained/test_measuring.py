@@ -73,10 +73,10 @@ def test_classes_are_matched_by_name_in_whatever_order(relu, tanh, digits, of_re
     found = measure([relu], turned)
     assert (found.confusion == of_relu.confusion).all()
 
-    last = relu.params["fc10"]
+    last = relu.params["fc4"]
     other = dataclasses.replace(
         relu,
-        params=relu.params | {"fc10": {name: x[..., ::-1] for name, x in last.items()}},
+        params=relu.params | {"fc4": {name: x[..., ::-1] for name, x in last.items()}},
         trained_on=dataclasses.replace(relu.trained_on, class_names=names),
     )
     assert (measure([relu, other], digits).confusion == of_relu.confusion).all()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
@@ -58,9 +59,8 @@ def slow_probabilities(network, picture, crops):
         cut = cut[:, ::-1] if mirrored else cut
         if form.mean == "image" and mirrored:
             of_mean = of_mean[:, ::-1]
-        logits = network.network.apply(
-            network.params, (cut - of_mean)[None].astype(np.float32), None
-        )
+        x = jnp.asarray((cut - of_mean)[None], jnp.float32)
+        logits = network.network.apply(network.params, x, None)
         found.append(scipy.special.softmax(np.asarray(logits[0], np.float64)))
     return np.mean(found, axis=0)
 
@@ -81,7 +81,9 @@ def test_classes_are_named_best_first(network, pictures, tmp_path):
     PIL.Image.fromarray(pictures[1]).save(path)
     content = path.read_bytes()
     found = network.classify([pictures[1], path, str(path), content], top=3)
-    assert found[0] == found[1] == found[2] == found[3]
+    for other in found[1:]:  # another place in the batch may round otherwise
+        assert [guess.name for guess in other] == [guess.name for guess in found[0]]
+        assert other[0].probability == pytest.approx(found[0][0].probability, rel=1e-5)
     expected = network.probabilities([pictures[1]])[0]
     assert [guess.name for guess in found[0]] == [
         str(k) for k in np.argsort(-expected, kind="stable")[:3]
@@ -90,10 +92,12 @@ def test_classes_are_named_best_first(network, pictures, tmp_path):
 
 
 def test_features_are_the_outputs_of_a_layer(network, pictures):
-    assert network.layers == ["conv1", "conv2", "conv3", "fc10"]
+    assert network.layers == ["conv1", "conv2", "conv3", "fc4"]
     x = np.stack(pictures)[:, 2:18, 2:18].astype(np.float32)
     mean = network.mean[2:18, 2:18] if network.form.mean == "image" else network.mean
-    expected = network.network.outputs(network.params, x - mean, None)
+    expected = network.network.outputs(
+        network.params, jnp.asarray(x - mean, jnp.float32), None
+    )
     for layer in network.layers:
         found = network.features(pictures, layer)
         np.testing.assert_allclose(found, expected[layer], rtol=2e-5, atol=2e-5)
