@@ -27,8 +27,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from alexnet_jax.errors import DISK_FULL, UserError
-from alexnet_jax.training.devices import Devices
-from alexnet_jax.training.step import Params, TrainCounts, TrainState
+from alexnet_jax.training.step import TrainCounts, TrainState
 from alexnet_jax.training.trained_on import TrainedOn
 
 
@@ -288,17 +287,21 @@ def read_state(description: Description, like: TrainState) -> TrainState:
       Damaged: if it cannot be read, or is not as it was written.
     """
     folder, rest_like = description.folder, _rest_of(like)
-    params = _read_item(folder / "params", like.params, description.params_checksum)
+    params = read_item(folder / "params", like.params, description.params_checksum)
     if description.format == 1:
         rest_like = {"step": like.step, "velocity": like.opt_state}
-        rest = _read_item(folder / "momentum", rest_like, description.state_checksum)
+        rest = read_item(folder / "momentum", rest_like, description.state_checksum)
         return TrainState(rest["step"], params, rest["velocity"])
-    rest = _read_item(folder / "state", rest_like, description.state_checksum)
+    rest = read_item(folder / "state", rest_like, description.state_checksum)
     return TrainState(params=params, **rest)
 
 
-def _read_item(folder: Path, like: Any, expected: int) -> Any:
-    """The arrays of an item, placed as those of `like`."""
+def read_item(folder: Path, like: Any, expected: int) -> Any:
+    """The arrays of an item, placed as those of `like`.
+
+    Raises:
+      Damaged: if they cannot be read, or their checksum is not the `expected` one.
+    """
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(
             leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None)
@@ -310,102 +313,11 @@ def _read_item(folder: Path, like: Any, expected: int) -> Any:
         found = reader.restore(folder, args=ocp.args.StandardRestore(shapes))
     except Exception as error:
         raise Damaged(reason_of(error)) from error
-    return _checked(found, expected, folder.name)
+    return checked(found, expected, folder.name)
 
 
-def _checked(found: Any, expected: int, name: str) -> Any:
+def checked(found: Any, expected: int, name: str) -> Any:
+    """`found`; raises Damaged if its checksum is not the `expected` one."""
     if checksum(found) != expected:
         raise Damaged(f"the numbers of {name} are not those that were saved")
     return found
-
-
-# --- Weights of a trial that has run ----------------------------------------------
-
-
-def read_weights(given: str | Path, *, last: bool = False) -> tuple[Params, Path]:
-    """The parameters in a checkpoint, in host memory, and the checkpoint's folder.
-
-    The errors are those of `read_network`.
-
-    Args:
-      given: a checkpoint, or a trial's folder: then its best checkpoint by validation
-        error, or its last one if it was never evaluated.
-      last: take a trial's last checkpoint in any case.
-    """
-    params, _, description = read_network(given, "last" if last else "best")
-    return params, description.folder
-
-
-def read_network(
-    given: str | Path, which: str = "best"
-) -> tuple[Params, TrainedOn | None, Description]:
-    """The parameters in a checkpoint, what they were trained on, and what else it says.
-
-    All of it is in host memory. Checkpoints of earlier versions do not say on what they
-    were trained.
-
-    Args:
-      given: a checkpoint, or a trial's folder.
-      which: which checkpoint of a trial: "best" by validation error, which is the last one
-        if it was never evaluated; "last"; or the number of a step.
-
-    Raises:
-      UserError: if there is none, or it is damaged.
-    """
-    folder = Path(given).expanduser().absolute()
-    inner = folder if folder.name == "checkpoints" else folder / "checkpoints"
-    try:
-        if inner.is_dir():
-            folder = _chosen(inner, which)
-        description = read_description(folder)
-        params = _arrays_of(folder / "params", description.params_checksum)
-        facts, checksum_of = description.trained_on, description.statistics_checksum
-        if facts is None or checksum_of is None:
-            return params, None, description
-        statistics = _statistics_of(folder / "statistics", checksum_of)
-        return params, TrainedOn.from_parts(facts, statistics), description
-    except Damaged as error:
-        raise UserError(f"No checkpoint can be read at {folder}: {error}.") from error
-
-
-def _chosen(folder: Path, which: str) -> Path:
-    steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
-    if not steps:
-        raise Damaged("the folder holds no checkpoint")
-    if which.isdigit():
-        if int(which) not in steps:
-            raise Damaged(
-                f"there is none of step {which}, but of {', '.join(map(str, steps))}"
-            )
-        return folder / str(int(which))
-    best = read_description(folder / str(steps[-1])).position.best_step
-    return folder / str(best if best in steps and which == "best" else steps[-1])
-
-
-def _statistics_of(folder: Path, expected: int) -> dict[str, np.ndarray]:
-    """The arrays of the item `statistics`: as NumPy's, because JAX's lack float64."""
-    try:
-        found = ocp.Checkpointer(ocp.StandardCheckpointHandler()).restore(folder)
-    except Exception as error:
-        raise Damaged(reason_of(error)) from error
-    return _checked(dict(found), expected, folder.name)
-
-
-def _arrays_of(folder: Path, expected: int) -> Any:
-    """The arrays of an item, in host memory."""
-    found = _read_item(folder, _shapes_in(folder), expected)
-    return jax.tree.map(np.asarray, found)
-
-
-def _shapes_in(folder: Path) -> Any:
-    """Shapes and types of an item's arrays, replicated on this run's devices."""
-    try:
-        reader = ocp.Checkpointer(ocp.StandardCheckpointHandler())
-        found = reader.metadata(folder).item_metadata.tree
-    except Exception as error:
-        raise Damaged(reason_of(error)) from error
-    everywhere = Devices().replicated
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
-        found,
-    )

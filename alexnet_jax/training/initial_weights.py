@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.training.checkpoint_files import read_weights
+from alexnet_jax.training.saved_network import read_weights
 from alexnet_jax.training.step import Params, TrainState, initial_state
 from alexnet_jax.training.trainer import Trainer
 

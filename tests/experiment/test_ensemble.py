@@ -12,9 +12,9 @@ from alexnet_jax.data.open import open_source
 from alexnet_jax.data.pipeline import evaluation_batches, load_data
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import ensemble, runner
-from alexnet_jax.training.checkpoint_files import read_weights
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.preprocess import crop_input, crop_places
+from alexnet_jax.training.saved_network import read_weights
 
 ARMS = {"one": {}, "two averaged": {"training.ensemble": 2}}
 

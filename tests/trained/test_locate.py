@@ -12,7 +12,7 @@ import alexnet_jax
 from alexnet_jax.data.digits import open_digits
 from alexnet_jax.errors import UserError
 from alexnet_jax.trained.locate import load
-from alexnet_jax.training.checkpoint_files import read_weights
+from alexnet_jax.training.saved_network import read_weights
 
 OLD = Path(__file__).parents[1] / "experiment/version_0_1.tar.gz"
 

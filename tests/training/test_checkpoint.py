@@ -33,11 +33,11 @@ from alexnet_jax.training.checkpoint import Checkpoints, rehearse_checkpoint
 from alexnet_jax.training.checkpoint_files import (
     Position,
     checksum,
-    read_weights,
 )
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.evaluation import Evaluator
 from alexnet_jax.training.initial_weights import starting_state
+from alexnet_jax.training.saved_network import read_weights
 from alexnet_jax.training.trainer import Trainer
 
 

@@ -17,8 +17,8 @@ from alexnet_jax.config.resolve import resolve
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import runner
 from alexnet_jax.training import distributed
-from alexnet_jax.training.checkpoint_files import read_weights
 from alexnet_jax.training.devices import Devices
+from alexnet_jax.training.saved_network import read_weights
 
 STEPS = 36
 

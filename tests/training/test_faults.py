@@ -21,7 +21,8 @@ import pytest
 from forked import Forked, Server
 from small_trial import STEP, learned
 
-from alexnet_jax.training.checkpoint_files import checksum, read_weights
+from alexnet_jax.training.checkpoint_files import checksum
+from alexnet_jax.training.saved_network import read_weights
 
 pytestmark = pytest.mark.slow
 
