@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from alexnet_jax.config.recipes import RECIPES
     from alexnet_jax.model.alexnet import AlexNet
     from alexnet_jax.trained.locate import load
-    from alexnet_jax.trained.network import TrainedNetwork
+    from alexnet_jax.trained.trained_network import TrainedNetwork
 
 # These must be set before TensorFlow is first imported, and before JAX, which sets a lower
 # level of the log. That log says nothing to a user, and TensorFlow's errors are raised as
@@ -30,7 +30,7 @@ __all__ = ["RECIPES", "AlexNet", "TrainedNetwork", "__version__", "load"]
 _MODULES = {
     "AlexNet": "alexnet_jax.model.alexnet",
     "RECIPES": "alexnet_jax.config.recipes",
-    "TrainedNetwork": "alexnet_jax.trained.network",
+    "TrainedNetwork": "alexnet_jax.trained.trained_network",
     "load": "alexnet_jax.trained.locate",
 }
 

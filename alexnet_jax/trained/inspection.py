@@ -8,7 +8,7 @@ import numpy as np
 
 from alexnet_jax.data.pipeline import Data, evaluation_batches
 from alexnet_jax.trained.kernel_figure import kernels_of, scaled
-from alexnet_jax.trained.network import TrainedNetwork, center_input
+from alexnet_jax.trained.trained_network import TrainedNetwork, center_input
 from alexnet_jax.training.evaluation import EVALUATION_BATCH
 
 SATURATED = 0.95  # an output of tanh, whose slope is below a tenth there

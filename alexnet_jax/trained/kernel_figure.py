@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 
 from alexnet_jax.files import atomic_file
 from alexnet_jax.report.drawing import Drawing, as_png, as_svg
-from alexnet_jax.trained.network import TrainedNetwork
+from alexnet_jax.trained.trained_network import TrainedNetwork
 
 IN_A_ROW = 16  # kernels, as in Figure 3
 DEAD_BELOW = 0.1  # of the median norm

@@ -13,7 +13,7 @@ from alexnet_jax.config.layered import nest
 from alexnet_jax.config.old_names import with_defaults
 from alexnet_jax.data import pipeline
 from alexnet_jax.errors import UserError, nearest
-from alexnet_jax.trained.network import TrainedNetwork
+from alexnet_jax.trained.trained_network import TrainedNetwork
 from alexnet_jax.training.saved_network import read_network
 from alexnet_jax.training.trained_on import TrainedOn
 

@@ -13,7 +13,7 @@ from collections.abc import (
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Float32, Int64
 from ml_collections import FrozenConfigDict
 
 from alexnet_jax.data.pipeline import evaluation_batches
@@ -130,45 +130,78 @@ def measure(
     first, split = networks[0], source.validation
     matched = match(source.class_names, first.class_names, dataset=source.name)
     orders = [_order(network, first) for network in networks]
-    count = len(first.class_names)
-    totals = {name: np.zeros(count, np.int64) for name in ("all", "top1", "top5")}
-    confusion = np.zeros((count, count), np.int64)
-    losses, unlabeled, done = 0.0, 0, 0
-    batches = _averaged_batches(networks, orders, source, crops)
-    with contextlib.closing(batches):
+    tally = Tally(matched, len(first.class_names), reassessed)
+    with contextlib.closing(
+        _averaged_batches(networks, orders, source, crops)
+    ) as batches:
         for probabilities, labels in batches:
-            own = matched.index[labels]
-            best = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
-            right = _right(best, own, matched, reassessed, done)
-            counted = np.ones(len(own), bool)
-            if reassessed is not None:
-                sets = reassessed[done : done + len(own)]
-                counted = np.array([len(each) > 0 for each in sets])
-                unlabeled += int((~counted).sum())
-            else:
-                chosen = probabilities[np.arange(len(own)), own]
-                losses -= float(np.log(np.maximum(chosen, 1e-38)).sum())
-            np.add.at(totals["all"], own[counted], 1)
-            np.add.at(totals["top1"], own[counted & ~right[:, 0]], 1)
-            np.add.at(totals["top5"], own[counted & ~right.any(axis=1)], 1)
-            np.add.at(confusion, (own[counted], best[counted, 0]), 1)
-            done += len(own)
-            advance(len(own))
-    assert done == split.num_examples
+            tally.add(probabilities, labels)
+            advance(len(labels))
+    assert tally.seen == split.num_examples
     return Errors(
         dataset=source.name,
         split=split.name,
         networks=tuple(network.origin for network in networks),
         crops=crops,
         class_names=first.class_names,
-        examples=totals["all"],
-        top1_wrong=totals["top1"],
-        top5_wrong=totals["top5"],
-        confusion=confusion,
-        loss=losses / done if reassessed is None else None,
+        examples=tally.examples,
+        top1_wrong=tally.top1_wrong,
+        top5_wrong=tally.top5_wrong,
+        confusion=tally.confusion,
+        loss=tally.loss / tally.seen if reassessed is None else None,
         notes=matched.notes,
-        unlabeled=unlabeled,
+        unlabeled=tally.seen - int(tally.examples.sum()),
     )
+
+
+class Tally:
+    """Counts the errors of batches that come in the order of the split.
+
+    Args:
+      matched: the network's class of each label.
+      count: the network's classes.
+      reassessed: as of `measure`.
+
+    Attributes:
+      seen: examples added.
+      loss: the sum of their negative log-probabilities.
+      examples, top1_wrong, top5_wrong, confusion: those of `Errors`.
+    """
+
+    def __init__(
+        self, matched: Matched, count: int, reassessed: LabelSets | None
+    ) -> None:
+        self.matched, self.reassessed = matched, reassessed
+        self.seen, self.loss = 0, 0.0
+        self.examples, self.top1_wrong, self.top5_wrong = (
+            np.zeros(count, np.int64) for _ in range(3)
+        )
+        self.confusion = np.zeros((count, count), np.int64)
+
+    def add(
+        self,
+        probabilities: Float32[np.ndarray, "n classes"],
+        labels: Int64[np.ndarray, " n"],
+    ) -> None:
+        """Adds a batch; of equal probabilities, that of the lower class is the larger."""
+        own = self.matched.index[labels]
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
+        if self.reassessed is None:
+            right, counted = best == own[:, None], np.ones(len(own), bool)
+            chosen = probabilities[np.arange(len(own)), own]
+            self.loss -= float(np.log(np.maximum(chosen, 1e-38)).sum())
+        else:
+            sets = self.reassessed[self.seen : self.seen + len(own)]
+            allowed = [self.matched.index[list(each)] for each in sets]
+            right = np.array(
+                [np.isin(row, some) for row, some in zip(best, allowed, strict=True)]
+            )
+            counted = np.array([len(each) > 0 for each in sets])
+        np.add.at(self.examples, own[counted], 1)
+        np.add.at(self.top1_wrong, own[counted & ~right[:, 0]], 1)
+        np.add.at(self.top5_wrong, own[counted & ~right.any(axis=1)], 1)
+        np.add.at(self.confusion, (own[counted], best[counted, 0]), 1)
+        self.seen += len(own)
 
 
 def _order(network: Classifier, first: Classifier) -> Int64[np.ndarray, " n"]:
@@ -223,25 +256,6 @@ def _batches(
     with contextlib.closing(opened):
         for found in network.probability_batches(images(), crops=crops):
             yield found, labels.pop(0)
-
-
-def _right(
-    best: Int64[np.ndarray, "n k"],
-    own: Int64[np.ndarray, " n"],
-    matched: Matched,
-    reassessed: LabelSets | None,
-    done: int,
-) -> Bool[np.ndarray, "n k"]:
-    """Which of the most probable classes of each example count as right."""
-    if reassessed is None:
-        return best == own[:, None]
-    sets = reassessed[done : done + len(own)]
-    return np.array(
-        [
-            np.isin(row, matched.index[list(each)])
-            for row, each in zip(best, sets, strict=True)
-        ]
-    )
 
 
 # --- Beside the paper -------------------------------------------------------------

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from alexnet_jax.files import atomic_file
 from alexnet_jax.report.drawing import Drawing, as_png, as_svg
-from alexnet_jax.trained.predictions import Predicted
+from alexnet_jax.trained.trained_network import Predicted
 
 COLUMNS = 4
 LONGEST_NAME = 26  # characters; longer ones are cut

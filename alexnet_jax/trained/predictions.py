@@ -1,6 +1,5 @@
 """The command `predict`: the most probable classes of images, as a table or a picture."""
 
-import dataclasses
 import itertools
 import json
 import os
@@ -9,35 +8,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 
 from alexnet_jax.data.photographs import SUFFIXES
 from alexnet_jax.errors import UserError
 from alexnet_jax.trained.class_names import find
 from alexnet_jax.trained.locate import load
-from alexnet_jax.trained.network import Guess, TrainedNetwork
+from alexnet_jax.trained.trained_network import Predicted, TrainedNetwork
 from alexnet_jax.training.evaluation import EVALUATION_BATCH
 
 STANDARD_INPUT = "-"
 BAR = 20  # characters of a bar
 MOST_DRAWN = 40  # images in a picture
-
-
-@dataclasses.dataclass(frozen=True)
-class Predicted:
-    """An image with what a network takes it for.
-
-    Attributes:
-      name: the file as it was given.
-      pixels: as the network's preprocessing begins with it: rescaled, a square.
-      guesses: the most probable classes, best first.
-      true_class: the class that its folder names; None if that is none of the network's.
-    """
-
-    name: str
-    pixels: UInt8[np.ndarray, "side side 3"]
-    guesses: list[Guess]
-    true_class: str | None
 
 
 def predict(

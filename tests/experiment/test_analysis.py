@@ -12,7 +12,7 @@ from small_trial import HELD_OUT, tiny
 from alexnet_jax.config.resolve import resolve
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import analysis, runner
-from alexnet_jax.trained.network import center_input
+from alexnet_jax.trained.trained_network import center_input
 
 pytestmark = pytest.mark.slow
 

@@ -37,6 +37,23 @@ class Guess(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class Predicted:
+    """An image with what a network takes it for.
+
+    Attributes:
+      name: the file as it was given.
+      pixels: as the network's preprocessing begins with it: rescaled, a square.
+      guesses: the most probable classes, best first.
+      true_class: the class that its folder names; None if that is none of the network's.
+    """
+
+    name: str
+    pixels: UInt8[np.ndarray, "side side 3"]
+    guesses: list[Guess]
+    true_class: str | None
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
     """A network and everything that comes with its weights.
 
