@@ -25,8 +25,8 @@ from alexnet_jax.training.step import AXIS
 TRIALS = "trials"  # the mesh's axis beside `AXIS`, that of the batch
 
 # Images of a batch that a CPU device takes at least: with fewer, its cores work less well.
-# Of a large network each device also sums and updates all parameters, which costs as much
-# as a dozen of AlexNet's images; a single device keeps several cores busy with it.
+# Of a large network each device also sums and updates all parameters, which costs more than
+# few images gain; a single device keeps several cores busy with it.
 LEAST_IMAGES_ON_CPU, LEAST_IMAGES_OF_LARGE = 8, 64
 LARGE_NETWORK = 10_000_000  # parameters
 

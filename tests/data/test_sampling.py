@@ -116,6 +116,22 @@ def test_positions_run_through_one_epoch_after_another(data, seed, num_examples)
     assert found.tolist() == endless[positions].tolist()
 
 
+def test_each_seed_keeps_the_order_of_its_epochs(monkeypatch):
+    """Also where several seeds take turns, and a batch ends one epoch and begins another."""
+    sorted_epochs = []
+
+    def counted(seed, epoch, num_examples):
+        sorted_epochs.append((seed, epoch))
+        return epoch_order(seed, epoch, num_examples)
+
+    monkeypatch.setattr(sampling, "epoch_order", counted)
+    orders = [ExampleOrder(seed, 10) for seed in range(3)]
+    for first in range(0, 40, 4):
+        for order in orders:
+            order.at(np.arange(first, first + 4))
+    assert sorted(sorted_epochs) == [(s, e) for s in range(3) for e in range(4)]
+
+
 def test_positions_are_uniform():
     """Each example comes first about as often as any other (chi-square, 9 degrees)."""
     firsts = np.array([epoch_order(7, epoch, 10)[0] for epoch in range(5000)])

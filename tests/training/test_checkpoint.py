@@ -302,6 +302,7 @@ def stopped(trainer, stopped_in, call):
         calls.append(1)
         if len(calls) == call:
             os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)  # for the thread that receives signals
         return getattr(trainer, stopped_in)(*arguments)
 
     return dataclasses.replace(trainer, **{stopped_in: signalled})

@@ -532,6 +532,7 @@ def test_a_trial_stopped_at_a_plateau_resumes_it(
         calls.append(1)
         if len(calls) == call:
             os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)  # for the thread that receives signals
         return trainer.train_step(*given)
 
     changed = dataclasses.replace(trainer, train_step=signalled)
