@@ -55,6 +55,11 @@ def pytest_runtest_setup(item):
     jax.config.update("jax_disable_most_optimizations", not optimized)
 
 
+def pytest_collection_modifyitems(items):
+    """Sweeps first: beside one of them many others run, which would be waited for."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/test_sweep.py"))
+
+
 @pytest.fixture(scope="session")
 def data():
     """Digits at 16 x 16; some test files have data of their own."""

@@ -70,3 +70,13 @@ def further_crops(
 
 def value_in(values: Mapping[str, Any], changes: Mapping[str, Any], name: str) -> Any:
     return changes.get(name, values[name])
+
+
+def without_prose(claim: Any) -> Any:
+    """A claim, or the claims of its `also`, without the keys that people read only."""
+    if isinstance(claim, Mapping):
+        rest = {key: claim[key] for key in claim if key not in ("section", "text")}
+        return {key: without_prose(value) for key, value in rest.items()}
+    if isinstance(claim, (list, tuple)):
+        return [without_prose(each) for each in claim]
+    return claim

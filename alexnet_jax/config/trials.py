@@ -7,6 +7,7 @@ hands the values of a trial's `settings` further down.
 
 import dataclasses
 import functools
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -193,30 +194,9 @@ class ExperimentPlan:
         Fields that were renamed have their new names, and fields that did not exist their
         defaults, so that a new neutral field locks nobody out of a run.
         """
-        config = held["config"]
-        sections = {
-            k: v for k, v in config.items() if k not in ("arms", "tuned", "claim")
-        }
-        values = frozen(with_defaults(flatten(sections)))
-        added = FIELDS.keys() - upgraded(flatten(sections)).keys()
-        arms = {
-            arm: frozen(added_choices(changes, values, added) | upgraded(changes))
-            for arm, changes in config["arms"].items()
-        }
-        tuned = {
-            ",".join(upgraded(dict.fromkeys(entry.split(",")))): frozen(tried)
-            for entry, tried in config["tuned"].items()
-        }
-        tuned_as_held = ",".join(config["tuned"]).split(",")
-        return ExperimentPlan.build(
-            values,
-            arms,
-            tuned,
-            frozen(config["claim"]),
-            upgraded(held.get("layers", {})),
-            held.get("arm_layers", {}),
-            {RENAMED[name]: name for name in tuned_as_held if name in RENAMED},
-        )
+        # A run reads it again before each trial, and to multiply it out takes 0.1 s.
+        parts = ("config", "layers", "arm_layers")
+        return _plan_of(json.dumps({key: held[key] for key in parts if key in held}))
 
     def as_json(self) -> dict[str, Any]:
         """What experiment.json holds of a plan: `of_json` reads it back."""
@@ -239,7 +219,7 @@ class ExperimentPlan:
         own, others = (
             flatten(
                 ExperimentPlan.of_json(plan.as_json()).as_json()["config"]
-                | {"claim": _without_prose(plan.claim)}
+                | {"claim": sharing.without_prose(plan.claim)}
             )
             for plan in (self, other)
         )
@@ -352,6 +332,34 @@ class ExperimentPlan:
         return [trial for trial in self.trials if trial.seed == 0]
 
 
+@functools.lru_cache(maxsize=2)
+def _plan_of(text: str) -> ExperimentPlan:
+    """The plan in the JSON of an `experiment.json`."""
+    held = json.loads(text)
+    config = held["config"]
+    sections = {k: v for k, v in config.items() if k not in ("arms", "tuned", "claim")}
+    values = frozen(with_defaults(flatten(sections)))
+    added = FIELDS.keys() - upgraded(flatten(sections)).keys()
+    arms = {
+        arm: frozen(added_choices(changes, values, added) | upgraded(changes))
+        for arm, changes in config["arms"].items()
+    }
+    tuned = {
+        ",".join(upgraded(dict.fromkeys(entry.split(",")))): frozen(tried)
+        for entry, tried in config["tuned"].items()
+    }
+    tuned_as_held = ",".join(config["tuned"]).split(",")
+    return ExperimentPlan.build(
+        values,
+        arms,
+        tuned,
+        frozen(config["claim"]),
+        upgraded(held.get("layers", {})),
+        held.get("arm_layers", {}),
+        {RENAMED[name]: name for name in tuned_as_held if name in RENAMED},
+    )
+
+
 def _settings(values: Mapping[str, Any]) -> FrozenConfigDict:
     """The values in sections; a whole number is a float where the field is one.
 
@@ -388,13 +396,3 @@ def _for_tuning(trial: Trial, values: Mapping[str, Any], claim: Any) -> Trial:
     return dataclasses.replace(
         trial, settings=_settings(changed), stops_at=ends, for_tuning=True
     )
-
-
-def _without_prose(claim: Any) -> Any:
-    """A claim, or the claims of its `also`, without the keys that people read only."""
-    if isinstance(claim, Mapping):
-        rest = {key: claim[key] for key in claim if key not in ("section", "text")}
-        return {key: _without_prose(value) for key, value in rest.items()}
-    if isinstance(claim, (list, tuple)):
-        return [_without_prose(each) for each in claim]
-    return claim

@@ -19,7 +19,7 @@ from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.evaluation import Evaluator
 from alexnet_jax.training.initial_weights import starting_state
 from alexnet_jax.training.memory import StepMemory
-from alexnet_jax.training.metrics import NotFinite, PendingStep
+from alexnet_jax.training.metrics import NotFinite, PendingStep, StepCounts
 from alexnet_jax.training.prefetch import Prefetcher
 from alexnet_jax.training.stacking import (
     SeedSlots,
@@ -139,14 +139,14 @@ class TrialGroup:
 
     def end_step(self, counts: TrainCounts, batch: Mapping[str, jax.Array]) -> None:
         """Hands each trial its part of a dispatched step's counts."""
-        images = 0
+        images, of_all = 0, StepCounts(counts)
         for number, trial in enumerate(self.trials):
             if trial.status:
                 continue
             images += self.schedule.batch_size
             pending = PendingStep(
                 step=self.step,
-                counts=counts,
+                counts=of_all,
                 epochs=batch["epoch"],
                 examples=batch["example"],
                 trial=number,

@@ -1,5 +1,6 @@
 """What a trial records: its rows, their means, and the files that keep them."""
 
+import functools
 import json
 import os
 import resource
@@ -61,6 +62,18 @@ def means_row(
 # --- Means over steps -------------------------------------------------------------
 
 
+class StepCounts:
+    """What a dispatched step counts for all trials of a group, which read it once."""
+
+    def __init__(self, counts: TrainCounts) -> None:
+        self._counts = counts
+
+    @functools.cached_property
+    def on_host(self) -> Any:
+        """The counts in host memory; waits until the step is done."""
+        return jax.device_get(self._counts)
+
+
 class PendingStep(NamedTuple):
     """A step whose counts are still being computed, as one trial of the group sees it.
 
@@ -73,7 +86,7 @@ class PendingStep(NamedTuple):
     """
 
     step: int
-    counts: TrainCounts
+    counts: StepCounts
     epochs: jax.Array
     examples: jax.Array
     trial: int
@@ -138,7 +151,7 @@ class MetricAccumulator:
 
     def _read_first(self) -> None:
         first = self.pending.popleft()
-        of_all = jax.device_get(first.counts)
+        of_all = first.counts.on_host
         counts = TrainCounts(*(of_trials[first.trial] for of_trials in of_all))
         for quantity, number in (
             ("loss", counts.loss),

@@ -37,6 +37,7 @@ def off(augmented):
 # --- Loading ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_only_data_that_fits_is_kept_in_memory(in_memory, on_disk):
     assert in_memory.train.images.shape == (COUNT, SIZE, SIZE, 3)
     assert in_memory.validation.images.shape == (HELD, SIZE, SIZE, 3)
@@ -197,6 +198,7 @@ def test_batches_do_not_depend_on_the_number_of_parallel_calls(on_disk, raw):
         assert_equal(one, many)
 
 
+@pytest.mark.slow
 def test_the_hosts_shares_add_up_to_the_training_batches(data):
     choices = {"batch_size": 12, "start_step": 2, "num_steps": 9, "crop_sharing": 5}
     shares = [

@@ -24,7 +24,7 @@ def test_enlarged_pixels_equal_those_of_tensorflow(side, size):
     np.testing.assert_array_equal(enlarged(image, size), expected[..., 1])
 
 
-@pytest.mark.parametrize("size", [6, 8, 40])
+@pytest.mark.parametrize("size", [6, 40])  # warped smaller, enlarged
 def test_digits_are_the_same_without_and_with_tensorflow(size):
     source = open_source("digits", tfds_dir="")
     encoded = dataclasses.replace(

@@ -98,6 +98,7 @@ def test_an_interrupted_ensemble_is_evaluated_again(run):
     assert json.loads((path / "trial.json").read_text())["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_diverged_network_prevents_the_average(tmp_path):
     plan = configured(seeds=2, optimizer__learning_rate=1e30)
     runner.run(plan, tmp_path)

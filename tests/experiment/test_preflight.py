@@ -121,6 +121,7 @@ def test_a_duration_is_printed_in_two_units(seconds, said):
     assert duration(seconds) == said
 
 
+@pytest.mark.slow
 def test_a_trial_is_as_long_as_measured_where_a_tuning_group_is_larger(tmp_path):
     """Four tuning trials of half the steps are one program, and so is each arm's one."""
     config = tiny()

@@ -104,6 +104,7 @@ def test_finished_trials_are_not_repeated(folder, plan, monkeypatch):
     assert "Figure:" in runner.run(plan, folder)
 
 
+@pytest.mark.slow
 def test_an_unfinished_trial_runs_again_with_the_same_rows(folder, plan):
     trial = plan.trials[0]
     before = rows(folder, trial)

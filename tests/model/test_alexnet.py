@@ -588,6 +588,7 @@ def test_outputs_are_what_each_layer_passes_on(recipe, images):
     assert (outputs["fc8"] == network.apply(params, images, None)).all()
 
 
+@pytest.mark.slow
 def test_with_bfloat16_layers_compute_in_it_and_logits_are_float32(params, images):
     network = small(dtype="bfloat16")
     outputs = network.outputs(params, images, None)

@@ -50,6 +50,7 @@ def test_params_are_a_plain_nested_dict(params):
         assert all(leaf.dtype == jnp.float32 for leaf in layer.values())
 
 
+@pytest.mark.slow
 def test_apply_compiles_and_differentiates_as_any_function(params, images):
     apply = small().apply
     np.testing.assert_allclose(

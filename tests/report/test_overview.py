@@ -80,6 +80,7 @@ def test_the_page_has_a_row_per_comparison_and_is_self_contained(two, tmp_path):
     assert "2 of 2" in row
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_two_runs_of_one_experiment_are_told_apart_by_their_folders(two, tmp_path):
     digits, cifar10 = two
     again = tmp_path / "again"
@@ -92,6 +93,7 @@ def test_two_runs_of_one_experiment_are_told_apart_by_their_folders(two, tmp_pat
     assert ">relu_vs_tanh on cifar10:3.0.2</h2>" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_further_claims_have_rows_of_their_own(two, tmp_path):
     path = two[0] / "experiment.json"
     held = json.loads(path.read_text())
@@ -108,6 +110,7 @@ def test_further_claims_have_rows_of_their_own(two, tmp_path):
     assert "**Also, top-5 error.**" in (tmp_path / "out/report.md").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_answers_come_first(two, tmp_path):
     overview.write(two, tmp_path / "out")
     for name in ("report.html", "report.md"):
@@ -126,6 +129,7 @@ def changed(folder, **training):
     path.write_text(json.dumps(held))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_that_share_networks_are_named_and_no_others(two, run_folder, tmp_path):
     changed(two[1], batch_size=7)
     assert not shared_networks.in_common([overview.read(each).run for each in two])
@@ -164,6 +168,7 @@ def test_summaries_from_before_further_claims_existed_are_shown():
     assert not any("resolved" in cell for row in rows for cell in row)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_unfinished_run_is_shown_as_far_as_it_is(two, tmp_path):
     trial = two[0] / "tanh/learning_rate=0.1/seed1"
     (trial / "trial.json").unlink()

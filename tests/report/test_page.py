@@ -89,6 +89,7 @@ def write_trial(folder, trial):
     (folder / "trial.json").write_text(json.dumps(status))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_printed_answer_ends_with_verdict_and_figure(folder):
     printed = page.write(folder)
     lines = printed.splitlines()
@@ -99,6 +100,7 @@ def test_the_printed_answer_ends_with_verdict_and_figure(folder):
     assert "2 diverged" in printed
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_summary_is_computed_from_the_records(folder):
     page.write(folder)
     summary = json.loads((folder / "summary.json").read_text())
@@ -112,6 +114,7 @@ def test_the_summary_is_computed_from_the_records(folder):
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_names_claim_figure_data_and_commit(folder):
     page.write(folder)
     text = (folder / "report.md").read_text()
@@ -119,6 +122,7 @@ def test_the_report_names_claim_figure_data_and_commit(folder):
         assert words in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_names_each_arms_recipe_and_what_departs_from_it(folder):
     page.write(folder)
     assert "- recipe of" not in (folder / "report.md").read_text()  # four layers
@@ -138,6 +142,7 @@ def test_the_report_names_each_arms_recipe_and_what_departs_from_it(folder):
     assert "- recipe of tanh: paper" in lines
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_repeats_the_warnings_of_the_trials(folder):
     page.write(folder)
     assert "Warnings" not in (folder / "report.md").read_text()
@@ -165,11 +170,13 @@ def test_the_figure_is_an_image_and_names_its_data(folder):
     assert "relu_vs_tanh on handwritten digits. The paper, on CIFAR-10: 6" in svg
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_no_draft_is_left(folder):
     page.write(folder)
     assert not list(folder.glob("*part*"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_single_arm_is_reported_with_the_papers_number(folder):
     """As in configs/alexnet.py: no comparison and no tuned values."""
     experiment = json.loads((folder / "experiment.json").read_text())
@@ -197,6 +204,7 @@ def test_a_threshold_that_no_arm_reaches_is_reported_everywhere(folder):
     assert verdict.removeprefix("Verdict: ") in (folder / "report.md").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_tells_where_values_come_from_if_the_run_records_it(folder):
     page.write(folder)
     assert "(tuned)" not in (folder / "report.md").read_text()
@@ -223,6 +231,7 @@ def test_the_report_tells_where_values_come_from_if_the_run_records_it(folder):
     assert not any(line.startswith(("- width", "- momentum")) for line in lines)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_further_claims_are_printed_and_reported(folder):
     experiment = json.loads((folder / "experiment.json").read_text())
     experiment["config"]["claim"]["also"] = [

@@ -331,6 +331,7 @@ def instructions(text):
     return found
 
 
+@pytest.mark.slow
 def test_each_convolution_sees_only_its_devices_share_of_the_batch(compiled):
     """XLA may gather the whole batch on each device for a grouped convolution."""
     found = instructions(compiled[0])

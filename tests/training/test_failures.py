@@ -104,6 +104,7 @@ def test_with_several_processes_a_local_error_is_unchanged(data, devices, monkey
     assert said(devices, error=other) is other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["train_step", "eval_step"])
 def test_an_out_of_memory_message_gives_the_compilers_figures(
     data, devices, tmp_path, monkeypatch, part

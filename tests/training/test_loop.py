@@ -275,6 +275,7 @@ def test_training_learns(data, devices, tmp_path):
     assert after["top1_error"] < 0.15
 
 
+@pytest.mark.slow
 def test_a_trial_evaluates_with_its_own_mean(data, devices, tmp_path):
     """Before training too, channel means replace the mean image."""
     config = tiny(data__mean="channel", training__num_epochs=0.9 * STEP)
@@ -445,6 +446,7 @@ def test_overflowing_initial_weights_end_a_trial_before_its_first_step(
 # --- Execution settings -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_gradient_accumulation_changes_a_trial_only_by_rounding(run, data, tmp_path):
     """On four devices with four images each, in two microbatches."""
     four = Devices(devices=jax.devices()[:4])
@@ -462,6 +464,7 @@ def test_gradient_accumulation_changes_a_trial_only_by_rounding(run, data, tmp_p
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [5, 50])
 def test_the_profiler_window_writes_a_trace(run, data, devices, tmp_path, capsys, last):
     """Also if the trial ends within the window; the results do not change."""

@@ -198,6 +198,7 @@ def test_each_part_of_the_trials_finds_its_images_in_the_same_slots(
     assert [slots.seeds[slots.slot_of(i)] for i in range(len(seeds))] == seeds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["pmap", "shard_map"])
 def test_a_step_is_compiled_once(how, data, tmp_path, caplog):
     """The state that a step returns is placed as the one it was given."""

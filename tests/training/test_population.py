@@ -155,13 +155,8 @@ def augmented_alone(data, one_device, tmp_path_factory):
     return alone(configs(**AUGMENTED), data, one_device, folder)
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        "one",
-        *(pytest.param(how, marks=pytest.mark.slow) for how in ("pmap", "shard_map")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["one", "pmap", "shard_map"])
 def test_a_population_matches_its_trials_trained_alone(
     data, one_device, augmented_alone, tmp_path, how
 ):
@@ -373,6 +368,7 @@ def test_a_checkpoint_due_for_one_trial_is_saved_for_all(data, one_device, tmp_p
     assert kept[0][-1] == 10
 
 
+@pytest.mark.slow
 def test_a_save_request_saves_all_trials_and_training_continues(
     data, one_device, tmp_path, monkeypatch
 ):

@@ -300,6 +300,7 @@ def test_a_class_left_without_training_images_is_refused(images, tmp_path):
     assert not (tmp_path / "set" / reader.MANIFEST).exists()
 
 
+@pytest.mark.slow
 def test_a_folder_of_every_unusual_and_bad_image_is_prepared(tmp_path):
     """Unusual images become RGB; bad ones are listed with reasons, one per line."""
     odd, reasons = odd_images.write(tmp_path / "source/train/class")
@@ -324,6 +325,7 @@ def test_a_folder_of_every_unusual_and_bad_image_is_prepared(tmp_path):
     assert manifest["splits"]["train"]["images_per_class"] == [len(odd), 1]
 
 
+@pytest.mark.slow
 def test_a_file_that_has_become_readable_is_read_again(images, tmp_path, monkeypatch):
     """As after a disk failure: neither names nor sizes have changed."""
     prepare(images, tmp_path / "undisturbed")
@@ -365,6 +367,7 @@ def test_too_small_a_disk_is_refused_before_writing(images, tmp_path, monkeypatc
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_that_looks_complete(images, tmp_path):
     """The disk is full in the middle, then at the manifest, then has room."""
     prepare(images, tmp_path / "undisturbed")
