@@ -45,7 +45,15 @@ def main() -> None:
     command = importlib.import_module(f"alexnet_jax.commands.{name}")
     sys.argv = [f"python -m alexnet_jax {name}", *sys.argv[2:]]
     sys.modules["__main__"].__doc__ = command.__doc__  # what absl shows for --help
-    cli.run(command.main, with_config=False, takes_arguments=True)
+
+    def run(arguments: list[str]) -> None:
+        # JAX takes seconds to import; a misspelled flag is refused before.
+        from alexnet_jax.training import cpu_devices
+
+        cpu_devices.use_all_cores()
+        command.main(arguments)
+
+    cli.run(run, with_config=False, takes_arguments=True)
 
 
 if __name__ == "__main__":

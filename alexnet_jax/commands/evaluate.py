@@ -33,9 +33,7 @@ def main(origins: list[str]) -> None:
         )
     # JAX takes seconds to import; a misspelled flag is refused before.
     from alexnet_jax.trained import error_tables
-    from alexnet_jax.training import cpu_devices
 
-    cpu_devices.use_all_cores()
     print(
         error_tables.evaluate(
             origins,

@@ -31,9 +31,7 @@ def main(arguments: list[str]) -> None:
         )
     # JAX takes seconds to import; a misspelled flag is refused before.
     from alexnet_jax.trained import predictions
-    from alexnet_jax.training import cpu_devices
 
-    cpu_devices.use_all_cores()
     origin, *images = arguments
     unreadable = predictions.predict(
         origin,

@@ -6,7 +6,10 @@ Fields have been renamed, and fields have been added since: a missing field has 
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ml_collections import FrozenConfigDict
+
 from alexnet_jax.config.fields import FIELDS, default_of
+from alexnet_jax.config.layered import nest
 
 # Today's name of each field that had another one.
 RENAMED = {
@@ -59,3 +62,12 @@ def added_choices(
         return {}
     defaults = {name: default_of(name, changes["recipe"]) for name in sorted(added)}
     return {name: value for name, value in defaults.items() if value != values[name]}
+
+
+def settings_of(fields: Mapping[str, Any]) -> FrozenConfigDict:
+    """The settings in sections, of the fields that a checkpoint of any version holds."""
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in with_defaults(fields).items()
+    }
+    return FrozenConfigDict(nest(values))

@@ -1,6 +1,7 @@
 """Makes and writes summary.json: arms at their selected tuned values, and comparisons."""
 
 import json
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax.errors import UserError, nearest
 from alexnet_jax.files import write_json
 from alexnet_jax.report import claims, headline, wording
 from alexnet_jax.report.measures import Measures
-from alexnet_jax.report.run_reader import Outcome, Run
+from alexnet_jax.report.run_reader import Outcome, Run, read_run
 from alexnet_jax.report.tuning import Stage, measured
 
 # Today's name of each key that had another one.
@@ -203,3 +205,40 @@ def _final_errors(own: list[Outcome]) -> dict[str, Any]:
         "final_top1_error": mean("eval", "top1_error"),
         "final_top5_error": mean("eval", "top5_error"),
     }
+
+
+def trial_folder(run_folder: Path, arm: str) -> Path:
+    """The folder of an arm's trial of seed 0, at its selected tuned values.
+
+    Args:
+      run_folder: of a run.
+      arm: its name; may be empty if there is one.
+
+    Raises:
+      UserError: if there is no such arm, it averages several networks, or a record cannot
+        be read.
+    """
+    run = read_run(run_folder)
+    if not arm:
+        if len(run.arms) > 1:
+            raise UserError(
+                f"{run_folder} holds the networks of several arms: choose one by --arm, "
+                f"of {', '.join(run.arms)}."
+            )
+        (arm,) = run.arms
+    if arm not in run.arms:
+        raise UserError(
+            f"{run_folder} has no arm '{arm}': it has {', '.join(run.arms)}."
+            f"{nearest(arm, run.arms)}"
+        )
+    own = [one.trial for one in run.outcomes if one.trial.arm == arm]
+    if run.networks[arm] > 1:
+        members = run_folder / run.trained_as[arm]
+        raise UserError(
+            f"Arm '{arm}' averages {run.networks[arm]} networks: name their folders, such "
+            f"as {members}{os.sep}seed0."
+        )
+    if len({trial.tuned_name for trial in own}) > 1 or run.tuning:
+        tuned = summarize(run)["arms"][arm]["tuned"]
+        own = [trial for trial in own if dict(trial.tuned) == dict(tuned)]
+    return run_folder / next(t for t in own if t.seed == 0).records_folder

@@ -100,7 +100,8 @@ def _layer(field: WireField, old: bool) -> tuple[str, list[np.ndarray]]:
     number_of_name, number_of_blobs = (
         (OLD_LAYER_NAME, OLD_LAYER_BLOBS) if old else (LAYER_NAME, LAYER_BLOBS)
     )
-    name, blobs = "", []
+    name = ""
+    blobs: list[np.ndarray] = []
     for inner in fields(_bytes(field)):
         if inner.number == number_of_name:
             name = bytes(_bytes(inner)).decode()

@@ -8,8 +8,7 @@ import numpy as np
 
 from alexnet_jax.data.pipeline import Data, evaluation_batches
 from alexnet_jax.trained.kernel_figure import kernels_of, scaled
-from alexnet_jax.trained.trained_network import TrainedNetwork, center_input
-from alexnet_jax.training.evaluation import EVALUATION_BATCH
+from alexnet_jax.trained.trained_network import BATCH, TrainedNetwork, center_input
 
 SATURATED = 0.95  # an output of tanh, whose slope is below a tenth there
 
@@ -30,9 +29,7 @@ class Inspection:
         outputs = jax.jit(self.network.network.outputs)
         place = jax.jit(lambda x, mean: center_input(x, mean, self.network.form))
         params, mean = self.network.params, self.network.mean
-        for batch in evaluation_batches(
-            self.data.validation, batch_size=EVALUATION_BATCH
-        ):
+        for batch in evaluation_batches(self.data.validation, batch_size=BATCH):
             found = outputs(params, place(batch["image"], mean), None)
             real = batch["weight"] > 0  # the last batch is padded
             yield (

@@ -21,7 +21,8 @@ from alexnet_jax.data.rescaled import RescaledSplit
 from alexnet_jax.data.types import Source
 from alexnet_jax.errors import UserError
 from alexnet_jax.trained.class_names import Matched, match
-from alexnet_jax.training.evaluation import EVALUATION_BATCH
+
+BATCH = 128  # images
 
 # For each example the classes that count as right; none: the example does not count.
 LabelSets = Sequence[Sequence[int]]
@@ -245,7 +246,7 @@ def _batches(
     """One network's probabilities, and the labels."""
     data, labels = network.settings.data, []
     split = RescaledSplit(source.validation, data.rescale_size, data.rescale)
-    opened = evaluation_batches(split, batch_size=EVALUATION_BATCH)
+    opened = evaluation_batches(split, batch_size=BATCH)
 
     def images() -> Iterator[np.ndarray]:
         for batch in opened:

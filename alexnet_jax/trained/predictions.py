@@ -13,8 +13,7 @@ from alexnet_jax.data.photographs import SUFFIXES
 from alexnet_jax.errors import UserError
 from alexnet_jax.trained.class_names import find
 from alexnet_jax.trained.locate import load
-from alexnet_jax.trained.trained_network import Predicted, TrainedNetwork
-from alexnet_jax.training.evaluation import EVALUATION_BATCH
+from alexnet_jax.trained.trained_network import BATCH, Predicted, TrainedNetwork
 
 STANDARD_INPUT = "-"
 BAR = 20  # characters of a bar
@@ -111,7 +110,7 @@ def predictions(
             map(_content, files), apply_orientation=apply_orientation
         )
         named = zip(files, decoded, strict=True)
-        while part := list(itertools.islice(named, EVALUATION_BATCH)):
+        while part := list(itertools.islice(named, BATCH)):
             names, pixels = [], []
             for name, one in part:
                 if isinstance(one, UserError):

@@ -18,9 +18,8 @@ from ml_collections import FrozenConfigDict
 from alexnet_jax.data.photographs import GivenImage, square
 from alexnet_jax.errors import UserError, nearest
 from alexnet_jax.model.network import Network, build
-from alexnet_jax.trained.measuring import Errors, measure
+from alexnet_jax.trained.measuring import BATCH, Errors, measure
 from alexnet_jax.training.devices import Devices
-from alexnet_jax.training.evaluation import EVALUATION_BATCH
 from alexnet_jax.training.preprocess import InputForm, crop_input, crop_places
 from alexnet_jax.training.step import AXIS, Params, make_prediction
 from alexnet_jax.training.trained_on import TrainedOn
@@ -235,7 +234,7 @@ class TrainedNetwork:
         """The rescaled images in batches, decoded while others are in use."""
         decoded = self.decoded(images)
         with contextlib.closing(decoded):
-            while part := list(itertools.islice(decoded, EVALUATION_BATCH)):
+            while part := list(itertools.islice(decoded, BATCH)):
                 yield np.stack([_readable(one) for one in part])
 
     def decoded(
@@ -253,7 +252,7 @@ class TrainedNetwork:
         with concurrent.futures.ThreadPoolExecutor(DECODERS) as threads:
             for image in images:
                 ahead.append(threads.submit(decode, image))
-                if len(ahead) == 2 * EVALUATION_BATCH:
+                if len(ahead) == 2 * BATCH:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()

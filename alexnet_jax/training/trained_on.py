@@ -5,12 +5,15 @@ becomes its input as in training.
 """
 
 import dataclasses
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import FrozenConfigDict
 
-from alexnet_jax.data.pipeline import Data
+from alexnet_jax.data.pipeline import Data, load_data
 from alexnet_jax.data.statistics import Statistics
 
 
@@ -69,3 +72,28 @@ class TrainedOn:
         statistics = Statistics(**{name: np.asarray(x) for name, x in arrays.items()})
         names = tuple(facts["class_names"])
         return TrainedOn(**{**facts, "class_names": names, "statistics": statistics})
+
+
+def of_earlier_version(data: FrozenConfigDict, checkpoint: Path) -> TrainedOn:
+    """What a checkpoint of an earlier version does not say, from the training data.
+
+    Args:
+      data: the section of the settings.
+      checkpoint: its folder, to say so.
+
+    Raises:
+      UserError: if the data is not there.
+    """
+    print(
+        f"{checkpoint} is of an earlier version, which kept neither the names of the "
+        f"classes nor the mean image: they are read from {data.dataset}.",
+        file=sys.stderr,
+        flush=True,
+    )
+    # TensorFlow takes seconds to import, and newer checkpoints do without their data.
+    from alexnet_jax.data.open import open_source
+
+    source = open_source(data.dataset, tfds_dir=data.tfds_dir)
+    return TrainedOn.of(
+        load_data(source, rescale=data.rescale, rescale_size=data.rescale_size)
+    )
