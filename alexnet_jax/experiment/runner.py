@@ -70,17 +70,17 @@ def measured_plan(
     plan: ExperimentPlan, folder: Path, devices: Devices
 ) -> ExperimentPlan:
     """The plan's second stage, at the values that its tuning trials have chosen."""
-    from alexnet_jax.report import tuning  # SciPy would delay the first step.
+    from alexnet_jax.experiment import tuning_stage  # SciPy would delay the first step.
 
     names = list(dict.fromkeys(one.tuned_name for one in plan.all_trials))
-    chosen = tuning.chosen(folder) if devices.is_primary else {}
+    chosen = tuning_stage.chosen(folder) if devices.is_primary else {}
     # The other processes may not see on a shared disk yet what the primary has written.
     chosen = {
         arm: names[devices.of_primary(names.index(chosen[arm]) if chosen else 0)]
         for arm in dict.fromkeys(one.arm for one in plan.tuning_trials)
     }
     if devices.is_primary:
-        print(tuning.describe(chosen), file=sys.stderr, flush=True)
+        print(tuning_stage.describe(chosen), file=sys.stderr, flush=True)
     return plan.measured_at(chosen)
 
 
@@ -265,9 +265,9 @@ def gives_up_at(trial: Trial, folder: Path, devices: Devices) -> float | None:
     # Several processes must agree, and may not see the same records on a shared disk.
     if not trial.for_tuning or devices.num_hosts > 1:
         return None
-    from alexnet_jax.report import tuning  # SciPy would delay the first step.
+    from alexnet_jax.experiment import tuning_stage  # SciPy would delay the first step.
 
-    return tuning.give_up_epoch(
+    return tuning_stage.give_up_epoch(
         folder, arm=trial.arm, tuned_name=trial.tuned_name, seed=trial.seed
     )
 

@@ -1,4 +1,4 @@
-"""The stage that chooses each arm's tuned values before its measured trials are trained.
+"""What the stage has shown that chooses each arm's tuned values, from its records.
 
 Its trials have seeds of their own, so that no interval counts a value that was selected
 for being small. What it chooses follows from its records alone, whenever they are read.
@@ -7,46 +7,10 @@ for being small. What it chooses follows from its records alone, whenever they a
 import dataclasses
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from alexnet_jax.report.measures import Measures
-from alexnet_jax.report.run_reader import (
-    Outcome,
-    Run,
-    read_run,
-    read_tuning_trials,
-)
-
-
-def chosen(folder: Path) -> dict[str, str]:
-    """For each arm that is trained in this run folder, the name of its chosen values.
-
-    Raises:
-      UserError: if a record cannot be read.
-    """
-    return Stage.of(read_run(folder)).chosen()
-
-
-def give_up_epoch(
-    folder: Path, *, arm: str, tuned_name: str, seed: int
-) -> float | None:
-    """The epoch after which a tuning trial's values cannot be chosen any more.
-
-    None before other values have an answer, where errors are compared instead of epochs,
-    and where a record of the arm cannot be read: to go on is always right.
-
-    Args:
-      folder: the run folder.
-      arm, tuned_name, seed: of a trial of the plan's `tuning_trials`.
-    """
-    run = read_tuning_trials(folder, arm)
-    return Stage.of(run).give_up_epoch(arm, tuned_name, seed) if run else None
-
-
-def describe(chosen: Mapping[str, str]) -> str:
-    """For example "Chosen: ReLU learning_rate=0.003; tanh learning_rate=0.01"."""
-    return f"Chosen: {'; '.join(f'{arm} {name}' for arm, name in chosen.items())}"
+from alexnet_jax.report.run_reader import Outcome, Run
 
 
 def caveats(summary: Mapping[str, Any]) -> list[str]:

@@ -10,8 +10,7 @@ from alexnet_jax.config import base
 from alexnet_jax.config.old_names import RENAMED
 from alexnet_jax.config.resolve import resolve
 from alexnet_jax.errors import UserError
-from alexnet_jax.experiment import run_folder, runner
-from alexnet_jax.report import tuning
+from alexnet_jax.experiment import run_folder, runner, tuning_stage
 from alexnet_jax.report.run_reader import read_outcomes
 
 
@@ -378,14 +377,14 @@ def folders_of(run):
 def test_a_tuning_stage_chooses_where_the_measured_seeds_are_trained(tmp_path, capsys):
     folder, plan = tmp_path / "run", resolve(staged_question(), {})
     report = runner.run(plan, folder)
-    chosen = tuning.chosen(folder)
+    chosen = tuning_stage.chosen(folder)
     rates = plan.tuned_values["optimizer.learning_rate"]
     expected = [
         *(f"{arm}/learning_rate={r}/seed1000" for arm in chosen for r in rates),
         *(f"{arm}/{name}/seed{n}" for arm, name in chosen.items() for n in range(2)),
     ]
     assert folders_of(folder) == sorted(expected)
-    assert tuning.describe(chosen) in capsys.readouterr().err
+    assert tuning_stage.describe(chosen) in capsys.readouterr().err
     assert ": chosen" in report
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["unfinished_trials"] == 0

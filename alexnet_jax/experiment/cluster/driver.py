@@ -15,11 +15,12 @@ from typing import Any
 
 from alexnet_jax.config.trials import ExperimentPlan
 from alexnet_jax.errors import Stopped, UserError
+from alexnet_jax.experiment import tuning_stage
 from alexnet_jax.experiment.cluster import dry_run, ray_session
 from alexnet_jax.experiment.cluster.display import Display
 from alexnet_jax.experiment.cluster.resources import Resources
 from alexnet_jax.experiment.cluster.scheduler import STOP_FILE, Scheduler, Sweep
-from alexnet_jax.report import page, tuning
+from alexnet_jax.report import page
 from alexnet_jax.report.claims import check_claim
 
 
@@ -99,8 +100,8 @@ def _next_stage(plan: ExperimentPlan, folder: Path) -> ExperimentPlan:
     """The plan itself, or that of the measured trials once the tuning stage has ended."""
     if not plan.tuning_trials or Sweep(plan, folder).remaining:
         return plan
-    chosen = tuning.chosen(folder)
-    _print_notice(tuning.describe(chosen))
+    chosen = tuning_stage.chosen(folder)
+    _print_notice(tuning_stage.describe(chosen))
     return plan.measured_at(chosen)
 
 
