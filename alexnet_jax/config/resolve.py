@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax.config import search, validate
+from alexnet_jax.config.arm_values import with_given
 from alexnet_jax.config.fields import FIELDS
 from alexnet_jax.config.layered import flatten, get_field, layer_of, plain
 from alexnet_jax.config.presets import (
@@ -69,10 +70,13 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ExperimentPlan:
     validate.folder_name("config.experiment", values["experiment"])
     tuned = _checked_tuned(plain(config["tuned"]))
     arms = plain(config["arms"]) or {values["experiment"]: {}}
+    arms, given = with_given(arms, values, overrides)
     for arm, changes in arms.items():
         validate.arm(arm, changes, search.values_of(tuned))
     for name in overrides:
-        if any(name in changes for changes in arms.values()):
+        if any(name in changes for changes in arms.values()) and not any(
+            name == field for _, field in given
+        ):
             raise UserError(_ablated(values, arms, name))
         if name in search.values_of(tuned):
             tuned = search.pinned(tuned, name, values[name])
@@ -81,6 +85,8 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ExperimentPlan:
     values, layers, arms, arm_layers = _with_recipes(
         values, layers, arms, set(search.values_of(tuned))
     )
+    for arm, name in given:
+        arm_layers[arm][name] = "command line"
     for of_arm in arm_layers.values():
         of_arm |= {
             name: "command line" if name in overrides else "tuned"
