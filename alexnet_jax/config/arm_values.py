@@ -16,10 +16,13 @@ class FromCommandLine:
     Attributes:
       default: its value without that flag; None: the flag must be given, and not be empty.
       what: what to give, for the message that asks for it.
+      gives_form: whether the value is a trained network, whose form (`network_form.py`)
+        all arms have, in what the command line does not set.
     """
 
     default: Any = None
     what: str = "a value"
+    gives_form: bool = False
 
 
 def with_given(
@@ -57,6 +60,17 @@ def with_given(
                 )
         found[arm] = plain
     return found, given
+
+
+def networks_in(arms: Mapping[str, Any]) -> list[str]:
+    """The fields whose values are trained networks that give all arms their form."""
+    return [
+        name
+        for changes in arms.values()
+        if isinstance(changes, Mapping)
+        for name, value in changes.items()
+        if isinstance(value, FromCommandLine) and value.gives_form
+    ]
 
 
 def _check_set_elsewhere(name: str, arms: Mapping[str, Any]) -> None:

@@ -221,7 +221,7 @@ _FIELDS: dict[str, Field] = {
     ),
     "optimizer.layer_lr_multipliers": Field(
         "",
-        "factors of single layers' rates: conv1-fc7=0.1,fc8=1; 0: frozen; unnamed: 1",
+        "factors of layers' rates: conv1-conv5=0.01,others=0.1,last=1; 0: frozen",
     ),
     "optimizer.frozen_layers": Field(
         0, "first layers that keep their initial weights; 5: conv1 to conv5", minimum=0

@@ -1,7 +1,8 @@
 """Learning rates of single layers, as `optimizer.layer_lr_multipliers` writes them.
 
-"conv1-fc7=0.1,fc8=1" multiplies the learning rates of conv1 to fc7 by 0.1 and that of fc8 by
-1. A layer that is not named has 1; one with 0 is frozen.
+"conv1-conv5=0.01,others=0.1,last=1" multiplies the learning rates of conv1 to conv5 by 0.01,
+and those of all other layers but the last by 0.1. A layer that is not named, where there are
+no "others", has 1; one with 0 is frozen.
 """
 
 import math
@@ -30,7 +31,8 @@ LENGTHS = {
     for network, names in NAMES.items()
 }
 
-LARGEST = 1000.0
+LARGEST = 1000.0  # factor
+LAST, OTHERS = "last", "others"  # the last layer, and those not named
 _FIELD = "config.optimizer.layer_lr_multipliers"
 
 
@@ -56,19 +58,20 @@ def of_layers(
       UserError: if the text is not understood, names a layer that the network lacks, or
         all layers are frozen.
     """
-    network, present = model["name"], layers_of(model)
+    present = layers_of(model)
     named: dict[str, float] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
-        for layer, factor in _part(part, network).items():
+        layers, factor = _part(part, NAMES[model["name"]])
+        for layer in layers:
             if layer in named:
                 raise UserError(f"{_FIELD}={text}: {layer} is named twice.")
             named[layer] = factor
-        alone = part.partition("=")[0].strip()
-        if alone in named and alone not in present:
+        if len(layers) == 1 and layers[0] not in (*present, OTHERS):
             raise UserError(
-                f"{_FIELD}: this network has no {alone}, but {', '.join(present)}."
+                f"{_FIELD}: this network has no {layers[0]}, but {', '.join(present)}."
             )
-    found = {layer: named.get(layer, 1.0) for layer in present}
+    others = named.get(OTHERS, 1.0)
+    found = {layer: named.get(layer, others) for layer in present}
     if frozen_layers >= len(present):
         raise UserError(
             f"config.optimizer.frozen_layers={frozen_layers}: this network has "
@@ -81,8 +84,8 @@ def of_layers(
     return found
 
 
-def _part(part: str, network: str) -> dict[str, float]:
-    """The factor of each layer in "conv1=0.1", or in the range "conv1-fc7=0.1"."""
+def _part(part: str, names: Sequence[str]) -> tuple[Sequence[str], float]:
+    """The layers and the factor in "conv1=0.1", "conv1-fc7=0.1" or "others=0.1"."""
     layers, equals, number = part.partition("=")
     try:
         factor = float(number)
@@ -91,23 +94,27 @@ def _part(part: str, network: str) -> dict[str, float]:
     if not equals or not 0 <= factor <= LARGEST:
         raise UserError(
             f"{_FIELD}: '{part}' is not understood. Give layers or ranges of them, each "
-            f"with a number from 0 (frozen) to {LARGEST:g}, such as conv1-fc7=0.1,fc8=1."
+            f"with a number from 0 (frozen) to {LARGEST:g}, such as "
+            "conv1-conv5=0.01,others=0.1,last=1."
         )
-    ends = [_number_of(end, network) for end in re.split(r"\s*-\s*", layers.strip())]
-    first, last = ends[0], ends[-1]
-    if len(ends) > 2 or first > last:
+    if layers.strip() == OTHERS:
+        return (OTHERS,), factor
+    ends = [_number_of(end, names) for end in re.split(r"\s*-\s*", layers.strip())]
+    if len(ends) > 2 or ends[0] > ends[-1]:
         raise UserError(
             f"{_FIELD}: '{layers.strip()}' is not a range. Name its first layer and its "
             "last, such as conv1-conv5."
         )
-    return dict.fromkeys(NAMES[network][first : last + 1], factor)
+    return names[ends[0] : ends[-1] + 1], factor
 
 
-def _number_of(layer: str, network: str) -> int:
-    names: Sequence[str] = NAMES[network]
+def _number_of(layer: str, names: Sequence[str]) -> int:
+    if layer == LAST:
+        return len(names) - 1
     if layer not in names:
+        known = (*names, LAST, OTHERS)
         raise UserError(
-            f"{_FIELD}: no layer '{layer}': {network} has {', '.join(names)}."
-            + nearest(layer, names)
+            f"{_FIELD}: no layer '{layer}', but {', '.join(known)}."
+            + nearest(layer, known)
         )
     return names.index(layer)
