@@ -56,7 +56,7 @@ def with_given(
             if value.default is None and plain[name] in (None, ""):
                 raise UserError(
                     f"Arm '{arm}' needs --config.{name}=...: give {value.what}."
-                    + (" It was given as nothing." if name in overrides else "")
+                    + (" The flag is empty." if name in overrides else "")
                 )
         found[arm] = plain
     return found, given

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from alexnet_jax.config import search, validate
 from alexnet_jax.config.arm_values import networks_in, with_given
-from alexnet_jax.config.fields import FIELDS
+from alexnet_jax.config.fields import FIELDS, default_of
 from alexnet_jax.config.layered import flatten, get_field, layer_of, plain
 from alexnet_jax.config.network_form import saved_form
 from alexnet_jax.config.presets import (
@@ -117,9 +117,21 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ExperimentPlan:
 def _with_form_of(
     network: str, values: Values, layers: Layers, overrides: Mapping[str, Any]
 ) -> tuple[Values, Layers]:
-    """The values and their layers, with the form of a trained network."""
-    adopted = {n: v for n, v in saved_form(network).items() if n not in overrides}
-    return values | adopted, layers | dict.fromkeys(adopted, "network")
+    """The values and their layers, with the form of a trained network.
+
+    What is as in its recipe counts as the recipe's.
+    """
+    form = {n: v for n, v in saved_form(network).items() if n not in overrides}
+    values = values | form
+    usual = {name: default_of(name, values["recipe"]) for name in form}
+    return values, layers | {
+        name: "network"
+        if value != usual[name]
+        else "recipe"
+        if name in CHOICES
+        else "default"
+        for name, value in form.items()
+    }
 
 
 def replaced_values(
