@@ -9,7 +9,7 @@ from alexnet_jax.training.stacking import stack_train_step
 
 def single_trial_step(network, form, rule, microbatches=1):
     """train_step(state, batch, hyperparameters, mean), by that of a group of one trial."""
-    gradient_step = steps.make_gradient_step(network, form, microbatches)
+    gradient_step = steps.make_gradient_step(network, form, microbatches, rule.frozen)
     of_group = stack_train_step(gradient_step, steps.make_update(rule), (0,))
 
     def train_step(state, batch, hyperparameters, mean):

@@ -219,6 +219,13 @@ _FIELDS: dict[str, Field] = {
     "optimizer.conv1_stop_epoch": Field(
         BY_RECIPE, "epoch from which conv1 is frozen; 0: never", minimum=0
     ),
+    "optimizer.layer_lr_multipliers": Field(
+        "",
+        "factors of layers' rates: conv1-conv5=0.01,others=0.1,last=1; 0: frozen",
+    ),
+    "optimizer.frozen_layers": Field(
+        0, "first layers that keep their initial weights; 5: conv1 to conv5", minimum=0
+    ),
     "optimizer.momentum": Field(BY_RECIPE, "momentum, s. 5", minimum=0, maximum=0.9999),
     "optimizer.lr_inside_momentum": Field(
         BY_RECIPE, "whether the velocity holds the learning rate, s. 5"
@@ -249,7 +256,8 @@ _FIELDS: dict[str, Field] = {
         1, "microbatches, one after another, of a device's share of a batch", minimum=1
     ),
     "training.init_from": Field(
-        "", "trial folder or checkpoint with initial weights of all layers but the last"
+        "",
+        "trial, checkpoint or exported file: initial weights of all but the last layer",
     ),
     "training.ensemble": Field(
         1, "networks, of consecutive seeds, whose probabilities are averaged", minimum=1
@@ -272,9 +280,7 @@ _FIELDS: dict[str, Field] = {
         "steps after which a loss that is not below ln(classes) is a warning",
         minimum=1,
     ),
-    "training.tensorboard": Field(
-        False, "whether to write TensorBoard event files too"
-    ),
+    "training.tensorboard": Field(False, "whether to write TensorBoard files too"),
     # The experiment
     "population": Field(
         False,
@@ -384,12 +390,6 @@ TRACED_FIELDS = (
     "optimizer.momentum",
     "optimizer.weight_decay",
 )
-
-# The lengths of the tuples that hold one value for each layer.
-LENGTHS = {
-    "alexnet": {"channels": 8, "weight_stds": 9, "biases": 9},
-    "four_layer": {"channels": 3, "weight_stds": 4, "biases": 4},
-}
 
 
 def default_of(name: str, recipe: str) -> Value:

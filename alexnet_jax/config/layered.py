@@ -14,7 +14,10 @@ from immutabledict import immutabledict
 from ml_collections import ConfigDict
 
 # In the order in which they override each other, the last one last.
-LAYERS = ("default", "recipe", "preset", "file", "arm", "tuned", "command line")
+LAYERS = (
+    *("default", "recipe", "preset", "file", "network"),
+    *("arm", "tuned", "command line"),
+)
 
 
 class LayeredConfig(ConfigDict):

@@ -1,7 +1,8 @@
 """A configuration becomes a plan: layers applied, checked, and multiplied out into trials.
 
-Each layer overrides the ones before it: default < recipe < preset < file < arm < tuned <
-command line. The plan knows which layer set each value.
+Each layer overrides the ones before it: default < recipe < preset < file < network < arm <
+tuned < command line; "network" is a trained one that an arm starts from. The plan knows
+which layer set each value.
 """
 
 import itertools
@@ -11,8 +12,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax.config import search, validate
-from alexnet_jax.config.fields import FIELDS
+from alexnet_jax.config.arm_values import networks_in, with_given
+from alexnet_jax.config.fields import FIELDS, default_of
 from alexnet_jax.config.layered import flatten, get_field, layer_of, plain
+from alexnet_jax.config.network_form import saved_form
 from alexnet_jax.config.presets import (
     DEFAULT_RECIPE_ONLY,
     NETWORKS,
@@ -69,10 +72,15 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ExperimentPlan:
     validate.folder_name("config.experiment", values["experiment"])
     tuned = _checked_tuned(plain(config["tuned"]))
     arms = plain(config["arms"]) or {values["experiment"]: {}}
+    networks = networks_in(arms)
+    arms, given = with_given(arms, values, overrides)
+    for name in networks:
+        values, layers = _with_form_of(values[name], values, layers, overrides)
     for arm, changes in arms.items():
         validate.arm(arm, changes, search.values_of(tuned))
+    in_arms = {name for changes in arms.values() for name in changes}
     for name in overrides:
-        if any(name in changes for changes in arms.values()):
+        if name in in_arms - {field for _, field in given}:
             raise UserError(_ablated(values, arms, name))
         if name in search.values_of(tuned):
             tuned = search.pinned(tuned, name, values[name])
@@ -81,19 +89,15 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ExperimentPlan:
     values, layers, arms, arm_layers = _with_recipes(
         values, layers, arms, set(search.values_of(tuned))
     )
+    for arm, name in given:
+        arm_layers[arm][name] = "command line"
     for of_arm in arm_layers.values():
         of_arm |= {
             name: "command line" if name in overrides else "tuned"
             for name in search.values_of(tuned)
         }
     _check_arms(values, arms, tuned)
-    if values["tuning_seeds"] and not tuned:
-        raise UserError(_WITHOUT_TUNED.format(values["tuning_seeds"]))
-    if values["tuning_epochs"] and not values["tuning_seeds"]:
-        raise UserError(_WITHOUT_STAGE.format(values["tuning_epochs"]))
-    asked = values["tuning_seeds"] if "tuning_seeds" in overrides else 0
-    if asked and len(search.settings(tuned)) == 1:
-        raise UserError(_WITHOUT_TUNED.format(asked))
+    _check_stage(values, tuned, overrides)
     plan = ExperimentPlan.build(
         values, arms, tuned, _claim(config, values, arms), layers, arm_layers
     )
@@ -108,6 +112,26 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ExperimentPlan:
     _check_training_differs(of_arms, tuned)
     _check_effects(values, of_arms, tuned, layers, overrides)
     return plan
+
+
+def _with_form_of(
+    network: str, values: Values, layers: Layers, overrides: Mapping[str, Any]
+) -> tuple[Values, Layers]:
+    """The values and their layers, with the form of a trained network.
+
+    What is as in its recipe counts as the recipe's.
+    """
+    form = {n: v for n, v in saved_form(network).items() if n not in overrides}
+    values = values | form
+    usual = {name: default_of(name, values["recipe"]) for name in form}
+    return values, layers | {
+        name: "network"
+        if value != usual[name]
+        else "recipe"
+        if name in CHOICES
+        else "default"
+        for name, value in form.items()
+    }
 
 
 def replaced_values(
@@ -283,6 +307,19 @@ def _check_ensembles(plan: ExperimentPlan) -> None:
             trained=trained_as[arm] != arm,
             given={**plan.values, **changes},
         )
+
+
+def _check_stage(
+    values: Values, tuned: Mapping[str, tuple], overrides: Mapping[str, Any]
+) -> None:
+    """Refuses fields of a tuning stage where nothing is tuned."""
+    if values["tuning_seeds"] and not tuned:
+        raise UserError(_WITHOUT_TUNED.format(values["tuning_seeds"]))
+    if values["tuning_epochs"] and not values["tuning_seeds"]:
+        raise UserError(_WITHOUT_STAGE.format(values["tuning_epochs"]))
+    asked = values["tuning_seeds"] if "tuning_seeds" in overrides else 0
+    if asked and len(search.settings(tuned)) == 1:
+        raise UserError(_WITHOUT_TUNED.format(asked))
 
 
 def _check_tuning(plan: ExperimentPlan) -> None:

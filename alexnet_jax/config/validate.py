@@ -14,11 +14,11 @@ from alexnet_jax.config.field_type import Field
 from alexnet_jax.config.fields import (
     EXPERIMENT_FIELDS,
     FIELDS,
-    LENGTHS,
     NEUTRAL_FIELDS,
     TYPE_NAMES,
 )
 from alexnet_jax.config.hints import hint
+from alexnet_jax.config.layer_rates import LENGTHS, of_layers
 from alexnet_jax.config.recipes import NO_RECIPE, RECIPES, without_effect
 from alexnet_jax.errors import UserError, nearest
 
@@ -234,6 +234,11 @@ def values(given: Mapping[str, Any]) -> None:
     check_dataset(given["data.dataset"])
     _lengths(given)
     _network(given)
+    of_layers(
+        given["optimizer.layer_lr_multipliers"],
+        given["optimizer.frozen_layers"],
+        {name: given[f"model.{name}"] for name in ("name", "channels")},
+    )
     _profile(given["training.profile"])
     if given["data.crop_size"] > given["data.rescale_size"]:
         raise UserError(

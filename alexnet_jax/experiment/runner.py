@@ -29,6 +29,7 @@ from alexnet_jax.report import claims
 from alexnet_jax.training import loop
 from alexnet_jax.training.context import Session, open_session
 from alexnet_jax.training.devices import Devices
+from alexnet_jax.training.initial_weights import check_origins
 from alexnet_jax.training.metrics import tensorboard_writer
 from alexnet_jax.training.trial import TrialSpec, open_trial
 
@@ -129,6 +130,9 @@ def check(plan: ExperimentPlan, folder: Path) -> Devices:
         # Refuses an image size that leaves a layer without pixels.
         crop_size = trial.settings.data.crop_size
         build(trial.settings.model, image_size=crop_size, num_classes=1)
+    origins = check_origins((one.arm, one.settings) for one in plan.one_per_setting())
+    if origins and devices.is_primary:
+        print(*origins, sep="\n", file=sys.stderr, flush=True)
     return devices
 
 

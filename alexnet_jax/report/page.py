@@ -72,6 +72,7 @@ def report(run: Run, summary: dict[str, Any]) -> str:
         SELECTION
         + (BY_TUNING if summary["tuning"] else ON_THE_SAME_SEEDS)
         + EXPLANATION,
+        *_origins(run),
         *_warnings([*run.tuning, *run.outcomes]),
         "## Measured with",
         "\n".join(f"- {line}" for line in _measured_with(run, summary)),
@@ -101,6 +102,15 @@ def commit(experiment: dict[str, Any]) -> str:
 
 def _metric(answer: dict[str, Any]) -> str:
     return claims.describe_metric(answer["claim"])
+
+
+def _origins(run: Run) -> list[str]:
+    """A sentence about each arm that starts from a trained network."""
+    return [
+        f"The networks of '{arm}' start from the trained network {network}, in all layers "
+        "but the last, whose initial weights are drawn."
+        for arm, network in run.started_from.items()
+    ]
 
 
 def _warnings(outcomes: list[Outcome]) -> list[str]:

@@ -146,6 +146,17 @@ class Run:
         return list(self.networks)
 
     @property
+    def started_from(self) -> dict[str, str]:
+        """By arm, the trained network that its networks start from; most have none."""
+        given = [one for one in self.settings if one.field == "training.init_from"]
+        return {
+            arm: value
+            for setting in given
+            for arm, (value, _) in setting.by_arm.items()
+            if value
+        }
+
+    @property
     def data(self) -> dict[str, Any]:
         """Facts on the data: every form of it has the same images, so the first's."""
         return self.experiment["data"][0]

@@ -79,6 +79,7 @@ def summarize(run: Run) -> dict[str, Any]:
             arm: main.arm(arm, name)
             | _final_errors(main.trials[arm, name])
             | _tuned_facts(run, by, arm, name, tuned)
+            | _origin(run, arm)
             for arm, name in selected.items()
         },
         "comparisons": main.comparisons(selected, by),
@@ -150,6 +151,12 @@ def _at_equal_tuned_values(main: Measures, names: list[str]) -> dict[str, Any]:
     if len(pairs) != 1 or len(names) < 2:
         return {}
     return {name: main.compared(*pairs[0], name) for name in names}
+
+
+def _origin(run: Run, arm: str) -> dict[str, Any]:
+    """The trained network that an arm starts from; nothing where it starts anew."""
+    found = run.started_from.get(arm)
+    return {"init_from": found} if found else {}
 
 
 def _bad_files(run: Run) -> int:

@@ -5,6 +5,7 @@ group of trials carry its state as a pytree whose structure they do not look int
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import optax
 from jaxtyping import Array, PyTree, UInt32
 from ml_collections import ConfigDict
 
+from alexnet_jax.config.layer_rates import of_layers
 from alexnet_jax.training.schedule import LearningRates, Scalar
 
 
@@ -25,15 +27,30 @@ class OptimizerSpec:
       lr_inside_momentum: whether the learning rate multiplies the gradient inside the
         velocity, as in the paper, or the velocity, as in PyTorch.
       bias_decay: whether biases decay like kernels.
+      lr_multipliers: layers with what multiplies their learning rates, where that is not
+        1. A layer with 0 is frozen.
     """
 
     lr_inside_momentum: bool
     bias_decay: bool
+    lr_multipliers: tuple[tuple[str, float], ...] = ()
 
     @staticmethod
-    def of(optimizer: ConfigDict) -> "OptimizerSpec":
-        """The form that a section `optimizer` asks for."""
-        return OptimizerSpec(optimizer.lr_inside_momentum, optimizer.bias_decay)
+    def of(optimizer: ConfigDict, model: ConfigDict) -> "OptimizerSpec":
+        """The form that a section `optimizer` asks for, for the network of `model`."""
+        factors = of_layers(
+            optimizer.layer_lr_multipliers, optimizer.frozen_layers, model
+        )
+        return OptimizerSpec(
+            optimizer.lr_inside_momentum,
+            optimizer.bias_decay,
+            tuple((layer, factor) for layer, factor in factors.items() if factor != 1),
+        )
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The layers whose parameters never change."""
+        return tuple(layer for layer, factor in self.lr_multipliers if factor == 0)
 
 
 class Hyperparameters(NamedTuple):
@@ -86,15 +103,23 @@ def make_optimizer(
     which differs from the first drop on. A learning rate of 0 leaves its parameters
     unchanged, bit by bit. The hyperparameters may be traced: the structure of the state
     does not depend on them.
+
+    Each layer's learning rates are multiplied by its factor in `spec.lr_multipliers`,
+    after all else that they depend on. Frozen layers do not decay.
     """
-    learning_rates = hyperparameters.learning_rates
+    factors = dict(spec.lr_multipliers)
+
+    def rate_of(path: tuple[Any, ...]) -> Scalar:
+        rate, factor = hyperparameters.learning_rates.of(path), factors.get(path[0].key)
+        return rate if factor is None else factor * rate
+
     decay = optax.add_decayed_weights(
-        hyperparameters.weight_decay, mask=None if spec.bias_decay else _is_kernel
+        hyperparameters.weight_decay, mask=_decaying(spec)
     )
-    scale = optax.stateless(lambda updates, _: _each(_descend, updates, learning_rates))
+    scale = optax.stateless(lambda updates, _: _each(_descend, updates, rate_of))
     momentum = optax.trace(decay=hyperparameters.momentum)
     moves = (scale, momentum) if spec.lr_inside_momentum else (momentum, scale)
-    freeze = optax.stateless(lambda updates, _: _each(_freeze, updates, learning_rates))
+    freeze = optax.stateless(lambda updates, _: _each(_freeze, updates, rate_of))
     return optax.chain(decay, *moves, freeze)
 
 
@@ -110,9 +135,9 @@ def initial_opt_state(spec: OptimizerSpec, params: PyTree) -> Any:
     )
 
 
-def _each(function: Any, updates: Any, learning_rates: LearningRates) -> Any:
+def _each(function: Any, updates: Any, rate_of: Callable[..., Scalar]) -> Any:
     return jax.tree_util.tree_map_with_path(
-        lambda path, update: function(update, learning_rates.of(path)), updates
+        lambda path, update: function(update, rate_of(path)), updates
     )
 
 
@@ -124,8 +149,15 @@ def _freeze(update: jax.Array, learning_rate: Scalar) -> jax.Array:
     return jnp.where(learning_rate > 0, update, 0.0)
 
 
-def _is_kernel(params: Any) -> Any:
-    """True for the leaves named kernel."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: path[-1].key == "kernel", params
+def _decaying(spec: OptimizerSpec) -> Callable[[Any], Any] | None:
+    """From parameters to which of them decay; None: all of them do."""
+    if spec.bias_decay and not spec.frozen:
+        return None
+
+    def decays(path: tuple[Any, ...]) -> bool:
+        layer, kind = (part.key for part in path)
+        return layer not in spec.frozen and (spec.bias_decay or kind == "kernel")
+
+    return lambda params: jax.tree_util.tree_map_with_path(
+        lambda path, _: decays(path), params
     )

@@ -6,7 +6,7 @@ spreads them over the devices.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -143,7 +143,10 @@ def _total_counts(counts: Counts, gradients: Params) -> TrainCounts:
 
 
 def make_gradient_step(
-    network: Network, form: InputForm, microbatches: int
+    network: Network,
+    form: InputForm,
+    microbatches: int,
+    frozen: Collection[str] = (),
 ) -> GradientStep:
     """Returns gradient_step(params, batch, seed, mean) -> (gradients, counts).
 
@@ -153,6 +156,9 @@ def make_gradient_step(
     With several `microbatches` (gradient accumulation), each device splits its share into
     that many parts and computes their gradients one after the other, in the memory that
     one part needs: the same to rounding.
+
+    The gradients of the layers `frozen` are zeros. Those below the first other layer cost
+    no backward pass.
     """
 
     def gradient_step(
@@ -171,7 +177,8 @@ def make_gradient_step(
             images = train_input(part, mean, form)
 
             def mean_loss(params: Params) -> tuple[jax.Array, Counts]:
-                logits = network.apply(params, images, keys)
+                fixed = {name: lax.stop_gradient(params[name]) for name in frozen}
+                logits = network.apply({**params, **fixed}, images, keys)
                 counts = count(logits, part["label"], jnp.ones(len(images)))
                 return counts.loss / len(images), counts
 
@@ -191,7 +198,9 @@ def make_update(spec: OptimizerSpec) -> Update:
         optimizer = make_optimizer(spec, hyperparameters)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, opt_state)
+        # Adding an update of zero would change the sign of a weight of -0.0.
+        kept = {name: state.params[name] for name in spec.frozen}
+        return TrainState(state.step + 1, {**params, **kept}, opt_state)
 
     return update
 

@@ -61,7 +61,7 @@ class StepSpec:
         return StepSpec(
             FrozenConfigDict(settings.model),
             InputForm.of(settings.data),
-            OptimizerSpec.of(settings.optimizer),
+            OptimizerSpec.of(settings.optimizer, settings.model),
             len(data.source.class_names),
             settings.training.gradient_accumulation,
             settings.training.ensemble,
@@ -167,7 +167,9 @@ def _network(model: FrozenConfigDict, image_size: int, num_classes: int) -> Netw
 def _trainer(spec: StepSpec, devices: Devices, seed_index: tuple[int, ...]) -> Trainer:
     form, update = spec.form, make_update(spec.optimizer)
     network = _network(spec.model, form.crop_size, spec.num_classes)
-    gradient_step = make_gradient_step(network, form, spec.microbatches)
+    gradient_step = make_gradient_step(
+        network, form, spec.microbatches, spec.optimizer.frozen
+    )
     train_step = stack_train_step(gradient_step, update, seed_index)
     eval_step = make_eval_step(network, form, spec.ensemble)
     return Trainer(

@@ -8,11 +8,11 @@ from alexnet_jax.config.fields import (
     EVALUATION_FIELDS,
     EXPERIMENT_FIELDS,
     FIELDS,
-    LENGTHS,
     NEUTRAL_FIELDS,
     OPERATIONAL_FIELDS,
     TRACED_FIELDS,
 )
+from alexnet_jax.config.layer_rates import LENGTHS
 
 PACKAGE = Path(__file__).parents[2] / "alexnet_jax"
 

@@ -39,6 +39,7 @@ def test_the_layers_are_in_the_order_in_which_they_override_each_other():
         "recipe",
         "preset",
         "file",
+        "network",
         "arm",
         "tuned",
         "command line",

@@ -530,8 +530,12 @@ def test_init_from_copies_all_weights_except_the_last_layers(
 def test_a_trial_with_init_from_trains_and_resumes(
     data, devices, finished, tmp_path, monkeypatch
 ):
-    """Resuming does not load the other trial's weights again."""
-    config = config_of(training__init_from=str(finished))
+    """Resuming does not load the other trial's weights again; frozen layers keep them."""
+    config = config_of(
+        training__init_from=str(finished),
+        optimizer__frozen_layers=2,
+        optimizer__layer_lr_multipliers="conv3=0.1,last=10",
+    )
     whole = tmp_path / "whole"
     assert run(config, data, devices, whole)[0] == "finished"
     trainer = trainer_of(config, data, devices)
@@ -543,6 +547,11 @@ def test_a_trial_with_init_from_trains_and_resumes(
     assert run(config, data, devices, tmp_path / "cut")[0] == "finished"
     assert rows(tmp_path / "cut") == rows(whole)
     assert rows(whole) != rows(finished)
+    held, origin = read_weights(finished), read_weights(whole, last=True)
+    same = {
+        n: np.array_equal(held[0][n]["kernel"], origin[0][n]["kernel"]) for n in held[0]
+    }
+    assert same == {"conv1": True, "conv2": True, "conv3": False, "fc4": False}
 
 
 def test_weights_of_other_layers_are_refused_by_name(data, devices, finished):

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from alexnet_jax.config import base
 from alexnet_jax.training.optimizer import (
     Hyperparameters,
     OptimizerSpec,
@@ -104,10 +105,11 @@ def moved(
     weight_decay=0.0005,
     lr_inside_momentum=True,
     bias_decay=False,
+    lr_multipliers=(),
 ):
     """Updates and new state of one step; `before` replaces the zero velocity."""
     rule = make_optimizer(
-        OptimizerSpec(lr_inside_momentum=lr_inside_momentum, bias_decay=bias_decay),
+        OptimizerSpec(lr_inside_momentum, bias_decay, lr_multipliers),
         Hyperparameters(rates, momentum, weight_decay, np.uint32(0)),
     )
     state = rule.init(params)
@@ -224,6 +226,69 @@ def test_every_leaf_follows_the_update_rule(lr_inside_momentum, bias_decay):
         close = {"rtol": 1e-5, "atol": 1e-6}
         np.testing.assert_allclose(updates[name][kind], update, **close)
         np.testing.assert_allclose(after[name][kind], velocity, **close)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_layers_with_factors_move_as_optax_moves_them_at_those_rates(inside):
+    """Kernels and biases of each layer under a rule of optax's own, over two steps."""
+    rates = LearningRates(kernel=0.1, bias=0.3, conv1_kernel=0.02, conv1_bias=0.7)
+    factors = {"conv1": 0.25, "fc2": 10.0}
+    params = theirs = layers(0)
+
+    def label(path, _):
+        return "/".join(part.key for part in path)
+
+    def of(rate, kind):
+        decay = optax.add_decayed_weights(0.25 if kind == "kernel" else 0.0)
+        scale, momentum = optax.scale(-rate), optax.trace(decay=0.9)
+        moves = (scale, momentum) if inside else (momentum, scale)
+        return optax.chain(decay, *moves)
+
+    rules = {
+        f"{layer}/{kind}": of(factor * rate, kind)
+        for layer, factor in factors.items()
+        for kind, rate in (
+            ("kernel", rates.conv1_kernel if layer == "conv1" else rates.kernel),
+            ("bias", rates.conv1_bias if layer == "conv1" else rates.bias),
+        )
+    }
+    labels = jax.tree_util.tree_map_with_path(label, params)
+    other = optax.multi_transform(rules, labels)
+    their_state, velocity = other.init(theirs), jax.tree.map(jnp.zeros_like, params)
+    for step in range(2):
+        gradients = layers(10 + step)
+        updates, velocity = moved(
+            params,
+            gradients,
+            rates,
+            before=velocity,
+            weight_decay=0.25,
+            lr_inside_momentum=inside,
+            lr_multipliers=tuple(factors.items()),
+        )
+        params = optax.apply_updates(params, updates)
+        updates, their_state = other.update(gradients, their_state, theirs)
+        theirs = optax.apply_updates(theirs, updates)
+    for ours, expected in zip(
+        jax.tree.leaves(params), jax.tree.leaves(theirs), strict=True
+    ):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_spec_names_only_the_layers_whose_rates_differ():
+    config = base()
+    specs = []
+    for given, frozen in (("", 0), ("conv1-fc8=1", 0), ("others=0.5,last=1", 2)):
+        config.optimizer.layer_lr_multipliers = given
+        config.optimizer.frozen_layers = frozen
+        specs.append(OptimizerSpec.of(config.optimizer, config.model))
+    assert specs[0] == specs[1] == OptimizerSpec(True, False)
+    assert specs[0].frozen == ()
+    assert specs[2].frozen == ("conv1", "conv2")
+    assert dict(specs[2].lr_multipliers) == {
+        **{"conv1": 0.0, "conv2": 0.0, "conv3": 0.5, "conv4": 0.5, "conv5": 0.5},
+        **{"fc6": 0.5, "fc7": 0.5},
+    }
 
 
 @pytest.mark.parametrize("lr_inside_momentum", [True, False])

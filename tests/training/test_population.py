@@ -145,6 +145,8 @@ AUGMENTED = {
     "data__random_flip": True,
     "data__lighting_std": 0.1,
     "model__dropout_rate": 0.5,
+    "optimizer__frozen_layers": 1,
+    "optimizer__layer_lr_multipliers": "conv2=0.5,last=2",
 }
 
 

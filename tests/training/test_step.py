@@ -33,6 +33,7 @@ FORM = InputForm(
 TEN = dataclasses.replace(FORM, eval_crops="ten")
 PAPER = OptimizerSpec(lr_inside_momentum=True, bias_decay=False)
 PYTORCH = OptimizerSpec(lr_inside_momentum=False, bias_decay=True)
+LAYERED = (("conv1", 0.0), ("conv2", 0.1), ("fc4", 10.0))
 
 
 def make_network():
@@ -188,8 +189,8 @@ def devices():
     return Devices()
 
 
-def stepper(network, devices, rule):
-    return devices.spread_train(single_trial_step(network, FORM, rule))
+def stepper(network, devices, rule, microbatches=1):
+    return devices.spread_train(single_trial_step(network, FORM, rule, microbatches))
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +243,9 @@ def by_hand(network, rates, rule, mean, **changes):
         for name, layer in params.items():
             for kind in layer:
                 field = f"conv1_{kind}" if name == "conv1" else kind
-                rate = getattr(rates_now, field)
+                rate = getattr(rates_now, field) * dict(rule.lr_multipliers).get(
+                    name, 1
+                )
                 decay = 0.0005 if kind == "kernel" or rule.bias_decay else 0.0
                 change = decay * layer[kind] + np.asarray(gradient[name][kind])
                 inside, outside = (rate, 1) if rule.lr_inside_momentum else (1, rate)
@@ -251,12 +254,20 @@ def by_hand(network, rates, rule, mean, **changes):
     return params, losses
 
 
-@pytest.mark.parametrize("rule", [PAPER, PYTORCH])
-def test_distributed_steps_match_hand_computation(network, devices, rule):
+@pytest.mark.parametrize(
+    ("rule", "microbatches"),
+    [
+        (PAPER, 1),
+        (PYTORCH, 1),
+        (dataclasses.replace(PAPER, lr_multipliers=LAYERED), 2),
+        (dataclasses.replace(PYTORCH, lr_multipliers=LAYERED), 1),
+    ],
+)
+def test_distributed_steps_match_hand_computation(network, devices, rule, microbatches):
     """Eight devices, a learning-rate drop, dropout, decay, crops and gains."""
     rates = [rates_of(rate) for rate in (0.01, 0.01, 0.001)]
     given = {"mean": UNEVEN, "gain": np.linspace(0.5, 1.5, BATCH, dtype=np.float32)}
-    train_step = stepper(network, devices, rule)
+    train_step = stepper(network, devices, rule, microbatches)
     state, counts = trained(network, devices, train_step, rates, rule=rule, **given)
     params, losses = by_hand(network, rates, rule, **given)
     assert int(state.step) == 3
@@ -268,6 +279,40 @@ def test_distributed_steps_match_hand_computation(network, devices, rule):
             np.testing.assert_allclose(
                 state.params[name][kind], expected, rtol=1e-4, atol=1e-6
             )
+
+
+@pytest.mark.parametrize("how", ["pmap", "shard_map"])
+@pytest.mark.parametrize("rule", [PAPER, PYTORCH])
+def test_frozen_layers_are_unchanged_in_every_bit(network, how, rule):
+    """Also the sign of a weight of zero; their momentum stays zero, the others move."""
+    some = Devices(how, jax.devices()[:2])
+    rule = dataclasses.replace(rule, lr_multipliers=(("conv1", 0.0), ("conv3", 0.0)))
+    state = steps.initial_state(network, 0, rule)
+    kernel = np.array(state.params["conv1"]["kernel"])
+    kernel[0] = -0.0
+    before = {**state.params, "conv1": {**state.params["conv1"], "kernel": kernel}}
+    state = some.place_copies(dataclasses.replace(state, params=before))
+    train_step = stepper(network, some, rule)
+    for epoch in range(2):
+        state, counts = train_step(
+            state,
+            some.place_batch(make_batch(epoch)),
+            numbers(rates_of(0.01)),
+            some.place_copies(GREY),
+        )
+    assert float(counts.gradient_norm) > 0
+    unmoved = {
+        name
+        for name, layer in before.items()
+        if all(
+            np.asarray(state.params[name][kind]).tobytes() == np.asarray(x).tobytes()
+            for kind, x in layer.items()
+        )
+    }
+    assert unmoved == {"conv1", "conv3"}
+    velocity = jax.tree.leaves(state.opt_state)
+    of_layers = jax.tree.unflatten(jax.tree.structure(before), velocity)
+    assert {n for n in before if not np.any(of_layers[n]["kernel"])} == unmoved
 
 
 def test_a_step_counts_its_batch_before_the_update(network, devices, train_step):
