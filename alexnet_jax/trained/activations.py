@@ -1,6 +1,7 @@
 """What each layer of a trained network passes on for a few images."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,7 +29,8 @@ def layer_shapes(network: TrainedNetwork) -> list[LayerShape]:
             name,
             tuple(shapes[name].shape[1:]),
             sum(
-                leaf.size for leaf in jax.tree.leaves(dict(network.params).get(name, {}))
+                leaf.size
+                for leaf in jax.tree.leaves(dict(network.params).get(name, {}))
             ),
         )
         for name in network.layers
@@ -48,7 +50,7 @@ def activations(
       images: rescaled images, as `TrainedNetwork.square` returns them.
     """
 
-    def run(params: object, x: jax.Array, mean: jax.Array) -> dict[str, jax.Array]:
+    def run(params: Any, x: jax.Array, mean: jax.Array) -> dict[str, jax.Array]:
         placed = center_input(x, mean, network.form)
         return network.network.outputs(params, placed, None)
 

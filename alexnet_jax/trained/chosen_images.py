@@ -96,14 +96,16 @@ def of_dataset(
     examples = [int(i) for k in used for i in np.flatnonzero(classes == k)[:each]]
     number = "The first image" if each == 1 else f"The first {each} images"
     of_classes = (
-        "each class" if len(used) == len(present) else f"{len(used)} classes, evenly spaced"
+        "each class"
+        if len(used) == len(present)
+        else f"{len(used)} classes, evenly spaced"
     )
     return PickedImages(
         names=[place_name(split.split.where(k)) for k in examples],
         pixels=pixels_at(split, examples),
         true_classes=[network.class_names[classes[k]] for k in examples],
         choice=f"{number} of {of_classes}, in the order of the "
-        f"split “{split.split.name}”, which the network was not trained on.",
+        f"split “{split.split.name}”.",
         unread=[],
     )
 

@@ -31,7 +31,10 @@ class MistakeCollector:
     """
 
     def __init__(
-        self, index: Int64[np.ndarray, " labels"], class_names: tuple[str, ...], most: int
+        self,
+        index: Int64[np.ndarray, " labels"],
+        class_names: tuple[str, ...],
+        most: int,
     ) -> None:
         self.index, self.class_names, self.most = index, class_names, most
         self._own: list[Int64[np.ndarray, " n"]] = []

@@ -75,7 +75,7 @@ def dead_or_saturated(
         return {}
     relu = activation == "relu"
 
-    def reduced(params: object, images: jax.Array, mean: jax.Array) -> dict[str, Any]:
+    def reduced(params: Any, images: jax.Array, mean: jax.Array) -> dict[str, Any]:
         placed = center_input(images, mean, network.form)
         found = {}
         for layer, x in network.network.outputs(params, placed, None).items():

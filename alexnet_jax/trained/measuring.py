@@ -110,7 +110,9 @@ def measure(
     crops: int = 1,
     reassessed: LabelSets | None = None,
     advance: Callable[[int], None] = lambda images: None,
-    observe: Callable[[np.ndarray, np.ndarray], None] = lambda probabilities, labels: None,
+    observe: Callable[[np.ndarray, np.ndarray], None] = lambda probabilities, labels: (
+        None
+    ),
 ) -> Errors:
     """Measures the average of `networks` on the validation or test split of a dataset.
 

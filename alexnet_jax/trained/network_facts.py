@@ -10,7 +10,10 @@ from ml_collections import FrozenConfigDict
 from alexnet_jax.trained.measuring import Errors, paper_row
 from alexnet_jax.trained.trained_network import TrainedNetwork
 
-NETWORK_TITLES = {"alexnet": "AlexNet", "four_layer": "the four-layer network of Figure 1"}
+NETWORK_TITLES = {
+    "alexnet": "AlexNet",
+    "four_layer": "the four-layer network of Figure 1",
+}
 ACTIVATION_TITLES = {"relu": "ReLU", "tanh": "tanh"}
 CROPS = {"center": "center crop", "ten": "ten crops averaged"}
 
