@@ -7,34 +7,11 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from alexnet_jax.trained.explored import LayerActivations, LayerShape
+from alexnet_jax.trained.explored import LayerActivations
 from alexnet_jax.trained.trained_network import TrainedNetwork, center_input
 
 CHANNELS_SHOWN = 12  # of a convolution
 UNITS_SHOWN = 24  # of a dense layer
-
-
-def layer_shapes(network: TrainedNetwork) -> list[LayerShape]:
-    """The layers with their shapes and numbers of parameters; computes nothing."""
-    side = network.form.crop_size
-    image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
-    shapes = jax.eval_shape(
-        lambda params, x: network.network.outputs(params, x, None),
-        network.params,
-        image,
-    )
-    # A layer that is left out has no parameters; its name may stand for a pooling.
-    return [
-        LayerShape(
-            name,
-            tuple(shapes[name].shape[1:]),
-            sum(
-                leaf.size
-                for leaf in jax.tree.leaves(dict(network.params).get(name, {}))
-            ),
-        )
-        for name in network.layers
-    ]
 
 
 def activations(

@@ -1,6 +1,5 @@
 """The images that a page shows closely: which, and what the network makes of them."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,18 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from alexnet_jax.data.rescaled import RescaledSplit
-from alexnet_jax.errors import UserError
 from alexnet_jax.trained.activations import activations
 from alexnet_jax.trained.class_names import find
-from alexnet_jax.trained.explored import ChosenImage, SimilarImage
+from alexnet_jax.trained.explored import ChosenImage
 from alexnet_jax.trained.picked_examples import (
+    PickedExamples,
     center_crop,
     evenly_spaced,
-    pixels_at,
-    place_name,
+    nothing,
 )
-from alexnet_jax.trained.similar_images import Nearest
 from alexnet_jax.trained.trained_network import TrainedNetwork
 
 MOST_GIVEN = 24  # each adds about a tenth of a megabyte to the page
@@ -56,13 +52,13 @@ def given_images(network: TrainedNetwork, files: Sequence[str]) -> PickedImages:
     used = [files[k] for k in evenly_spaced(len(files), MOST_GIVEN)]
     read, pixels, unread = [], [], []
     for file, found in zip(used, network.decoded(used), strict=True):
-        if isinstance(found, UserError):
-            unread.append((Path(file).name, str(found)))
-        else:
+        if isinstance(found, np.ndarray):
             read.append(Path(file))
             pixels.append(found)
+        else:
+            unread.append((Path(file).name, str(found)))
     if not read:
-        raise UserError(f"None of the {len(used)} images can be read: {unread[0][1]}")
+        network.square(used[0])  # raises the reason
     choice = "These images were given."
     if len(files) > len(used):
         choice = (
@@ -78,12 +74,11 @@ def given_images(network: TrainedNetwork, files: Sequence[str]) -> PickedImages:
 
 def nothing_given(network: TrainedNetwork) -> PickedImages:
     """No images."""
-    side = network.settings.data.rescale_size
-    return PickedImages([], np.zeros((0, side, side, 3), np.uint8), [], "", [])
+    return PickedImages([], nothing(network.settings.data.rescale_size), [], "", [])
 
 
 def of_dataset(
-    network: TrainedNetwork, split: RescaledSplit, classes: Int64[np.ndarray, " n"]
+    network: TrainedNetwork, of_split: PickedExamples, classes: Int64[np.ndarray, " n"]
 ) -> PickedImages:
     """The first images of some classes.
 
@@ -101,11 +96,11 @@ def of_dataset(
         else f"{len(used)} classes, evenly spaced"
     )
     return PickedImages(
-        names=[place_name(split.split.where(k)) for k in examples],
-        pixels=pixels_at(split, examples),
+        names=[of_split.place(k) for k in examples],
+        pixels=of_split.pixels(examples),
         true_classes=[network.class_names[classes[k]] for k in examples],
         choice=f"{number} of {of_classes}, in the order of the "
-        f"split “{split.split.name}”.",
+        f"split “{of_split.split.name}”.",
         unread=[],
     )
 
@@ -127,33 +122,3 @@ def looked_into(network: TrainedNetwork, given: PickedImages) -> list[ChosenImag
             strict=True,
         )
     ]
-
-
-def with_similar(
-    network: TrainedNetwork,
-    chosen: Sequence[ChosenImage],
-    split: RescaledSplit,
-    found: Nearest,
-    class_names: Sequence[str],
-) -> list[ChosenImage]:
-    """The chosen images with the nearest ones that were found in a split.
-
-    Args:
-      class_names: of the split's labels.
-    """
-    size, complete = network.form.crop_size, []
-    for image, examples, distances, labels in zip(chosen, *found, strict=True):
-        pixels = pixels_at(split, examples.tolist())
-        near = [
-            SimilarImage(
-                center_crop(one, size),
-                class_names[label],
-                place_name(split.split.where(example)),
-                float(distance),
-            )
-            for one, label, example, distance in zip(
-                pixels, labels, examples.tolist(), distances, strict=True
-            )
-        ]
-        complete.append(dataclasses.replace(image, similar=near))
-    return complete

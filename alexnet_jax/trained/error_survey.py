@@ -5,16 +5,14 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from alexnet_jax.data.rescaled import RescaledSplit
-from alexnet_jax.data.types import Source
 from alexnet_jax.trained.explored import (
     ClassErrors,
     MeasuredErrors,
     Mistake,
     ShownMistake,
 )
-from alexnet_jax.trained.measuring import Errors, class_rows, measure
-from alexnet_jax.trained.picked_examples import center_crop, pixels_at, place_name
+from alexnet_jax.trained.measuring import Errors, class_rows, measure, paper_row
+from alexnet_jax.trained.picked_examples import OpenedData, PickedExamples, center_crop
 from alexnet_jax.trained.trained_network import TrainedNetwork
 
 MOST_MISTAKES = 12
@@ -22,21 +20,15 @@ CONFUSION_CLASSES = 20  # a confusion matrix is shown up to here
 
 
 class MistakeCollector:
-    """Keeps the labels of all images, and the wrong guesses with the largest probability.
+    """Keeps the classes of all images, and the most confident wrong guesses.
 
     Args:
-      index: the network's class of each label.
       class_names: of the network.
       most: how many mistakes are kept.
     """
 
-    def __init__(
-        self,
-        index: Int64[np.ndarray, " labels"],
-        class_names: tuple[str, ...],
-        most: int,
-    ) -> None:
-        self.index, self.class_names, self.most = index, class_names, most
+    def __init__(self, class_names: tuple[str, ...], most: int) -> None:
+        self.class_names, self.most = class_names, most
         self._own: list[Int64[np.ndarray, " n"]] = []
         self._kept: list[tuple[float, int, int, int, float]] = []
         self._seen = 0
@@ -44,17 +36,17 @@ class MistakeCollector:
     def add(
         self,
         probabilities: Float32[np.ndarray, "n classes"],
-        labels: Int64[np.ndarray, " n"],
+        own: Int64[np.ndarray, " n"],
     ) -> None:
-        """Adds a batch; batches come in the order of the split."""
-        own, best = self.index[labels], probabilities.argmax(axis=1)
+        """Adds a batch, with the classes of its images; batches come in order."""
+        best = probabilities.argmax(axis=1)
         for row in np.flatnonzero(best != own).tolist():
             said, true = int(best[row]), int(own[row])
             sure, of_true = (float(probabilities[row, k]) for k in (said, true))
             self._kept.append((-sure, self._seen + row, said, true, of_true))
         self._kept = sorted(self._kept)[: self.most]  # of equals the first
         self._own.append(own)
-        self._seen += len(labels)
+        self._seen += len(own)
 
     @property
     def classes(self) -> Int64[np.ndarray, " n"]:
@@ -73,38 +65,35 @@ class MistakeCollector:
 
 def survey(
     network: TrainedNetwork,
-    source: Source,
-    index: Int64[np.ndarray, " labels"],
+    data: OpenedData,
     *,
     advance: Callable[[int], None] = lambda images: None,
-) -> tuple[Errors, MistakeCollector]:
+) -> tuple[MeasuredErrors, Int64[np.ndarray, " n"]]:
     """Measures the errors for center crops as `evaluate` does, and collects the mistakes.
 
-    Args:
-      index: the network's class of each of the dataset's labels.
+    Returns the errors, and the network's class of each image.
 
     Raises:
       UserError: as `measure`.
     """
-    collector = MistakeCollector(index, network.class_names, MOST_MISTAKES)
-    errors = measure([network], source, advance=advance, observe=collector.add)
-    return errors, collector
+    collector = MistakeCollector(network.class_names, MOST_MISTAKES)
+    errors = measure([network], data.source, advance=advance, observe=collector.add)
+    shown = _with_images(collector.mistakes(), data.validation, network.form.crop_size)
+    return _plain(errors, shown), collector.classes
 
 
-def shown_errors(
-    network: TrainedNetwork,
-    split: RescaledSplit,
-    errors: Errors,
-    mistakes: list[Mistake],
-    *,
-    paper: str,
-) -> MeasuredErrors:
-    """The errors as plain values, with the images of the mistakes.
+def _with_images(
+    mistakes: list[Mistake], examples: PickedExamples, size: int
+) -> list[ShownMistake]:
+    images = examples.pixels([mistake.example for mistake in mistakes])
+    return [
+        ShownMistake(mistake, examples.place(mistake.example), center_crop(image, size))
+        for mistake, image in zip(mistakes, images, strict=True)
+    ]
 
-    Args:
-      paper: the paper's row under the same protocol, in words.
-    """
-    images = pixels_at(split, [mistake.example for mistake in mistakes])
+
+def _plain(errors: Errors, mistakes: list[ShownMistake]) -> MeasuredErrors:
+    """The errors as plain values."""
     few = len(errors.class_names) <= CONFUSION_CLASSES
     return MeasuredErrors(
         dataset=errors.dataset,
@@ -124,14 +113,15 @@ def shown_errors(
         ],
         class_names=errors.class_names,
         confusion=errors.confusion if few else np.zeros((0, 0), np.int64),
-        mistakes=[
-            ShownMistake(
-                mistake,
-                place_name(split.split.where(mistake.example)),
-                center_crop(image, network.form.crop_size),
-            )
-            for mistake, image in zip(mistakes, images, strict=True)
-        ],
+        mistakes=mistakes,
         notes=errors.notes,
-        paper=paper,
+        paper=_paper_words(errors),
     )
+
+
+def _paper_words(errors: Errors) -> str:
+    """The paper's row that was measured under the same protocol; "" if there is none."""
+    row = paper_row(errors)
+    if row is None:
+        return ""
+    return f"The paper, {row.name}: top-1 {row.top1:.1%}, top-5 {row.top5:.1%}"

@@ -8,7 +8,6 @@ from pathlib import Path
 from alexnet_jax.data.open import open_source
 from alexnet_jax.errors import UserError
 from alexnet_jax.files import atomic_file
-from alexnet_jax.progress import Progress
 from alexnet_jax.trained.exploration import explored
 from alexnet_jax.trained.exploration_page import page
 from alexnet_jax.trained.locate import load
@@ -51,10 +50,7 @@ def explore(
             f"The dataset that the network was trained on, {network.trained_on.dataset}, "
             "was not found"
         )
-    with Progress(0) as progress:
-        content = explored(
-            network, source, files, without_data=reason, progress=progress
-        )
+    content = explored(network, source, files, without_data=reason, shows_progress=True)
     with atomic_file(path) as file:
         file.write(page(content).encode(errors="backslashreplace"))
     for _, why in content.unread:

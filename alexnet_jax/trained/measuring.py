@@ -126,8 +126,8 @@ def measure(
       reassessed: the classes of each example that count as right, as indices of the
         dataset's labels; in place of the dataset's own.
       advance: told the images of each batch that is done.
-      observe: given the probabilities and the dataset's labels of each batch, in the order
-        of the split.
+      observe: given the probabilities of each batch and the network's classes of its
+        images, in the order of the split.
 
     Raises:
       UserError: if a class is unknown, the networks differ in their classes, or an image
@@ -142,7 +142,7 @@ def measure(
     ) as batches:
         for probabilities, labels in batches:
             tally.add(probabilities, labels)
-            observe(probabilities, labels)
+            observe(probabilities, matched.index[labels])
             advance(len(labels))
     assert tally.seen == split.num_examples
     return Errors(

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import FrozenConfigDict
 
-from alexnet_jax.trained.measuring import Errors, paper_row
+from alexnet_jax.trained.explored import LayerShape, TowerView
+from alexnet_jax.trained.kernel_figure import scaled, towers_of
 from alexnet_jax.trained.trained_network import TrainedNetwork
 
 NETWORK_TITLES = {
@@ -98,9 +100,32 @@ def _shares(found: Any, classes: int) -> str:
     return f"top-1 error {found['top1_error']:.1%}{top5}"
 
 
-def paper_words(errors: Errors) -> str:
-    """The paper's row that was measured under the same protocol; "" if there is none."""
-    row = paper_row(errors)
-    if row is None:
-        return ""
-    return f"The paper, {row.name}: top-1 {row.top1:.1%}, top-5 {row.top5:.1%}."
+def layer_shapes(network: TrainedNetwork) -> list[LayerShape]:
+    """The layers with their shapes and numbers of parameters; computes nothing."""
+    side = network.form.crop_size
+    image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+    shapes = jax.eval_shape(
+        lambda params, x: network.network.outputs(params, x, None),
+        network.params,
+        image,
+    )
+    # A layer that is left out has no parameters; its name may stand for a pooling.
+    return [
+        LayerShape(
+            name,
+            tuple(shapes[name].shape[1:]),
+            sum(
+                leaf.size
+                for leaf in jax.tree.leaves(dict(network.params).get(name, {}))
+            ),
+        )
+        for name in network.layers
+    ]
+
+
+def tower_views(network: TrainedNetwork) -> list[TowerView]:
+    """The kernels of the first layer by tower, to be seen."""
+    return [
+        TowerView(scaled(tower.kernels), tower.dead, tower.color_share)
+        for tower in towers_of(network)
+    ]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from alexnet_jax.trained.explored import ClassErrors, MeasuredErrors, ShownMistake
-from alexnet_jax.trained.page_images import css_of
 from alexnet_jax.trained.page_parts import (
     bar_row,
     image,
@@ -13,7 +12,7 @@ from alexnet_jax.trained.page_parts import (
     section,
     text,
 )
-from alexnet_jax.trained.page_pictures import image_uri
+from alexnet_jax.trained.page_pictures import css_of, image_uri
 
 MISTAKE_PIXELS = 160
 CLASSES_SHOWN = 40  # of more, the worst are shown and the others folded
@@ -31,22 +30,22 @@ def mistake_section(errors: MeasuredErrors) -> str:
         return section(
             "mistakes", "It makes no mistake", f"<p>All {images} are right.</p>"
         )
-    shown = len(errors.mistakes)
-    which = (
-        "all of its mistakes"
-        if shown == errors.top1_wrong
-        else f"the {shown} most confident of {errors.top1_wrong:,} mistakes"
+    shown, wrong = len(errors.mistakes), errors.top1_wrong
+    heading = (
+        f"Its {plural(wrong, 'mistake')}, the most confident first"
+        if shown == wrong
+        else f"The {shown} most confident of its {wrong:,} mistakes"
     )
     intro = (
-        f"<p>Of {images}, {errors.top1_wrong:,} are taken for another class. These are "
-        f"{which}, ordered by the probability of the wrong answer: an image whose label is "
-        "doubtful often stands here. Of the whole pass only counts, the "
-        "labels and these mistakes were kept.</p>"
+        f"<p>Of {images}, {wrong:,} {'is' if wrong == 1 else 'are'} taken for another "
+        "class. Those shown are ordered by the probability of the wrong answer: an image "
+        "whose label is doubtful often stands first. Of the pass over all images only "
+        "counts, their classes and these mistakes were kept.</p>"
     )
     figures = "\n".join(_mistake(one) for one in errors.mistakes)
     return section(
         "mistakes",
-        f"Where it is wrong and sure of it: {which}",
+        heading,
         intro,
         f'<div class="mistakes">\n{figures}\n</div>',
     )
@@ -113,7 +112,7 @@ def confusion_section(errors: MeasuredErrors) -> str:
         if k != j and counts[k, j]
     )
     named = "; ".join(
-        f"{text(names[k])} for {text(names[j])}, {-minus:,}"
+        f"{text(names[k])} for {text(names[j])} ({-minus:,}×)"
         for minus, k, j in pairs[:CONFUSIONS_NAMED]
     )
     short = all(len(name) <= SHORT_NAME for name in names)
@@ -143,7 +142,9 @@ def _matrix(errors: MeasuredErrors, short: bool) -> str:
             for j, count in enumerate(counts[k])
         )
         lines.append(f'<tr><th title="{plain_text(name)}">{label}</th>{cells}</tr>')
-    kind = "confusion wide" if len(names) > WIDE else "confusion"
+    kind = "confusion"
+    kind += " wide" if len(names) > WIDE else ""
+    kind += " short" if short else ""
     return f'<table class="{kind}">' + "\n".join([*lines, "</tbody></table>"])
 
 

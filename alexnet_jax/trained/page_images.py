@@ -7,7 +7,6 @@ from alexnet_jax.trained.explored import (
     Compared,
     Explored,
     LayerActivations,
-    Pixels,
     SimilarImage,
 )
 from alexnet_jax.trained.page_parts import (
@@ -19,16 +18,10 @@ from alexnet_jax.trained.page_parts import (
     shape_words,
     text,
 )
-from alexnet_jax.trained.page_pictures import image_uri, map_uri
+from alexnet_jax.trained.page_pictures import css_of, image_uri, map_uri
 
 NAMED_UNITS = 3  # below a strip of units
-SMALL_SIDE = 64  # pixels; smaller images are shown with sharp pixels
 SEEN_PIXELS, NEAR_PIXELS = 224, 112
-
-
-def css_of(pixels: Pixels) -> str:
-    """The class of an image: small ones have sharp pixels."""
-    return "pixels" if len(pixels) <= SMALL_SIDE else ""
 
 
 def chosen_section(content: Explored) -> str:

@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 
 PALETTE = 256  # colors; an image with no more is a PNG with a palette, others are JPEG
 JPEG_QUALITY = 85
+SMALL_SIDE = 64  # pixels; smaller images are shown with sharp pixels
 
 
 def image_uri(pixels: UInt8[np.ndarray, "h w 3"], most: int = 256) -> str:
@@ -29,6 +30,11 @@ def image_uri(pixels: UInt8[np.ndarray, "h w 3"], most: int = 256) -> str:
         if (np.asarray(few.convert("RGB")) == shown).all():
             return _uri(few, "PNG")
     return _uri(image, "JPEG")
+
+
+def css_of(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
+    """The CSS class of an image: small ones have sharp pixels."""
+    return "pixels" if len(pixels) <= SMALL_SIDE else ""
 
 
 def kernel_uri(kernel: Float[np.ndarray, "h w 3"]) -> str:

@@ -3,26 +3,21 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 
-from alexnet_jax.data.rescaled import RescaledSplit
-from alexnet_jax.trained.picked_examples import evenly_spaced, picked
+from alexnet_jax.trained.explored import SimilarImage
+from alexnet_jax.trained.picked_examples import (
+    PickedExamples,
+    center_crop,
+    evenly_spaced,
+)
 from alexnet_jax.trained.trained_network import TrainedNetwork
 
 MOST_COMPARED = 10_000  # training images
 MOST_BYTES = 2**28  # of features held in memory
 AT_ONCE = 1024  # differences of features
-
-
-class Nearest(NamedTuple):
-    """For each query its nearest images, nearest first: indices, distances, labels."""
-
-    examples: Int[np.ndarray, "queries count"]
-    distances: Float[np.ndarray, "queries count"]
-    labels: Int[np.ndarray, "queries count"]
 
 
 def compared_layer(network: TrainedNetwork) -> str:
@@ -42,16 +37,16 @@ def compared_examples(available: int, shape: tuple[int, ...]) -> list[int]:
     return evenly_spaced(available, max(1, min(MOST_COMPARED, fit)))
 
 
-def nearest_images(
+def similar_images(
     network: TrainedNetwork,
     queries: UInt8[np.ndarray, "queries side side 3"],
-    split: RescaledSplit,
+    among: PickedExamples,
     examples: list[int],
     *,
     count: int,
     advance: Callable[[int], None] = lambda images: None,
-) -> Nearest:
-    """Searches the `count` nearest of the `examples` of a split, exactly.
+) -> list[list[SimilarImage]]:
+    """For each query the `count` nearest of the `examples`, nearest first: exact.
 
     The distance is Euclidean, between the outputs of `compared_layer` for center crops. Of
     equal distances the first example comes first.
@@ -59,26 +54,36 @@ def nearest_images(
     Raises:
       UserError: if an image cannot be read.
     """
-    found: list[np.ndarray] = []
+    if not len(queries):
+        return []
+    parts: list[np.ndarray] = []
 
     def images() -> Iterator[np.ndarray]:
-        for batch, of_batch in picked(split, examples):
-            found.append(of_batch)
+        for batch, of_batch in among.batches(examples, advance):
+            parts.append(of_batch)
             yield from batch
-            advance(len(batch))
 
     layer = compared_layer(network)
     features = network.features(itertools.chain(queries, images()), layer)
     features = features.reshape(len(features), -1).astype(np.float32, copy=False)
     own, others = features[: len(queries)], features[len(queries) :]
-    distances = np.stack([_distances(one, others) for one in own])
-    best = np.argsort(distances, axis=1, kind="stable")[:, :count]
-    labels = np.concatenate(found)
-    return Nearest(
-        np.array(examples)[best],
-        np.take_along_axis(distances, best, axis=1),
-        labels[best],
-    )
+    classes, found = np.concatenate(parts), []
+    for one in own:
+        distances = _distances(one, others)
+        best = np.argsort(distances, kind="stable")[:count].tolist()
+        pixels = among.pixels([examples[place] for place in best])
+        found.append(
+            [
+                SimilarImage(
+                    center_crop(image, network.form.crop_size),
+                    network.class_names[classes[place]],
+                    among.place(examples[place]),
+                    float(distances[place]),
+                )
+                for image, place in zip(pixels, best, strict=True)
+            ]
+        )
+    return found
 
 
 def _distances(
