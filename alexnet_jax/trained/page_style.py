@@ -26,7 +26,7 @@ nav { margin: 1.4rem 0 0; display: flex; flex-wrap: wrap; gap: 0.4rem 1.1rem;
 img { display: block; width: 100%; height: auto; border-radius: 3px; background: var(--track); }
 .pixels { image-rendering: pixelated; }
 figure { margin: 0; min-width: 0; }
-figcaption { font-size: 0.8rem; line-height: 1.35; margin-top: 0.3rem; }
+figcaption { font-size: 0.8rem; hyphens: auto; line-height: 1.35; margin-top: 0.3rem; }
 .tiles { display: grid; grid-template-columns: repeat(4, 1fr); gap: 0.8rem; margin: 1.4rem 0; }
 .tile, .card, .warning { background: var(--card); border: 1px solid var(--line);
   border-radius: 10px; padding: 0.9rem 1.1rem; }
