@@ -107,19 +107,22 @@ def _of_data(
         "errors": errors,
         "units": UnitShares(network.settings.model.activation, shares, len(for_units)),
         "compared": Compared(layer, len(compared), available, source.name, same),
-        "warnings": [] if same else [_other_data(network, source)],
+        "warnings": warnings_of_data(network, source),
     }
 
 
-def _other_data(network: TrainedNetwork, source: Source) -> str:
-    trained_on = network.trained_on.dataset
-    if source.name == trained_on:
-        return (
+def warnings_of_data(network: TrainedNetwork, source: Source) -> list[str]:
+    """What a reader has to know where these are not the data of the training."""
+    trained_on = network.trained_on
+    if source.fingerprint == trained_on.fingerprint:
+        return []
+    if source.name == trained_on.dataset:
+        return [
             f"The dataset {source.name} is not as it was when the network was trained: "
-            "images were added, removed or changed. Some of those that count as new to the "
-            "network here may be ones that it was trained on."
-        )
-    return (
+            "images were added, removed or changed. Some of those that count as new to "
+            "the network here may be ones that it was trained on."
+        ]
+    return [
         f"The errors and the similar images on this page are of {source.name}; the network "
-        f"was trained on {trained_on}."
-    )
+        f"was trained on {trained_on.dataset}."
+    ]

@@ -53,6 +53,27 @@ class PickedExamples:
           UserError: if an image cannot be read; the message names it.
         """
 
+        loader = self._loader(examples)
+        steps = range(-(-len(examples) // LOADED_AT_ONCE))
+        with contextlib.closing(loader.batches(steps)) as batches:
+            for batch in batches:
+                yield batch["image"], self.index[batch["label"]]
+                advance(len(batch["label"]))
+
+    def pixels(self, examples: Sequence[int]) -> RescaledImages:
+        """The images of at most `LOADED_AT_ONCE` examples, without further threads.
+
+        Raises:
+          UserError: if one cannot be read; the message names it.
+        """
+        if not examples:
+            return nothing(self.rescaled.size)
+        loader = self._loader(examples)
+        return loader.single(loader.describe(0))["image"]
+
+    def _loader(self, examples: Sequence[int]) -> BatchLoader:
+        """Loads the examples in batches, whole and not mirrored."""
+
         def describe(step: int) -> dict[str, np.ndarray]:
             first = step * LOADED_AT_ONCE
             chosen = np.array(examples[first : first + LOADED_AT_ONCE], np.int32)
@@ -62,18 +83,7 @@ class PickedExamples:
                 "mirrored": np.zeros(len(chosen), np.int32),
             }
 
-        size = self.rescaled.size
-        loader = BatchLoader(self.rescaled, describe, size, LOADED_AT_ONCE)
-        steps = range(-(-len(examples) // LOADED_AT_ONCE))
-        with contextlib.closing(loader.batches(steps)) as batches:
-            for batch in batches:
-                yield batch["image"], self.index[batch["label"]]
-                advance(len(batch["label"]))
-
-    def pixels(self, examples: Sequence[int]) -> RescaledImages:
-        """The images of a few examples; errors are those of `batches`."""
-        parts = [images for images, _ in self.batches(examples)]
-        return np.concatenate([nothing(self.rescaled.size), *parts])
+        return BatchLoader(self.rescaled, describe, self.rescaled.size, LOADED_AT_ONCE)
 
 
 class OpenedData(NamedTuple):

@@ -17,7 +17,7 @@ from alexnet_jax.trained import (
     picked_examples,
     similar_images,
 )
-from alexnet_jax.trained.exploration import explored
+from alexnet_jax.trained.exploration import explored, warnings_of_data
 from alexnet_jax.trained.inspection import dead_or_saturated
 from alexnet_jax.trained.locate import load
 from alexnet_jax.trained.measuring import class_rows, measure
@@ -244,15 +244,14 @@ def test_dead_units_are_counted_over_all_batches(network):
     assert both["conv1"] == pytest.approx(1 - 1 / count)
 
 
-def test_other_data_than_in_training_is_pointed_out(network, source):
+def test_other_data_than_in_training_is_pointed_out(content, network, source):
+    assert content.warnings == []
     other = dataclasses.replace(source, fingerprint="another")
-    (changed,) = explored(network, other, []).warnings
+    (changed,) = warnings_of_data(network, other)
     assert "is not as it was" in changed
-    (renamed,) = explored(
-        network, dataclasses.replace(other, name="folder=x"), []
-    ).warnings
-    assert "of folder=x" in renamed
-    assert "trained on digits" in renamed
+    renamed = dataclasses.replace(other, name="folder=x")
+    (said,) = warnings_of_data(network, renamed)
+    assert "are of folder=x; the network was trained on digits" in said
 
 
 # --- The command ------------------------------------------------------------------
