@@ -1,10 +1,12 @@
 """What a trained network does on its test images: its units, and its errors by class."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import UInt8
 
 from alexnet_jax.data.pipeline import Data, evaluation_batches
 from alexnet_jax.trained.kernel_figure import kernels_of, scaled
@@ -46,22 +48,11 @@ class Inspection:
         convolution is a channel, which is dead if it is zero in every place. With tanh, an
         output is saturated if its absolute value is above 0.95.
         """
-        activation = self.network.settings.model.activation
-        if activation not in ("relu", "tanh"):
-            return {}
-        relu = activation == "relu"
-        parts: dict[str, list[np.ndarray]] = {}
-        for outputs, _ in self.batches():
-            *hidden, _ = outputs
-            for layer in hidden:
-                x = outputs[layer]
-                x = x.reshape(x.shape[0], -1, x.shape[-1])
-                saturated = (abs(x) > SATURATED).mean((0, 1))
-                part = (x > 0).any((0, 1)) if relu else saturated
-                parts.setdefault(layer, []).append(np.asarray(part))
-        if relu:
-            return {n: float(1 - np.any(p, axis=0).mean()) for n, p in parts.items()}
-        return {name: float(np.mean(part)) for name, part in parts.items()}
+        images = (
+            batch["image"][batch["weight"] > 0]  # the last batch is padded
+            for batch in evaluation_batches(self.data.validation, batch_size=BATCH)
+        )
+        return dead_or_saturated(self.network, images)
 
     def errors_by_class(self) -> dict[str, float]:
         """The top-1 error of each class, over its test images."""
@@ -73,3 +64,32 @@ class Inspection:
             np.add.at(count, labels, 1)
         errors = wrong / np.maximum(count, 1)
         return dict(zip(names, errors.tolist(), strict=True))
+
+
+def dead_or_saturated(
+    network: TrainedNetwork, batches: Iterable[UInt8[np.ndarray, "n side side 3"]]
+) -> dict[str, float]:
+    """By hidden layer, what `Inspection.units` says, over batches of rescaled images."""
+    activation = network.settings.model.activation
+    if activation not in ("relu", "tanh"):
+        return {}
+    relu = activation == "relu"
+
+    def reduced(params: Any, images: jax.Array, mean: jax.Array) -> dict[str, Any]:
+        placed = center_input(images, mean, network.form)
+        found = {}
+        for layer, x in network.network.outputs(params, placed, None).items():
+            x = x.reshape(x.shape[0], -1, x.shape[-1])
+            outside = (abs(x) > SATURATED).mean((1, 2))  # of each image
+            found[layer] = (x > 0).any((0, 1)) if relu else outside
+        return found
+
+    compiled = jax.jit(reduced)  # Outputs of whole batches do not leave the device.
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in network.layers[:-1]}
+    for images in batches:
+        of_batch = compiled(network.params, images, network.mean)
+        for name, part in parts.items():
+            part.append(np.asarray(of_batch[name]))
+    if relu:
+        return {n: float(1 - np.any(p, axis=0).mean()) for n, p in parts.items()}
+    return {name: float(np.concatenate(part).mean()) for name, part in parts.items()}

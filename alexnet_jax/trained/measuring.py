@@ -110,6 +110,9 @@ def measure(
     crops: int = 1,
     reassessed: LabelSets | None = None,
     advance: Callable[[int], None] = lambda images: None,
+    observe: Callable[[np.ndarray, np.ndarray], None] = lambda probabilities, labels: (
+        None
+    ),
 ) -> Errors:
     """Measures the average of `networks` on the validation or test split of a dataset.
 
@@ -123,6 +126,8 @@ def measure(
       reassessed: the classes of each example that count as right, as indices of the
         dataset's labels; in place of the dataset's own.
       advance: told the images of each batch that is done.
+      observe: given the probabilities of each batch and the network's classes of its
+        images, in the order of the split.
 
     Raises:
       UserError: if a class is unknown, the networks differ in their classes, or an image
@@ -137,6 +142,7 @@ def measure(
     ) as batches:
         for probabilities, labels in batches:
             tally.add(probabilities, labels)
+            observe(probabilities, matched.index[labels])
             advance(len(labels))
     assert tally.seen == split.num_examples
     return Errors(
