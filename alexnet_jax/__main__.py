@@ -2,6 +2,7 @@
 
 evaluate    measures the errors of a network, or of an average of several, on a dataset
 predict     names what is in images
+neighbors   finds the training images nearest to others (Figure 4)
 kernels     draws the kernels of the first layer (Figure 3)
 explore     makes a page: kernels, activations, mistakes, similar images
 
@@ -17,7 +18,7 @@ import sys
 from alexnet_jax import cli
 from alexnet_jax.errors import nearest
 
-COMMANDS = ("evaluate", "predict", "kernels", "explore")
+COMMANDS = ("evaluate", "predict", "neighbors", "kernels", "explore")
 ELSEWHERE = {
     "train": "python -m alexnet_jax.main --config=configs/alexnet.py",
     "main": "python -m alexnet_jax.main --config=configs/alexnet.py",

@@ -1,6 +1,6 @@
 """Times this project's layers, train step, input and runs against other implementations.
 
-python -m benchmarks --what=layers|step|input|end_to_end|loop|population|first
+python -m benchmarks --what=layers|step|input|end_to_end|loop|population|first|predict
                      [--batch_size=32] [--repeats=5]
                      [--dtype=float32|tf32|bfloat16] [--output=FILE.json]
                      [--images=FOLDER]
@@ -10,6 +10,8 @@ and grain, in batches of 128. end_to_end: the step fed by the input, and which o
 waits. loop: what a run costs besides its steps: the loop, a save, a start. population:
 small trials one after the other, and trained together as --config.population=true does.
 first: the README's first commands from their start to the figure, or to the first step.
+predict: images/s from JPEG files to answers against PyTorch; the command predict to its first
+answer; neighbors among 100,000 features.
 
 The implementations of a row run in one process, in turns, and the medians are reported.
 On a CPU, layers, step and input are timed twice: on one core by the CPU time of the
@@ -26,7 +28,7 @@ WHAT = flags.DEFINE_enum("what", None, list(MODULES), "The benchmark to run.")
 BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",
     None,
-    "Images per step. Default: 128 for input and loop, 32 for the others.",
+    "Images per step. Default: 128 for input, loop and predict, 32 for the others.",
     lower_bound=1,
 )
 REPEATS = flags.DEFINE_integer(
@@ -38,8 +40,8 @@ DTYPE = flags.DEFINE_enum(
 IMAGES = flags.DEFINE_string(
     "images",
     "",
-    "Folder of photographs, as --config=FILE:folder=PATH takes it, for input and "
-    "end_to_end. Default: photographs made of scikit-learn's and scikit-image's.",
+    "Folder of photographs, as --config=FILE:folder=PATH takes it, for input, end_to_end "
+    "and predict. Default: photographs made of scikit-learn's and scikit-image's.",
 )
 OUTPUT = flags.DEFINE_string("output", "", "JSON file to write the report to.")
 

@@ -10,7 +10,13 @@ from typing import Any
 Report = dict[str, Any]
 
 # The default batch sizes of the benchmarks that have targets, which hold only for them.
-TARGET_BATCH_SIZES = {"layers": 32, "step": 32, "input": 128, "loop": 128}
+TARGET_BATCH_SIZES = {
+    "layers": 32,
+    "step": 32,
+    "input": 128,
+    "loop": 128,
+    "predict": 128,
+}
 
 # The largest wanted time of a step in the loop over that of a bare step; share of a step
 # spent on saves; time of a start with a cache of compiled programs over one without.
@@ -39,6 +45,10 @@ FIRST_TARGETS = {
     ("alexnet.py, small", "warm"): 6.0,
 }
 FIRST_MEMORY_TARGET = 0.8
+
+# Our images/s from files over PyTorch's, at least; seconds of the command predict to its
+# first answer with compiled programs, and of neighbors among 100,000 features, at most.
+PREDICT_TARGETS = {"ratio": 1.5, "warm": 4.0, "neighbors": 1.0}
 
 # The share of its time from which on the step is reported to wait for its input.
 WAITING_SHARE = 0.05
@@ -338,6 +348,48 @@ def first_lines(report: Report) -> list[str]:
     return lines
 
 
+# --- Trained networks in use ------------------------------------------------------
+
+
+def predict_lines(report: Report) -> list[str]:
+    """Returns images/s by implementation, then the seconds of commands."""
+    with_targets = report["batch_size"] == TARGET_BATCH_SIZES["predict"]
+    targets = PREDICT_TARGETS if with_targets else {}
+    lines = [
+        f"Photographs: {report['photographs']}",
+        "by the wall clock, on all cores; AlexNet of recipe torchvision",
+        "",
+    ]
+    for row in report["rows"]:
+        if row["name"] == "from files":
+            lines += throughput_lines(row, targets)
+        elif row["name"] == "first answer":
+            shown = at_most(row["seconds"], targets.get(row["start"]))
+            lines.append(f"predict to its first answer, {row['start']}, s: {shown}")
+        else:
+            lines.append(
+                f"neighbors: {row['queries']} queries among {row['rows']:,} rows of "
+                f"{row['width']:,} numbers, s: "
+                + at_most(row["seconds"], targets.get("neighbors"))
+            )
+    if "torch" not in report["versions"]:
+        lines.append("PyTorch is not installed: pip install torch")
+    return lines
+
+
+def throughput_lines(row: dict[str, Any], targets: dict[str, float]) -> list[str]:
+    """Returns a line per implementation, and our ratio to PyTorch's fastest."""
+    lines = [
+        f"from files to answers, {name:20}{images:8.1f} images/s"
+        for name, images in row["images_per_second"].items()
+    ]
+    if row["ratios"]:
+        spread = f"from {min(row['ratios']):.2f} to {max(row['ratios']):.2f}"
+        ratio = at_least(row["ratio"], targets.get("ratio"))
+        lines.append(f"ours/{row['fastest']}: {ratio}, {spread}")
+    return [*lines, ""]
+
+
 TABLES: dict[str, Callable[[Report], list[str]]] = {
     "layers": comparison_lines,
     "step": comparison_lines,
@@ -347,4 +399,5 @@ TABLES: dict[str, Callable[[Report], list[str]]] = {
     "loop": loop_lines,
     "population": population_lines,
     "first": first_lines,
+    "predict": predict_lines,
 }

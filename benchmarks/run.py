@@ -33,10 +33,11 @@ MODULES = {
     "loop": "loop_cost",
     "population": "population_cost",
     "first": "first_command",
+    "predict": "prediction_speed",
 }
 DEFAULT_BATCH_SIZES = dict.fromkeys(MODULES, 32) | TARGET_BATCH_SIZES
 ALSO_ON_ONE_CORE = ("layers", "step", "input")
-OF_PHOTOGRAPHS = ("input", "end_to_end")
+OF_PHOTOGRAPHS = ("input", "end_to_end", "predict")
 
 
 def run_benchmark(
@@ -74,7 +75,7 @@ def run_benchmark(
     if images and what not in OF_PHOTOGRAPHS:
         raise UserError(
             f"--images has no effect on --what={what}, which reads no photographs. Remove "
-            f"it, or choose {' or '.join(OF_PHOTOGRAPHS)}."
+            f"it, or choose {', '.join(OF_PHOTOGRAPHS[:-1])} or {OF_PHOTOGRAPHS[-1]}."
         )
     if images and not Path(images).expanduser().is_dir():
         raise UserError(f"--images={images}: no such folder.")

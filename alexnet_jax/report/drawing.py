@@ -2,11 +2,14 @@
 
 import io
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
+
+from alexnet_jax.files import atomic_file
 
 # Arms differ in color and in line, so that they can be told apart in print and by
 # readers who are color-blind. The two numbers have no common factor: 56 arms differ.
@@ -76,3 +79,14 @@ def as_svg(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
+
+
+def write_drawing(figure: Figure, path: Path, dpi: int) -> None:
+    """Writes a figure as SVG or, in 256 colors, as PNG, by the end of the file's name.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    svg = path.suffix.lower() == ".svg"
+    with atomic_file(path) as file:
+        file.write(as_svg(figure) if svg else as_png(figure, dpi, colors=256))

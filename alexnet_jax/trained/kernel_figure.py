@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from alexnet_jax.files import atomic_file
-from alexnet_jax.report.drawing import Drawing, as_png, as_svg
+from alexnet_jax.report.drawing import Drawing, write_drawing
 from alexnet_jax.trained.trained_network import TrainedNetwork
 
 IN_A_ROW = 16  # kernels, as in Figure 3
@@ -136,7 +135,4 @@ def write_figure(network: TrainedNetwork, path: Path) -> None:
     Raises:
       OSError: if it cannot be written.
     """
-    figure = draw(network)
-    svg = path.suffix.lower() == ".svg"
-    with atomic_file(path) as file:
-        file.write(as_svg(figure) if svg else as_png(figure, dpi=150, colors=256))
+    write_drawing(draw(network), path, dpi=150)

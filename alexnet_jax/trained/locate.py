@@ -51,6 +51,21 @@ def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
     )
 
 
+def beside(origin: str | os.PathLike[str], name: str = "features") -> Path:
+    """The path of what is kept with a network: in its run's or trial's folder.
+
+    With a file it is in the file's folder, and with a checkpoint in that of its trial.
+    """
+    path, _ = _parsed(os.fspath(origin))
+    path = path.absolute()
+    if not path.is_dir():
+        return path.parent / name
+    trials = [
+        each.parent for each in (path, *path.parents) if each.name == "checkpoints"
+    ]
+    return (trials[0] if trials else path) / name
+
+
 def _parsed(origin: str) -> tuple[Path, str]:
     """The path, and which of its checkpoints."""
     found = re.fullmatch(r"(.+)@(best|last|\d+)", origin, re.DOTALL)

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from alexnet_jax.files import atomic_file
-from alexnet_jax.report.drawing import Drawing, as_png, as_svg
+from alexnet_jax.report.drawing import Drawing, write_drawing
 from alexnet_jax.trained.trained_network import Predicted
 
 COLUMNS = 4
@@ -59,7 +58,4 @@ def write_picture(predicted: Sequence[Predicted], path: Path) -> None:
     Raises:
       OSError: if it cannot be written.
     """
-    figure = draw(predicted)
-    svg = path.suffix.lower() == ".svg"
-    with atomic_file(path) as file:
-        file.write(as_svg(figure) if svg else as_png(figure, dpi=110, colors=256))
+    write_drawing(draw(predicted), path, dpi=110)

@@ -40,10 +40,8 @@ def predict(
       UserError: if there is no such network, a file or folder does not exist, a folder
         holds no image, none of them can be read, or the picture cannot be written.
     """
-    if picture and Path(picture).suffix.lower() not in (".png", ".svg"):
-        raise UserError(f"--picture={picture}: give a name that ends in .png or .svg.")
-    if picture and not Path(picture).expanduser().absolute().parent.is_dir():
-        raise UserError(f"--picture={picture}: there is no such folder.")
+    if picture:
+        check_picture(Path(picture).expanduser())
     files = list(image_files(images))
     network = load(origin, arm=arm)
     drawn: list[Predicted] = []
@@ -107,7 +105,7 @@ def predictions(
 
     def squares() -> Iterator[np.ndarray]:
         decoded = network.decoded(
-            map(_content, files), apply_orientation=apply_orientation
+            map(content, files), apply_orientation=apply_orientation
         )
         named = zip(files, decoded, strict=True)
         while part := list(itertools.islice(named, BATCH)):
@@ -131,7 +129,15 @@ def predictions(
             yield Predicted(name, square, of_image, true_class)
 
 
-def _content(name: str) -> str | bytes:
+def check_picture(path: Path) -> None:
+    """Raises UserError if no picture can be written at `path`."""
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise UserError(f"--picture={path}: give a name that ends in .png or .svg.")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"--picture={path}: there is no such folder.")
+
+
+def content(name: str) -> str | bytes:
     """What is decoded for a name: the file, or the bytes on standard input."""
     return sys.stdin.buffer.read() if name == STANDARD_INPUT else name
 

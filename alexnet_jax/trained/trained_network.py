@@ -164,17 +164,26 @@ class TrainedNetwork:
         Raises:
           UserError: if there is no such layer, or an image cannot be read.
         """
-        outputs = self._forward(self._features_of(layer))
-        parts = [outputs(batch) for batch in self.batches(images)]
+        parts = list(self.feature_batches(self.batches(images), layer))
         return np.concatenate(parts) if parts else self._nothing(0)
 
-    def _features_of(self, layer: str) -> Callable[..., jax.Array]:
+    def feature_batches(
+        self, batches: Iterable[UInt8[np.ndarray, "n side side 3"]], layer: str
+    ) -> Iterator[Float32[np.ndarray, "n ..."]]:
+        """`features` of batches of rescaled images, such as `batches` yields."""
+        self.check_layer(layer)
+        function = functools.partial(_features, self.network, self.form, layer)
+        outputs = self._forward(function)
+        for batch in batches:
+            yield outputs(batch).astype(np.float32, copy=False)
+
+    def check_layer(self, layer: str) -> None:
+        """Raises UserError if there is no such layer."""
         if layer not in (known := self.layers):
             raise UserError(
                 f"{self.origin} has no layer '{layer}': it has {', '.join(known)}."
                 f"{nearest(layer, known)}"
             )
-        return functools.partial(_features, self.network, self.form, layer)
 
     def probability_batches(
         self, batches: Iterable[UInt8[np.ndarray, "n side side 3"]], *, crops: int

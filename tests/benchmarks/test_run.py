@@ -95,7 +95,10 @@ def test_what_is_also_timed_on_one_core_is_pinned_to_it(
         ),
         ({"what": "input", "dtype": "bfloat16"}, ["--dtype=bfloat16", "Remove it"]),
         ({"output": "nowhere/step.json"}, ["--output", "no such folder: nowhere"]),
-        ({"images": "photos"}, ["--images", "--what=step", "input or end_to_end"]),
+        (
+            {"images": "photos"},
+            ["--images", "--what=step", "input, end_to_end or predict"],
+        ),
         ({"what": "input", "images": "nowhere"}, ["--images=nowhere: no such folder"]),
     ],
 )
