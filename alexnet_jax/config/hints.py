@@ -30,6 +30,8 @@ ELSEWHERE = {
     "precision": "The field is 'model.dtype', and its values float32 and bfloat16.",
     "optimizer": "Only SGD with momentum is offered; its fields begin with 'optimizer.'.",
     "pretrained": "The field is 'training.init_from', a trial folder or checkpoint.",
+    "freeze": "The field is 'optimizer.frozen_layers', the number of first layers.",
+    "layer_lr": "The field is 'optimizer.layer_lr_multipliers': conv1-conv5=0.1,last=10.",
 }
 
 # Ideas that have no field, by words in the last part of the name.

@@ -4,10 +4,13 @@ A fine-tuned network has the form of the one that it starts from. It is read fro
 or an exported file without JAX, which the commands import only after their flags are checked.
 """
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from alexnet_jax.config.fields import FIELDS
 from alexnet_jax.config.old_names import with_defaults
@@ -65,15 +68,16 @@ def saved_form(given: str) -> dict[str, Any]:
 
 
 def differences(
-    held: Mapping[str, Any], values: Mapping[str, Any]
+    held: Mapping[str, Any], settings: ConfigDict
 ) -> dict[str, tuple[Any, Any]]:
     """The fields of the form in which a network differs from what is trained: there, here.
 
     Args:
       held: the fields that a checkpoint or an exported file holds, of any version.
-      values: every field's value, by dotted name.
+      settings: those of what is trained, in sections.
     """
     there = with_defaults(held)
+    values = {n: functools.reduce(getattr, n.split("."), settings) for n in FIELDS}
     idle = without_effect(there).keys() & without_effect(values).keys()
     return {
         name: (_plain(there[name]), _plain(values[name]))

@@ -94,6 +94,8 @@ def page(experiments: Path = EXPERIMENTS, place: Path = PAGE) -> str:
     )
     for path in found:
         summary = read_summary(path)
+        if not claims.is_of_paper(summary["claim"]):
+            continue  # a question of ours
         link = os.path.relpath(path.parent / "README.md", place.parent)
         dataset = next(d for d in DATASETS if same_dataset(summary["dataset"], d))
         for row, cell in _cells(summary):

@@ -4,16 +4,13 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from alexnet_jax.config.layered import flatten
 from alexnet_jax.config.network_form import differences
 from alexnet_jax.errors import UserError
-from alexnet_jax.model.network import build, root_key
 from alexnet_jax.training.saved_network import read_network, read_weights
 from alexnet_jax.training.step import Params, TrainState, initial_state
-from alexnet_jax.training.trainer import Trainer
+from alexnet_jax.training.trainer import Trainer, params_shapes
 
 
 def starting_state(init_from: str, seed: int, trainer: Trainer) -> TrainState:
@@ -70,9 +67,8 @@ def check_origins(trials: Iterable[tuple[str, FrozenConfigDict]]) -> list[str]:
 def _described(init_from: str, settings: ConfigDict) -> str:
     """The network that `init_from` names, in a sentence; more where its form differs."""
     params, trained_on, description = read_network(init_from)
-    network = build(settings.model, image_size=settings.data.crop_size, num_classes=1)
-    form = differences(description.fields, flatten(settings))
-    differing = _differing(params, jax.eval_shape(network.initialize, root_key(0)))
+    form = differences(description.fields, settings)
+    differing = _differing(params, params_shapes(settings))
     if differing:
         flags = " ".join(
             f"--config.{name}={_flag(there)}" for name, (there, _) in form.items()

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from alexnet_jax.data.pipeline import Data
-from alexnet_jax.model.network import Network, build
+from alexnet_jax.model.network import Network, Params, build, root_key
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.diagnosis import Diagnose, make_diagnose
 from alexnet_jax.training.optimizer import Hyperparameters, OptimizerSpec
@@ -156,6 +156,12 @@ def num_parameters(spec: StepSpec) -> int:
         math.prod(leaf.shape)
         for leaf in jax.tree.leaves(state_shapes(network, spec.optimizer).params)
     )
+
+
+def params_shapes(settings: ConfigDict) -> Params:
+    """The shapes of a trial's parameters, by its settings; those of the last for one class."""
+    model, size = FrozenConfigDict(settings.model), settings.data.crop_size
+    return jax.eval_shape(_network(model, size, 1).initialize, root_key(0))
 
 
 @functools.cache

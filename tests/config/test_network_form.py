@@ -19,15 +19,19 @@ FINETUNE = Path(__file__).parents[2] / "configs/finetune.py"
 
 def trained(folder, **changes):
     """A trial's folder with one checkpoint, of which only the fields are there."""
-    config = base()
-    for name, value in changes.items():
-        config.set_by("file", name.replace("__", "."), value)
-    settings = resolved(config).trials[0].settings
+    settings = settings_with(**changes)
     fields = fields_of(settings)
     place = folder / "checkpoints/7/position"
     place.mkdir(parents=True)
     (place / "metadata").write_text(json.dumps({"format": 2, "config": fields}))
     return fields
+
+
+def settings_with(**changes):
+    config = base()
+    for name, value in changes.items():
+        config.set_by("file", name.replace("__", "."), value)
+    return resolved(config).trials[0].settings
 
 
 def finetune(dataset="folder=/x"):
@@ -132,13 +136,11 @@ def test_what_is_no_network_is_refused_with_what_to_give(tmp_path):
         saved_form(str(run))
 
 
-def test_only_what_a_networks_weights_depend_on_counts_as_a_difference(tmp_path):
-    there = trained(tmp_path / "a", recipe="caffe")
-    here = trained(
-        tmp_path / "b", optimizer__learning_rate=0.5, model__dropout_rate=0.1
-    )
+def test_only_what_a_networks_weights_depend_on_counts_as_a_difference():
+    there = fields_of(settings_with(recipe="caffe"))
+    here = settings_with(optimizer__learning_rate=0.5, model__dropout_rate=0.1)
     found = differences(there, here)
     assert found["data.channel_order"] == ("bgr", "rgb")
     assert found["data.crop_size"] == (227, 224)
     assert not {"recipe", "model.biases", "model.dropout_rate"} & found.keys()
-    assert differences(here, here) == {}
+    assert differences(fields_of(here), here) == {}

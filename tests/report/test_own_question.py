@@ -1,13 +1,14 @@
 """A config without a claim of the paper: its arms are compared, and no paper is spoken of."""
 
 import json
+from pathlib import Path
 
 import pytest
 from report_records import experiment, summary_of, trial, with_errors
 from small_question import resolved
 
 from alexnet_jax.config import base
-from alexnet_jax.report import claims, figures, page, tables
+from alexnet_jax.report import claims, figures, page, run_reader, tables
 from alexnet_jax.report.run_reader import Outcome
 
 ERRORS = {
@@ -72,3 +73,18 @@ def test_a_figure_is_drawn_before_there_is_a_value():
     waiting = [Outcome(trial("plain", seed), "unfinished", []) for seed in range(2)]
     drawn = figures.render(summary_of(content, waiting), waiting)
     assert drawn["png"].startswith(b"\x89PNG")
+
+
+def test_an_arms_trained_network_is_named():
+    claim = claim_of(("plain", "wide"))
+    content = experiment(seeds=3, rates=(), claim=claim, arms=("plain", "wide"))
+    content["config"]["arms"]["wide"] = {"training.init_from": "/net"}
+    content["layers"] = {"training.init_from": "default"}
+    content["arm_layers"] = {"wide": {"training.init_from": "command line"}}
+    errors = {key: value for key, value in ERRORS.items() if key[0] != "deep"}
+    outcomes = with_errors(errors)
+    arms = summary_of(content, outcomes)["arms"]
+    assert "init_from" not in arms["plain"]
+    assert arms["wide"]["init_from"] == "/net"
+    run = run_reader.run_of(Path("run"), content, outcomes)
+    assert run.started_from == {"wide": "/net"}
