@@ -1,0 +1,171 @@
+"""Imports trained AlexNets of torchvision and Caffe, with the preprocessing they expect."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet_jax.config.fields import FIELDS, default_of
+from alexnet_jax.config.old_names import settings_of
+from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.errors import UserError
+from alexnet_jax.trained import foreign_weights
+from alexnet_jax.trained.caffe_files import read_binaryproto, read_caffemodel
+from alexnet_jax.trained.foreign_classes import imagenet_classes, read_classes
+from alexnet_jax.trained.pickled_tensors import read_pth
+from alexnet_jax.trained.trained_network import TrainedNetwork
+from alexnet_jax.trained.weight_checks import check_weights
+from alexnet_jax.training.exported_file import KIND, read_safetensors
+from alexnet_jax.training.trained_on import TrainedOn
+
+TORCHVISION, CAFFE = (".pth", ".pt", ".safetensors"), (".caffemodel",)
+# Which of the images of ILSVRC-2012 a foreign network was trained on is not in its file.
+UNKNOWN = "not in the imported file"
+
+
+def import_network(path: Path, *, mean: str = "", classes: str = "") -> TrainedNetwork:
+    """Reads a network that torchvision or Caffe has trained.
+
+    Args:
+      path: torchvision's AlexNet as .pth or .safetensors; bvlc_alexnet or CaffeNet as
+        .caffemodel.
+      mean: for Caffe, the file of the mean image, .binaryproto or .npy.
+      classes: a file with the names of the classes, one a line; if empty, a network with
+        1,000 outputs has ImageNet's.
+
+    Raises:
+      UserError: if a file cannot be read, or is another network's; if the mean image does
+        not fit; or if there are not as many names as outputs.
+    """
+    suffix, origin = path.suffix.lower(), str(path)
+    if suffix in TORCHVISION:
+        if mean:
+            raise UserError(
+                "--mean is for Caffe's networks: torchvision's subtracts one number for "
+                "each color, which is part of its recipe."
+            )
+        params, changes, mean_image = _of_torchvision(path), {}, None
+        recipe = "torchvision"
+    elif suffix in CAFFE:
+        params, changes = foreign_weights.from_caffe(read_caffemodel(path), origin)
+        mean_image, of_mean = _mean_of_caffe(mean)
+        changes, recipe = changes | of_mean, "caffe"
+    else:
+        raise UserError(
+            f"{path}: what is imported ends in {', '.join(TORCHVISION)} (torchvision's "
+            f"AlexNet) or {CAFFE[0]} (Caffe's)."
+        )
+    channels = [len(params[layer]["bias"]) for layer in foreign_weights.CAFFE[:-1]]
+    changes["model.channels"] = [*channels[:5], 0, *channels[5:]]
+    names = _names(classes, len(params["fc8"]["bias"]), origin)
+    imagenet = names == imagenet_classes()
+    changes["data.dataset"] = "imagenet2012" if imagenet else f"folder={UNKNOWN}"
+    fields = {name: default_of(name, recipe) for name in FIELDS} | {"recipe": recipe}
+    network = TrainedNetwork(
+        origin=origin,
+        settings=settings_of(fields | changes),
+        params=params,
+        trained_on=_trained_on(names, imagenet, mean_image),
+    )
+    check_weights(network, origin)
+    return network
+
+
+def _of_torchvision(path: Path) -> foreign_weights.WeightsByLayer:
+    if path.suffix.lower() != ".safetensors":
+        return foreign_weights.from_torchvision(read_pth(path), str(path))
+    tensors, metadata = read_safetensors(path)
+    if metadata.get("format") == KIND:
+        raise UserError(
+            f"{path} needs no import: it is a network that alexnet_jax has exported."
+        )
+    return foreign_weights.from_torchvision(tensors, str(path))
+
+
+def _names(classes: str, outputs: int, origin: str) -> tuple[str, ...]:
+    if classes:
+        names = read_classes(Path(classes).expanduser())
+        if len(names) != outputs:
+            raise UserError(
+                f"--classes={classes} has {len(names)} names, and {origin} has {outputs} "
+                "outputs: they must be as many, in the same order."
+            )
+        return names
+    names = imagenet_classes()
+    if len(names) != outputs:
+        raise UserError(
+            f"{origin} has {outputs} outputs, and so not ImageNet's {len(names):,} "
+            "classes: name its own by --classes=FILE, one a line, in the order of the "
+            "outputs."
+        )
+    return names
+
+
+def _mean_of_caffe(given: str) -> tuple[np.ndarray | None, dict[str, Any]]:
+    """The mean image (height, width, RGB), if it is one, and the settings that it implies."""
+    if not given:
+        raise UserError(
+            "Caffe's networks subtract a mean image, which their .caffemodel lacks: give "
+            "--mean=FILE, imagenet_mean.binaryproto (of Caffe's get_ilsvrc_aux.sh) or "
+            "ilsvrc_2012_mean.npy for those trained on ImageNet."
+        )
+    path = Path(given).expanduser()
+    if path.suffix.lower() == ".npy":
+        array = _read_npy(path)
+    else:
+        array = read_binaryproto(path)
+    if not (np.isfinite(array).all() and 0 <= array.min() and array.max() <= 255):
+        raise UserError(
+            f"--mean={given}: a mean has values from 0 to 255, and this one from "
+            f"{array.min():g} to {array.max():g}."
+        )
+    array = array[::-1].astype(np.float64)  # blue, green, red
+    if array.shape == (3,):
+        return None, {"data.mean": "channel", "data.channel_mean": array.tolist()}
+    crop_size = default_of("data.crop_size", "caffe")
+    _, height, width = array.shape
+    if height != width or height < crop_size:
+        raise UserError(
+            f"--mean={given}: the mean image has {height} x {width} pixels; it is a square "
+            f"of at least {crop_size}, in Caffe of 256."
+        )
+    return np.ascontiguousarray(array.transpose(1, 2, 0)), {"data.rescale_size": width}
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        # Mapped: a header that claims terabytes is refused, and nothing is unpickled.
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        if found.shape != (3,) and (found.ndim != 3 or len(found) != 3):
+            raise UserError(
+                f"{path} holds an array of shape {found.shape}; a mean image has "
+                "(3, height, width)."
+            )
+        return np.array(found, np.float32)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}.") from error
+    except UserError:
+        raise
+    except Exception as error:  # NumPy raises many kinds about a damaged header
+        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+        raise UserError(f"{path} is no .npy file, or damaged: {reason}.") from error
+
+
+def _trained_on(
+    names: tuple[str, ...], imagenet: bool, mean_image: np.ndarray | None
+) -> TrainedOn:
+    """What is known of the training data: classes, and of the statistics the mean at most."""
+    nothing = np.full((1, 1, 3), np.nan)
+    return TrainedOn(
+        dataset="imagenet2012" if imagenet else UNKNOWN,
+        fingerprint="",
+        class_names=names,
+        num_examples=0,
+        validation="",
+        num_validation=0,
+        statistics=Statistics(
+            nothing if mean_image is None else mean_image,
+            np.full(3, np.nan),
+            np.full((3, 3), np.nan),
+        ),
+    )
