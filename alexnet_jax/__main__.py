@@ -3,9 +3,10 @@
 evaluate    measures the errors of a network, or of an average of several, on a dataset
 predict     names what is in images
 kernels     draws the kernels of the first layer (Figure 3)
+weights     imports networks of torchvision and Caffe, and exports to other formats
 
-RUN is the folder of a run, of one of its trials or of a checkpoint; after it may stand
-which checkpoint: "@best", the default, "@last", or a step, as "@1200". Help for one of
+RUN is the folder of a run, of one of its trials or of a checkpoint, or an exported file,
+NET.safetensors; after a folder may stand which checkpoint: "@best", the default, "@last", or a step, as "@1200". Help for one of
 them: python -m alexnet_jax COMMAND --help. A network is trained by
 python -m alexnet_jax.main --config=configs/alexnet.py.
 """
@@ -16,7 +17,7 @@ import sys
 from alexnet_jax import cli
 from alexnet_jax.errors import nearest
 
-COMMANDS = ("evaluate", "predict", "kernels")
+COMMANDS = ("evaluate", "predict", "kernels", "weights")
 ELSEWHERE = {
     "train": "python -m alexnet_jax.main --config=configs/alexnet.py",
     "main": "python -m alexnet_jax.main --config=configs/alexnet.py",

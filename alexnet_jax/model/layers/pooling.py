@@ -87,6 +87,8 @@ def _in_blocks_if_padded(
     """
     if overhang(shape, window, stride, rounding) == ((0, 0), (0, 0)):
         return function
+    if jax.export.is_symbolic_dim(shape[0]):  # a program for any number of images
+        return function
     images = _images_at_once(shape[0], shape[1:])
     blocks = functools.partial(blocks_cpu.in_blocks, function, images)
     return functools.partial(lax.platform_dependent, cpu=blocks, default=function)

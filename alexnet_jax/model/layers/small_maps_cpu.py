@@ -21,8 +21,8 @@ def is_faster(images: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> 
 def convolve(x: Images, kernel: Kernel, padding: Padding) -> FeatureMaps:
     """The convolution with stride 1."""
     matrix, sizes = _unrolled(kernel, x.shape[1:3], padding)
-    y = _product(x.reshape(len(x), -1), matrix)
-    return y.reshape(len(x), *sizes, kernel.shape[-1])
+    y = _product(x.reshape(x.shape[0], -1), matrix)  # the number may be symbolic
+    return y.reshape(x.shape[0], *sizes, kernel.shape[-1])
 
 
 def image_gradient(
