@@ -159,12 +159,16 @@ def caffe_layers(*, pool_first, classes="fc8"):
     pool = {"pool": 0, "kernel_size": 3, "stride": 2}
 
     def conv(number, window, stride, pad, group):
-        return f"conv{number}", "Convolution", {
-            "kernel_size": window,
-            "stride": stride,
-            "pad": pad,
-            "group": group,
-        }
+        return (
+            f"conv{number}",
+            "Convolution",
+            {
+                "kernel_size": window,
+                "stride": stride,
+                "pad": pad,
+                "group": group,
+            },
+        )
 
     def after(number):
         parts = [(f"norm{number}", "LRN", norm), (f"pool{number}", "Pooling", pool)]
@@ -177,7 +181,11 @@ def caffe_layers(*, pool_first, classes="fc8"):
     found += [*after(2), conv(3, 3, 1, 1, 1), relu(3), conv(4, 3, 1, 1, 2), relu(4)]
     found += [conv(5, 3, 1, 1, 2), relu(5), ("pool5", "Pooling", pool)]
     for name in ("fc6", "fc7"):
-        found += [(name, "InnerProduct", {}), relu(name[2:]), (f"drop{name}", "Dropout", {})]
+        found += [
+            (name, "InnerProduct", {}),
+            relu(name[2:]),
+            (f"drop{name}", "Dropout", {}),
+        ]
     return [*found, (classes, "InnerProduct", {}), ("prob", "Softmax", {})]
 
 
@@ -237,7 +245,9 @@ def prototxt(layers, weights, side):
 def random_caffe(layers, channels, *, side=6, classes=1000, seed=0):
     """Weights by layer, (outputs, inputs, height, width), and biases."""
     draws = np.random.default_rng(seed)
-    groups = {name: n.get("group", 1) for name, kind, n in layers if kind == "Convolution"}
+    groups = {
+        name: n.get("group", 1) for name, kind, n in layers if kind == "Convolution"
+    }
     windows = {name: n["kernel_size"] for name, k, n in layers if k == "Convolution"}
     dense = [name for name, kind, _ in layers if kind == "InnerProduct"]
     found, inputs = {}, 3

@@ -38,7 +38,11 @@ def main(arguments: list[str]) -> None:
             + nearest(action, ACTIONS)
         )
     if len(given) != 1 or not OUTPUT.value:
-        what = "FILE --output=NET.safetensors" if action == "import" else "RUN --output=FILE"
+        what = (
+            "FILE --output=NET.safetensors"
+            if action == "import"
+            else "RUN --output=FILE"
+        )
         raise UserError(
             f"Give one network and --output: python -m alexnet_jax weights {action} {what}."
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, printable
 from alexnet_jax.trained.wire_format import (
     BYTES,
     EIGHT_BYTES,
@@ -102,7 +102,7 @@ def read_caffemodel(path: Path) -> CaffeNet:
     try:
         for field in reader.fields(message):
             if field.number == NET_NAME:
-                name = field.text
+                name = printable(field.text)
             if field.number not in (OLD_LAYERS, LAYERS):
                 continue
             numbers = OLD if field.number == OLD_LAYERS else NEW
@@ -154,10 +154,10 @@ def _layer(reader: WireReader, message: memoryview, of: LayerFields) -> CaffeLay
     numbers: dict[int, float] = {}
     for field in reader.fields(message):
         if field.number == of.name:
-            name = field.text
+            name = printable(field.text)
         elif field.number == of.kind:
             given = field.integer if of is OLD else field.text
-            kind = KINDS.get(given, str(given))
+            kind = KINDS.get(given, printable(str(given)))
         elif field.number == of.blobs:
             if len(blobs) == MOST_BLOBS:
                 raise Malformed(f"a layer has more than {MOST_BLOBS:,} arrays")

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy.special
 from jax import export as jax_export
 from jaxtyping import UInt8
 
@@ -226,13 +227,12 @@ def _center(network: TrainedNetwork) -> slice:
 # --- Comparisons ------------------------------------------------------------------------
 
 
-def _compare(
-    network: TrainedNetwork, run: Callable[[np.ndarray], np.ndarray]
-) -> str:
+def _compare(network: TrainedNetwork, run: Callable[[np.ndarray], np.ndarray]) -> str:
     """Compares a program with the network on random images, one and three at once."""
     side, inside = network.settings.data.rescale_size, _center(network)
     images = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
-    expected = np.log(network.probabilities(list(images)))
+    logits = network.features(list(images), network.layers[-1])
+    expected = scipy.special.log_softmax(logits, axis=1)
     crops = np.ascontiguousarray(images[:, inside, inside])
     worst = 0.0
     for part in (slice(0, 3), slice(1, 2)):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, printable
 from alexnet_jax.trained.caffe_files import CaffeLayer, CaffeNet
 
 # The layers of torchvision's AlexNet, by the names here, and the shapes of their weights.
@@ -79,10 +79,7 @@ def from_torchvision(tensors: Mapping[str, np.ndarray], origin: str) -> WeightsB
     Raises:
       UserError: if it is another network's: with the layer, and both shapes.
     """
-    held = {
-        name.removeprefix("module.").replace("features.module.", "features."): x
-        for name, x in tensors.items()
-    }
+    held = {printable(_of_one_device(name)): array for name, array in tensors.items()}
     wanted = [f"{there}.{part}" for there in TORCHVISION.values() for part in PARTS]
     for layer, there in TORCHVISION.items():
         shape, expected = TORCHVISION_SHAPES[layer], held.get(f"{there}.weight")
@@ -105,6 +102,10 @@ def from_torchvision(tensors: Mapping[str, np.ndarray], origin: str) -> WeightsB
     return _turned(parts, origin)
 
 
+def _of_one_device(name: str) -> str:
+    return name.removeprefix("module.").replace("features.module.", "features.")
+
+
 def from_caffe(net: CaffeNet, origin: str) -> tuple[WeightsByLayer, dict[str, Any]]:
     """The weights here of bvlc_alexnet or CaffeNet, and the settings in which these differ.
 
@@ -125,7 +126,9 @@ def from_caffe(net: CaffeNet, origin: str) -> tuple[WeightsByLayer, dict[str, An
         )
     parts = dict(zip(CAFFE, [*CAFFE[:-1], *last], strict=True))
     settings = _settings_of(net, origin)
-    return _turned({here: blobs[there] for here, there in parts.items()}, origin), settings
+    return _turned(
+        {here: blobs[there] for here, there in parts.items()}, origin
+    ), settings
 
 
 def _settings_of(net: CaffeNet, origin: str) -> dict[str, Any]:
@@ -133,8 +136,7 @@ def _settings_of(net: CaffeNet, origin: str) -> dict[str, Any]:
     known = [
         layer
         for layer in net.layers
-        if layer.kind
-        in ("convolution", "dense", "normalization", "pooling", "relu")
+        if layer.kind in ("convolution", "dense", "normalization", "pooling", "relu")
     ]
     kinds = [layer.kind for layer in known]
     orders = [tuple(kinds[1:4]), tuple(kinds[5:8])]

@@ -8,7 +8,7 @@ import numpy as np
 from alexnet_jax.config.fields import FIELDS, default_of
 from alexnet_jax.config.old_names import settings_of
 from alexnet_jax.data.statistics import Statistics
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, printable
 from alexnet_jax.trained import foreign_weights
 from alexnet_jax.trained.caffe_files import read_binaryproto, read_caffemodel
 from alexnet_jax.trained.foreign_classes import imagenet_classes, read_classes
@@ -147,7 +147,7 @@ def _read_npy(path: Path) -> np.ndarray:
     except UserError:
         raise
     except Exception as error:  # NumPy raises many kinds about a damaged header
-        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+        reason = printable(str(error).strip() or repr(error), 200)
         raise UserError(f"{path} is no .npy file, or damaged: {reason}.") from error
 
 

@@ -18,7 +18,9 @@ from alexnet_jax.trained.trained_network import TrainedNetwork
 
 OPSET = 17
 ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh"}
-NEEDED = "Exporting to ONNX takes the extra of that name: pip install 'alexnet_jax[onnx]'."
+NEEDED = (
+    "Exporting to ONNX takes the extra of that name: pip install 'alexnet_jax[onnx]'."
+)
 
 
 class GraphBuilder:
@@ -128,7 +130,10 @@ def _input(graph: GraphBuilder, network: TrainedNetwork, mean: np.ndarray) -> No
 
 def _convolutions(graph: GraphBuilder, network: TrainedNetwork) -> None:
     """conv1 to conv6, with what follows each."""
-    model, activation = network.settings.model, ACTIVATIONS[network.settings.model.activation]
+    model, activation = (
+        network.settings.model,
+        ACTIVATIONS[network.settings.model.activation],
+    )
 
     def finish(order: str, norms: Callable[[], None]) -> None:
         parts = {

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, printable
 
 # The element types of PyTorch's storages that a network's weights may have.
 STORAGES = {
@@ -30,7 +30,9 @@ STORAGES = {
     "IntStorage": "<i4",
 }
 MOST_BYTES = 4 * 2**30  # of a file: AlexNet has a quarter of a gigabyte
-MOST_PICKLE_BYTES = 2**17  # AlexNet's has two thousand; each may cost a thousand in memory
+MOST_PICKLE_BYTES = (
+    2**17
+)  # AlexNet's has two thousand; each may cost a thousand in memory
 MOST_ENTRIES = 10_000  # files in the archive
 MOST_TUPLES = 10_000  # one within the other, Python hashes them on the stack
 MOST_AXES = 8
@@ -77,7 +79,7 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
     except UserError:
         raise
     except Exception as error:  # whatever a malformed pickle causes
-        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+        reason = printable(str(error).strip() or repr(error), 200)
         raise UserError(
             f"{path} is damaged, or holds no state dict: {reason.rstrip('.')}."
         ) from error
@@ -170,7 +172,8 @@ class _TensorUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in KNOWN:
             raise RefusedPickle(
-                f"it would call {module[:60]}.{name[:60]}, and weights need no such thing"
+                f"it would call {printable(f'{module}.{name}')}, and weights need no such "
+                "thing"
             )
         return _StandIn(name, self)
 

@@ -28,7 +28,10 @@ def check_weights(network: TrainedNetwork, origin: str) -> None:
         expected = jax.eval_shape(network.network.initialize, root_key(0))
     except UserError as error:
         raise UserError(f"{origin} does not describe a network: {error}") from error
-    for layer in [*expected, *(name for name in network.params if name not in expected)]:
+    for layer in [
+        *expected,
+        *(name for name in network.params if name not in expected),
+    ]:
         there = _shapes(network.params.get(layer, {}))
         here = _shapes(expected.get(layer, {}))
         if there != here:
@@ -69,4 +72,6 @@ def _shapes(arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def _text(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    return ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "no weights"
+    return (
+        ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "no weights"
+    )

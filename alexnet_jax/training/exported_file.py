@@ -17,7 +17,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, printable
 from alexnet_jax.files import atomic_file
 from alexnet_jax.training.trained_on import TrainedOn
 
@@ -104,7 +104,7 @@ def read_exported(path: Path) -> ExportedNetwork:
         )
     if metadata.get("format_version") != str(VERSION):
         raise UserError(
-            f"{path} has version {metadata.get('format_version')} of its format; this "
+            f"{path} has version {printable(str(metadata.get('format_version')))} of its format; this "
             f"version of alexnet_jax reads version {VERSION}."
         )
     if metadata.get("checksum") != str(_checksum(tensors, metadata)):
@@ -112,7 +112,9 @@ def read_exported(path: Path) -> ExportedNetwork:
     try:
         return _from_parts(tensors, metadata)
     except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not a complete network: {error!r}.") from error
+        raise UserError(
+            f"{path} is not a complete network: {printable(repr(error), 200)}."
+        ) from error
 
 
 def _from_parts(
@@ -163,7 +165,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
     except UserError:
         raise
     except Exception as error:  # the library's own, and types that NumPy lacks
-        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+        reason = printable(str(error).strip() or repr(error), 200)
         raise UserError(
             f"{path} is no .safetensors file, or damaged: {reason.rstrip('.')}."
         ) from error

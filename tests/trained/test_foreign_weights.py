@@ -73,7 +73,9 @@ def test_caffes_networks_agree_with_opencv(
     probabilities = network.probabilities(list(given))
     assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
     peer.setInput(np.ascontiguousarray(x[:, :, 14:241, 14:241]))
-    np.testing.assert_allclose(probabilities, peer.forward("prob"), rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(
+        probabilities, peer.forward("prob"), rtol=1e-3, atol=1e-7
+    )
 
 
 def torchvision_by_torch(channels, classes=1000):
@@ -161,7 +163,10 @@ def test_an_imported_network_is_used_by_its_words(mean_file, tmp_path):
     assert loaded.settings == network.settings
     assert len(loaded.class_names) == 1000
     assert loaded.class_names[0] == "n01440764 tench, Tinca tinca"
-    assert loaded.class_names[-1] == "n15075141 toilet tissue, toilet paper, bathroom tissue"
+    assert (
+        loaded.class_names[-1]
+        == "n15075141 toilet tissue, toilet paper, bathroom tissue"
+    )
     assert list(loaded.class_names) == sorted(loaded.class_names)
     (one,) = loaded.classify(list(images(1)), top=1)
     assert one[0].name in network.class_names
