@@ -6,9 +6,9 @@ kernels     draws the kernels of the first layer (Figure 3)
 weights     imports networks of torchvision and Caffe, and exports to other formats
 
 RUN is the folder of a run, of one of its trials or of a checkpoint, or an exported file,
-NET.safetensors; after a folder may stand which checkpoint: "@best", the default, "@last", or a step, as "@1200". Help for one of
-them: python -m alexnet_jax COMMAND --help. A network is trained by
-python -m alexnet_jax.main --config=configs/alexnet.py.
+NET.safetensors; after a folder may stand which checkpoint: "@best", the default, "@last", or
+a step, as "@1200". Help for one of them: python -m alexnet_jax COMMAND --help. A network is
+trained by python -m alexnet_jax.main --config=configs/alexnet.py.
 """
 
 import importlib

@@ -23,7 +23,7 @@ from alexnet_jax.trained.wire_format import (
 )
 
 MOST_BYTES = 2**30  # of a file: AlexNet has a quarter of a gigabyte
-MOST_BLOBS = 10_000  # layers and arrays in a file
+MOST_BLOBS = 1_000  # layers and arrays in a file
 MOST_AXES, LONGEST_AXIS = 8, 2**31 - 1
 
 # Fields of NetParameter: its name, and its layers in their old and new form.
@@ -150,7 +150,8 @@ def _content(path: Path) -> memoryview:
 
 
 def _layer(reader: WireReader, message: memoryview, of: LayerFields) -> CaffeLayer:
-    name, kind, blobs = "", "", []
+    name, kind = "", ""
+    blobs: list[np.ndarray] = []
     numbers: dict[int, float] = {}
     for field in reader.fields(message):
         if field.number == of.name:

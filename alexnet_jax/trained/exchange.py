@@ -1,12 +1,14 @@
 """The command `weights`: what it imports and exports, and what it says of it."""
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from ml_collections import FrozenConfigDict
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.trained.exporting import export
 from alexnet_jax.trained.importing import import_network
 from alexnet_jax.trained.locate import load
-from alexnet_jax.trained.trained_network import TrainedNetwork
 
 
 def imported(source: Path, output: Path, mean: str, classes: str) -> str:
@@ -30,7 +32,7 @@ def imported(source: Path, output: Path, mean: str, classes: str) -> str:
     written = export(network, output)
     return "\n".join(
         [
-            f"{output}: {_described(network)}",
+            f"{output}: {_described(network.settings, network.class_names)}",
             f"Read again, it is {written.compared}. {written.what}",
             f"For example: python -m alexnet_jax predict {output} IMAGE",
         ]
@@ -43,9 +45,8 @@ def exported(origin: str, output: Path, form: str, arm: str) -> str:
     return f"{output}: {written.what}\nRead again: {written.compared}."
 
 
-def _described(network: TrainedNetwork) -> str:
+def _described(settings: FrozenConfigDict, names: Sequence[str]) -> str:
     """The recipe, the preprocessing and the classes of an imported network, in words."""
-    settings, names = network.settings, network.class_names
     data = settings.data
     pooled_first = settings.model.layer1_order == "activation pool norm"
     of = ", CaffeNet: pooling before normalization" if pooled_first else ""

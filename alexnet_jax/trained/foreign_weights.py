@@ -38,15 +38,14 @@ TORCHVISION_SHAPES = {
 CAFFE = tuple(TORCHVISION)
 PARTS = ("weight", "bias")
 
-# What Caffe's two AlexNets do, layer after layer. Their first two convolutions are followed
-# by the parts of LAYER_ORDERS.
+# What Caffe's two AlexNets do, layer after layer, where {} is one of LAYER_ORDERS.
 SEQUENCE = (
-    "convolution, 1, convolution, 2, convolution, relu, convolution, relu, convolution, "
-    "relu, pooling, dense, relu, dense, relu, dense"
-).split(", ")
+    "convolution {} convolution {} convolution relu convolution relu convolution relu "
+    "pooling dense relu dense relu dense"
+)
 LAYER_ORDERS = {
-    ("relu", "normalization", "pooling"): "activation norm pool",  # bvlc_alexnet
-    ("relu", "pooling", "normalization"): "activation pool norm",  # CaffeNet
+    "relu normalization pooling": "activation norm pool",  # bvlc_alexnet
+    "relu pooling normalization": "activation pool norm",  # CaffeNet
 }
 # Fields of ConvolutionParameter: number, Caffe's default, and the values of conv1 to conv5.
 CONVOLUTION = {
@@ -139,10 +138,10 @@ def _settings_of(net: CaffeNet, origin: str) -> dict[str, Any]:
         if layer.kind in ("convolution", "dense", "normalization", "pooling", "relu")
     ]
     kinds = [layer.kind for layer in known]
-    orders = [tuple(kinds[1:4]), tuple(kinds[5:8])]
-    following = {"1": orders[0], "2": orders[1]}
-    wanted = [k for part in SEQUENCE for k in following.get(part, (part,))]
-    if kinds != wanted or not all(order in LAYER_ORDERS for order in orders):
+    orders = [" ".join(kinds[1:4]), " ".join(kinds[5:8])]
+    if " ".join(kinds) != SEQUENCE.format(*orders) or not set(orders) <= set(
+        LAYER_ORDERS
+    ):
         raise UserError(
             f"{origin} is not Caffe's AlexNet: its layers are {', '.join(kinds)[:500]}."
         )

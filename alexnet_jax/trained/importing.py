@@ -5,9 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.config.fields import FIELDS, default_of
 from alexnet_jax.config.old_names import settings_of
-from alexnet_jax.data.statistics import Statistics
 from alexnet_jax.errors import UserError, printable
 from alexnet_jax.trained import foreign_weights
 from alexnet_jax.trained.caffe_files import read_binaryproto, read_caffemodel
@@ -16,9 +14,10 @@ from alexnet_jax.trained.pickled_tensors import read_pth
 from alexnet_jax.trained.trained_network import TrainedNetwork
 from alexnet_jax.trained.weight_checks import check_weights
 from alexnet_jax.training.exported_file import KIND, read_safetensors
-from alexnet_jax.training.trained_on import TrainedOn
+from alexnet_jax.training.trained_on import of_imported_network
 
 TORCHVISION, CAFFE = (".pth", ".pt", ".safetensors"), (".caffemodel",)
+CROP_SIZE = 227  # Caffe's, as of its recipe
 # Which of the images of ILSVRC-2012 a foreign network was trained on is not in its file.
 UNKNOWN = "not in the imported file"
 
@@ -44,8 +43,8 @@ def import_network(path: Path, *, mean: str = "", classes: str = "") -> TrainedN
                 "--mean is for Caffe's networks: torchvision's subtracts one number for "
                 "each color, which is part of its recipe."
             )
-        params, changes, mean_image = _of_torchvision(path), {}, None
-        recipe = "torchvision"
+        recipe, params, mean_image = "torchvision", _of_torchvision(path), None
+        changes: dict[str, Any] = {}
     elif suffix in CAFFE:
         params, changes = foreign_weights.from_caffe(read_caffemodel(path), origin)
         mean_image, of_mean = _mean_of_caffe(mean)
@@ -60,12 +59,13 @@ def import_network(path: Path, *, mean: str = "", classes: str = "") -> TrainedN
     names = _names(classes, len(params["fc8"]["bias"]), origin)
     imagenet = names == imagenet_classes()
     changes["data.dataset"] = "imagenet2012" if imagenet else f"folder={UNKNOWN}"
-    fields = {name: default_of(name, recipe) for name in FIELDS} | {"recipe": recipe}
     network = TrainedNetwork(
         origin=origin,
-        settings=settings_of(fields | changes),
+        settings=settings_of({"recipe": recipe, **changes}),
         params=params,
-        trained_on=_trained_on(names, imagenet, mean_image),
+        trained_on=of_imported_network(
+            "imagenet2012" if imagenet else UNKNOWN, names, mean_image
+        ),
     )
     check_weights(network, origin)
     return network
@@ -110,11 +110,9 @@ def _mean_of_caffe(given: str) -> tuple[np.ndarray | None, dict[str, Any]]:
             "ilsvrc_2012_mean.npy for those trained on ImageNet."
         )
     path = Path(given).expanduser()
-    if path.suffix.lower() == ".npy":
-        array = _read_npy(path)
-    else:
-        array = read_binaryproto(path)
-    if not (np.isfinite(array).all() and 0 <= array.min() and array.max() <= 255):
+    read = _read_npy if path.suffix.lower() == ".npy" else read_binaryproto
+    array = read(path)
+    if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 255):
         raise UserError(
             f"--mean={given}: a mean has values from 0 to 255, and this one from "
             f"{array.min():g} to {array.max():g}."
@@ -122,12 +120,11 @@ def _mean_of_caffe(given: str) -> tuple[np.ndarray | None, dict[str, Any]]:
     array = array[::-1].astype(np.float64)  # blue, green, red
     if array.shape == (3,):
         return None, {"data.mean": "channel", "data.channel_mean": array.tolist()}
-    crop_size = default_of("data.crop_size", "caffe")
     _, height, width = array.shape
-    if height != width or height < crop_size:
+    if height != width or height < CROP_SIZE:
         raise UserError(
             f"--mean={given}: the mean image has {height} x {width} pixels; it is a square "
-            f"of at least {crop_size}, in Caffe of 256."
+            f"of at least {CROP_SIZE}, in Caffe of 256."
         )
     return np.ascontiguousarray(array.transpose(1, 2, 0)), {"data.rescale_size": width}
 
@@ -149,23 +146,3 @@ def _read_npy(path: Path) -> np.ndarray:
     except Exception as error:  # NumPy raises many kinds about a damaged header
         reason = printable(str(error).strip() or repr(error), 200)
         raise UserError(f"{path} is no .npy file, or damaged: {reason}.") from error
-
-
-def _trained_on(
-    names: tuple[str, ...], imagenet: bool, mean_image: np.ndarray | None
-) -> TrainedOn:
-    """What is known of the training data: classes, and of the statistics the mean at most."""
-    nothing = np.full((1, 1, 3), np.nan)
-    return TrainedOn(
-        dataset="imagenet2012" if imagenet else UNKNOWN,
-        fingerprint="",
-        class_names=names,
-        num_examples=0,
-        validation="",
-        num_validation=0,
-        statistics=Statistics(
-            nothing if mean_image is None else mean_image,
-            np.full(3, np.nan),
-            np.full((3, 3), np.nan),
-        ),
-    )

@@ -130,32 +130,25 @@ def _input(graph: GraphBuilder, network: TrainedNetwork, mean: np.ndarray) -> No
 
 def _convolutions(graph: GraphBuilder, network: TrainedNetwork) -> None:
     """conv1 to conv6, with what follows each."""
-    model, activation = (
-        network.settings.model,
-        ACTIVATIONS[network.settings.model.activation],
-    )
-
-    def finish(order: str, norms: Callable[[], None]) -> None:
-        parts = {
-            "activation": lambda: graph.add(activation),
-            "norm": norms,
-            "pool": lambda: _pool(graph, model),
-        }
-        for part in order.split():
-            parts[part]()
-
-    channels = 3
+    model, channels = network.settings.model, 3
+    activation = ACTIVATIONS[model.activation]
     for layer in ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6"):
         arrays = network.params.get(layer)
         if arrays is not None:
-            before, after = CONV1_PADDING[model.conv1_padding]
-            channels = _convolve(graph, layer, arrays, channels, (before, after))
-        if layer == "conv1":
-            finish(model.layer1_order, lambda: _lrn(graph, model, channels))
-        elif layer == "conv2":
-            finish(model.layer2_order, lambda: _norms2(graph, model, channels))
-        elif arrays is not None:
-            graph.add(activation)
+            padding = CONV1_PADDING[model.conv1_padding]
+            channels = _convolve(graph, layer, arrays, channels, padding)
+        order = {"conv1": model.layer1_order, "conv2": model.layer2_order}.get(
+            layer, "activation" if arrays is not None else ""
+        )
+        for part in order.split():
+            if part == "activation":
+                graph.add(activation)
+            elif part == "pool":
+                _pool(graph, model)
+            else:
+                _lrn(graph, model, channels)
+                if layer == "conv2":
+                    _within_channel_norm(graph, model)
         if layer == "conv5":
             _pool(graph, model)
 
@@ -223,9 +216,8 @@ def _lrn(graph: GraphBuilder, model: Any, channels: int) -> None:
         graph.add("Concat", *parts[1:], of=parts[0], axis=1)
 
 
-def _norms2(graph: GraphBuilder, model: Any, channels: int) -> None:
-    """The normalizations of layer 2: across channels, then within each."""
-    _lrn(graph, model, channels)
+def _within_channel_norm(graph: GraphBuilder, model: Any) -> None:
+    """The second normalization of layer 2, if there is one."""
     if not model.within_channel_norm:
         return
     size, x = model.within_channel_norm_size, graph.last

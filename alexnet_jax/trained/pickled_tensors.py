@@ -39,12 +39,13 @@ MOST_AXES = 8
 
 # What PyTorch writes. Without memory addresses that it does not use, extensions, and
 # objects of classes.
-INSTRUCTIONS = frozenset(
+_INSTRUCTIONS = (
     "PROTO FRAME STOP MARK EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 "
     "NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE "
     "SHORT_BINUNICODE BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL "
-    "REDUCE BUILD BINPERSID SETITEM SETITEMS APPEND APPENDS".split()
+    "REDUCE BUILD BINPERSID SETITEM SETITEMS APPEND APPENDS"
 )
+INSTRUCTIONS = frozenset(_INSTRUCTIONS.split())
 
 
 class RefusedPickle(pickle.UnpicklingError):
@@ -119,7 +120,7 @@ def _check_instructions(content: bytes) -> None:
                 f"its pickle uses {instruction.name}, and weights need no such thing"
             )
         # Python makes room for as many objects as the number of one says.
-        if instruction.name == "LONG_BINPUT" and argument > len(content):
+        if instruction.name == "LONG_BINPUT" and int(argument or 0) > len(content):
             raise RefusedPickle("its pickle numbers more objects than it has")
 
 
@@ -127,6 +128,8 @@ class _StandIn:
     """What a pickle may name: nothing of it can be changed by the pickle."""
 
     __slots__ = ("_name", "_reader")
+    _name: str
+    _reader: "_TensorUnpickler"
 
     def __init__(self, name: str, reader: "_TensorUnpickler") -> None:
         object.__setattr__(self, "_name", name)

@@ -104,8 +104,8 @@ def read_exported(path: Path) -> ExportedNetwork:
         )
     if metadata.get("format_version") != str(VERSION):
         raise UserError(
-            f"{path} has version {printable(str(metadata.get('format_version')))} of its format; this "
-            f"version of alexnet_jax reads version {VERSION}."
+            f"{path} has version {printable(metadata.get('format_version', '?'))} of its "
+            f"format; this version of alexnet_jax reads version {VERSION}."
         )
     if metadata.get("checksum") != str(_checksum(tensors, metadata)):
         raise UserError(f"{path} is damaged: it is not as it was written.")
