@@ -5,11 +5,12 @@ predict     names what is in images
 neighbors   finds the training images nearest to others (Figure 4)
 kernels     draws the kernels of the first layer (Figure 3)
 explore     makes a page: kernels, activations, mistakes, similar images
+weights     imports networks of torchvision and Caffe, and exports to other formats
 
-RUN is the folder of a run, of one of its trials or of a checkpoint; after it may stand
-which checkpoint: "@best", the default, "@last", or a step, as "@1200". Help for one of
-them: python -m alexnet_jax COMMAND --help. A network is trained by
-python -m alexnet_jax.main --config=configs/alexnet.py.
+RUN is the folder of a run, of one of its trials or of a checkpoint, or an exported file,
+NET.safetensors; after a folder may stand which checkpoint: "@best", the default, "@last", or
+a step, as "@1200". Help for one of them: python -m alexnet_jax COMMAND --help. A network is
+trained by python -m alexnet_jax.main --config=configs/alexnet.py.
 """
 
 import importlib
@@ -18,7 +19,7 @@ import sys
 from alexnet_jax import cli
 from alexnet_jax.errors import nearest
 
-COMMANDS = ("evaluate", "predict", "neighbors", "kernels", "explore")
+COMMANDS = ("evaluate", "predict", "neighbors", "kernels", "explore", "weights")
 ELSEWHERE = {
     "train": "python -m alexnet_jax.main --config=configs/alexnet.py",
     "main": "python -m alexnet_jax.main --config=configs/alexnet.py",

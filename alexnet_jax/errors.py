@@ -26,6 +26,15 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f" Did you mean '{folded[matches[0]]}'?" if matches else ""
 
 
+def printable(text: str, longest: int = 80) -> str:
+    """A name from a file of unknown origin as one line for a message."""
+    escaped = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode()
+        for c in text[: longest + 1]
+    )
+    return escaped if len(escaped) <= longest else f"{escaped[:longest]}..."
+
+
 class Stopped(Exception):
     """A signal has stopped the command.
 

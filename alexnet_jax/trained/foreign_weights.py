@@ -3,16 +3,18 @@
 Their arrays differ in the order of the axes. Kernels are (outputs, inputs, height, width)
 there and (height, width, inputs, outputs) here; dense weights are (outputs, inputs) there and
 (inputs, outputs) here, and fc6 reads the last feature maps by channel, row and column there,
-and by row, column and channel here. Caffe's networks read blue, green and red.
+and by row, column and channel here.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, printable
+from alexnet_jax.trained.caffe_files import CaffeLayer, CaffeNet
 
-# The layers of torchvision's AlexNet, by the names here.
+# The layers of torchvision's AlexNet, by the names here, and the shapes of their weights.
 TORCHVISION = {
     "conv1": "features.0",
     "conv2": "features.3",
@@ -23,7 +25,42 @@ TORCHVISION = {
     "fc7": "classifier.4",
     "fc8": "classifier.6",
 }
-CAFFE = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+TORCHVISION_SHAPES = {
+    "conv1": (64, 3, 11, 11),
+    "conv2": (192, 64, 5, 5),
+    "conv3": (384, 192, 3, 3),
+    "conv4": (256, 384, 3, 3),
+    "conv5": (256, 256, 3, 3),
+    "fc6": (4096, 9216),
+    "fc7": (4096, 4096),
+    "fc8": (1000, 4096),
+}
+CAFFE = tuple(TORCHVISION)
+PARTS = ("weight", "bias")
+
+# What Caffe's two AlexNets do, layer after layer, where {} is one of LAYER_ORDERS.
+SEQUENCE = (
+    "convolution {} convolution {} convolution relu convolution relu convolution relu "
+    "pooling dense relu dense relu dense"
+)
+LAYER_ORDERS = {
+    "relu normalization pooling": "activation norm pool",  # bvlc_alexnet
+    "relu pooling normalization": "activation pool norm",  # CaffeNet
+}
+# Fields of ConvolutionParameter: number, Caffe's default, and the values of conv1 to conv5.
+CONVOLUTION = {
+    "padding": (3, 0, (0, 2, 1, 1, 1)),
+    "groups": (5, 1, (1, 2, 1, 2, 2)),
+    "stride": (6, 1, (4, 1, 1, 1, 1)),
+    "dilation": (18, 1, (1, 1, 1, 1, 1)),
+}
+# Fields of PoolingParameter: number, Caffe's default, and the value of all three.
+POOLING = {
+    "method": (1, 0, 0),
+    "window": (2, 0, 3),
+    "stride": (3, 1, 2),
+    "padding": (4, 0, 0),
+}
 
 WeightsByLayer = dict[str, dict[str, np.ndarray]]
 
@@ -32,7 +69,7 @@ def from_torchvision(tensors: Mapping[str, np.ndarray], origin: str) -> WeightsB
     """The weights here of a state dict of torchvision's AlexNet.
 
     Also of one that was saved from a network spread over GPUs, whose names begin with
-    "module.", and of PyTorch's older form of the convolutions.
+    "module.".
 
     Args:
       tensors: by name.
@@ -41,52 +78,116 @@ def from_torchvision(tensors: Mapping[str, np.ndarray], origin: str) -> WeightsB
     Raises:
       UserError: if it is another network's: with the layer, and both shapes.
     """
-    held = {
-        name.removeprefix("module.").replace("features.module.", "features."): x
-        for name, x in tensors.items()
-    }
+    held = {printable(_of_one_device(name)): array for name, array in tensors.items()}
+    wanted = [f"{there}.{part}" for there in TORCHVISION.values() for part in PARTS]
+    for layer, there in TORCHVISION.items():
+        shape, expected = TORCHVISION_SHAPES[layer], held.get(f"{there}.weight")
+        if expected is None or expected.shape[2:] != shape[2:] or expected.ndim < 2:
+            has = "none" if expected is None else f"one of shape {expected.shape}"
+            others = ", ".join(f"{n} {x.shape}" for n, x in list(held.items())[:2])
+            raise UserError(
+                f"{origin} is not torchvision's AlexNet, which has a {there}.weight of "
+                f"shape {shape}: it has {has}. It begins with {others}."
+            )
+    missing = [name for name in wanted if name not in held]
+    further = [name for name in held if name not in wanted]
+    if missing or further:
+        said = f"it lacks {missing[0]}" if missing else f"it has {further[0]} besides"
+        raise UserError(f"{origin} is not torchvision's AlexNet: {said}.")
     parts = {
-        layer: [held.get(f"{there}.{part}") for part in ("weight", "bias")]
+        layer: [held[f"{there}.{part}"] for part in PARTS]
         for layer, there in TORCHVISION.items()
     }
-    missing = [
-        f"{TORCHVISION[layer]}.{part}"
-        for layer, arrays in parts.items()
-        for part, array in zip(("weight", "bias"), arrays, strict=True)
-        if array is None
-    ]
-    if missing:
-        raise UserError(
-            f"{origin} is not torchvision's AlexNet: it lacks {', '.join(missing[:4])}; it "
-            f"has {', '.join(list(held)[:4])}."
-        )
-    known = {
-        f"{there}.{p}" for there in TORCHVISION.values() for p in ("weight", "bias")
-    }
-    if further := sorted(held.keys() - known):
-        raise UserError(
-            f"{origin} is not torchvision's AlexNet: it has {', '.join(further[:4])} besides."
-        )
-    return _turned(parts, origin)  # type: ignore[arg-type]  # none is None
+    return _turned(parts, origin)
 
 
-def from_caffe(
-    blobs: Mapping[str, Sequence[np.ndarray]], origin: str
-) -> WeightsByLayer:
-    """The weights here of a .caffemodel of bvlc_alexnet or CaffeNet.
+def _of_one_device(name: str) -> str:
+    return name.removeprefix("module.").replace("features.module.", "features.")
 
-    The errors are those of `from_torchvision`. A last layer of another name, as fine-tuned
-    networks have it, is taken for fc8.
+
+def from_caffe(net: CaffeNet, origin: str) -> tuple[WeightsByLayer, dict[str, Any]]:
+    """The weights here of bvlc_alexnet or CaffeNet, and the settings in which these differ.
+
+    A last layer of another name, as fine-tuned networks have it, is taken for fc8.
+
+    Returns:
+      The weights by layer, and values of fields by dotted name.
+
+    Raises:
+      UserError: if it is another network: with what differs.
     """
-    names = [name for name in CAFFE[:-1] if name in blobs]
+    blobs = {layer.name: layer.blobs for layer in net.layers if layer.blobs}
     last = [name for name in blobs if name not in CAFFE[:-1]]
-    if len(names) < len(CAFFE) - 1 or len(last) != 1:
+    if len(blobs) != len(CAFFE) or len(last) != 1:
         raise UserError(
-            f"{origin} is not Caffe's AlexNet, which has the layers {', '.join(CAFFE)}: it "
-            f"has {', '.join(list(blobs)[:12])}."
+            f"{origin} is not Caffe's AlexNet, which has weights in {', '.join(CAFFE)}: it "
+            f"has them in {', '.join(list(blobs)[:12])}."
         )
-    parts = dict(zip(CAFFE, [*names, *last], strict=True))
-    return _turned({here: blobs[there] for here, there in parts.items()}, origin)
+    parts = dict(zip(CAFFE, [*CAFFE[:-1], *last], strict=True))
+    settings = _settings_of(net, origin)
+    return _turned(
+        {here: blobs[there] for here, there in parts.items()}, origin
+    ), settings
+
+
+def _settings_of(net: CaffeNet, origin: str) -> dict[str, Any]:
+    """What the layers of a network say about what they compute."""
+    known = [
+        layer
+        for layer in net.layers
+        if layer.kind in ("convolution", "dense", "normalization", "pooling", "relu")
+    ]
+    kinds = [layer.kind for layer in known]
+    orders = [" ".join(kinds[1:4]), " ".join(kinds[5:8])]
+    if " ".join(kinds) != SEQUENCE.format(*orders) or not set(orders) <= set(
+        LAYER_ORDERS
+    ):
+        raise UserError(
+            f"{origin} is not Caffe's AlexNet: its layers are {', '.join(kinds)[:500]}."
+        )
+    of_kind = {kind: [each for each in known if each.kind == kind] for kind in kinds}
+    for number, layer in enumerate(of_kind["convolution"]):
+        for what, (field, default, values) in CONVOLUTION.items():
+            _check(layer, what, field, default, values[number], origin)
+    for layer in of_kind["pooling"]:
+        for what, (field, default, value) in POOLING.items():
+            _check(layer, what, field, default, value, origin)
+    norms = [_normalization(layer, origin) for layer in of_kind["normalization"]]
+    if norms[0] != norms[1]:
+        raise UserError(f"{origin}: its two normalizations differ: {norms}.")
+    layer1, layer2 = (LAYER_ORDERS[order] for order in orders)
+    return {"model.layer1_order": layer1, "model.layer2_order": layer2, **norms[0]}
+
+
+def _check(
+    layer: CaffeLayer, what: str, field: int, default: int, value: int, origin: str
+) -> None:
+    found = layer.numbers.get(field, default)
+    if found != value:
+        raise UserError(
+            f"{origin} is not Caffe's AlexNet: {layer.name} has {what} {found}, not {value}."
+        )
+
+
+def _normalization(layer: CaffeLayer, origin: str) -> dict[str, Any]:
+    """The settings of an LRNParameter, whose alpha is divided by the number of channels."""
+    depth, alpha, beta, region, k = (
+        layer.numbers.get(field, default)
+        for field, default in ((1, 5), (2, 1.0), (3, 0.75), (4, 0), (5, 1.0))
+    )
+    if region != 0 or not 0 < depth <= 1000:
+        raise UserError(
+            f"{origin} is not Caffe's AlexNet: {layer.name} normalizes within channels, or "
+            f"over {depth} of them."
+        )
+    # 1e-4 as a float32 is 0.0000999999974738.
+    alpha, beta, k = (float(f"{number:.7g}") for number in (alpha, beta, k))
+    return {
+        "model.norm_depth": int(depth),
+        "model.norm_alpha": float(f"{alpha / depth:.7g}"),
+        "model.norm_beta": beta,
+        "model.norm_k": k,
+    }
 
 
 def _turned(parts: Mapping[str, Sequence[np.ndarray]], origin: str) -> WeightsByLayer:
@@ -97,19 +198,23 @@ def _turned(parts: Mapping[str, Sequence[np.ndarray]], origin: str) -> WeightsBy
             raise UserError(
                 f"{origin}: {layer} has {len(arrays)} arrays; weights and biases are expected."
             )
-        kernel, bias = (np.asarray(x, np.float32) for x in arrays)
+        with np.errstate(over="ignore"):  # infinite weights are refused later
+            kernel, bias = (np.asarray(x).astype(np.float32) for x in arrays)
+        # Caffe's older files have (1, 1, outputs, inputs) and (1, 1, 1, outputs).
         bias = bias.reshape(-1)
+        if layer.startswith("fc") and set(kernel.shape[:-2]) <= {1}:
+            kernel = kernel.reshape(kernel.shape[-2:])
+        axes = 4 if layer.startswith("conv") else 2
+        if kernel.ndim != axes or len(kernel) != len(bias) or 0 in kernel.shape:
+            raise UserError(
+                f"{origin}: {layer} has weights of shape {kernel.shape} and biases of shape "
+                f"{bias.shape}, which do not belong together."
+            )
         if layer.startswith("conv"):
-            if kernel.ndim != 4 or len(kernel) != len(bias):
-                raise _misfit(origin, layer, kernel, bias)
             kernel = kernel.transpose(2, 3, 1, 0)
         else:
-            # Caffe's older files have (1, 1, outputs, inputs).
-            kernel = kernel.reshape(kernel.shape[-2:]) if kernel.ndim > 2 else kernel
-            if kernel.ndim != 2 or len(kernel) != len(bias):
-                raise _misfit(origin, layer, kernel, bias)
             if layer == "fc6":
-                kernel = _by_channel_last(kernel, found["conv5"]["bias"], origin)
+                kernel = _by_channel_last(kernel, len(found["conv5"]["bias"]), origin)
             kernel = kernel.T
         found[layer] = {
             "kernel": np.ascontiguousarray(kernel),
@@ -118,12 +223,9 @@ def _turned(parts: Mapping[str, Sequence[np.ndarray]], origin: str) -> WeightsBy
     return found
 
 
-def _by_channel_last(
-    kernel: np.ndarray, of_conv5: np.ndarray, origin: str
-) -> np.ndarray:
+def _by_channel_last(kernel: np.ndarray, channels: int, origin: str) -> np.ndarray:
     """fc6's weights, (outputs, inputs), with the inputs by row, column and channel."""
     outputs, inputs = kernel.shape
-    channels = len(of_conv5)
     side = round((inputs / channels) ** 0.5)
     if channels * side * side != inputs:
         raise UserError(
@@ -132,13 +234,6 @@ def _by_channel_last(
         )
     maps = kernel.reshape(outputs, channels, side, side)
     return maps.transpose(0, 2, 3, 1).reshape(outputs, inputs)
-
-
-def _misfit(origin: str, layer: str, kernel: np.ndarray, bias: np.ndarray) -> UserError:
-    return UserError(
-        f"{origin}: {layer} has weights of shape {kernel.shape} and biases of shape "
-        f"{bias.shape}, which do not belong together."
-    )
 
 
 def to_torchvision(
@@ -150,7 +245,7 @@ def to_torchvision(
       UserError: if the network has other layers, or layers of two towers, which
         torchvision's has not.
     """
-    if tuple(params) != tuple(TORCHVISION):
+    if sorted(params) != sorted(TORCHVISION):
         raise UserError(
             f"torchvision's AlexNet has the layers {', '.join(TORCHVISION)}; this network "
             f"has {', '.join(params)}."

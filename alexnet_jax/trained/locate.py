@@ -7,6 +7,7 @@ from pathlib import Path
 from alexnet_jax.config.old_names import settings_of
 from alexnet_jax.errors import UserError
 from alexnet_jax.trained.trained_network import TrainedNetwork
+from alexnet_jax.trained.weight_checks import check_weights
 from alexnet_jax.training.saved_network import read_network
 from alexnet_jax.training.trained_on import of_earlier_version
 
@@ -15,9 +16,9 @@ def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
     """Opens a trained network.
 
     Args:
-      origin: the folder of a run, of one of its trials, or of a checkpoint. After it may
-        stand which checkpoint of a trial: "@best" by validation error, the default;
-        "@last"; or a step, as "@1200".
+      origin: the folder of a run, of one of its trials, or of a checkpoint; or an exported
+        file. After a folder may stand which checkpoint of a trial: "@best" by validation
+        error, the default; "@last"; or a step, as "@1200".
       arm: which arm of a run with several: its network of seed 0, at the tuned values that
         its report has selected.
 
@@ -32,16 +33,22 @@ def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
         path = trial_folder(path, arm)
     elif arm:
         raise UserError(f"{path} is not a run folder, and has no arm '{arm}'.")
-    if not path.is_dir():
+    if not path.exists():
         raise UserError(
             f"No such network: {path}. Name the folder of a run, of a trial or of a "
-            "checkpoint."
+            "checkpoint, or an exported file."
+        )
+    if path.is_file() and path.suffix != ".safetensors":
+        raise UserError(
+            f"{path} is not an exported network, which is a .safetensors file. Weights of "
+            f"torchvision and Caffe are imported first: python -m alexnet_jax weights "
+            f"import {path} --output=NET.safetensors."
         )
     params, trained_on, description = read_network(path, which)
     settings = settings_of(description.fields)
     if trained_on is None:
         trained_on = of_earlier_version(settings.data, description.folder)
-    return TrainedNetwork(
+    network = TrainedNetwork(
         origin=str(origin),
         settings=settings,
         params=params,
@@ -49,6 +56,9 @@ def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
         step=description.position.step,
         measured=description.position.evaluation,
     )
+    if path.is_file():  # Anyone may have written it; checkpoints are one's own.
+        check_weights(network, str(path))
+    return network
 
 
 def beside(origin: str | os.PathLike[str], name: str = "features") -> Path:

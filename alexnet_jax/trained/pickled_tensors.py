@@ -2,37 +2,54 @@
 
 A .pth file is a ZIP archive: a pickle, which names storages and describes tensors over them,
 and a file of bytes for each storage. A pickle is a program that may call whatever it names.
-Here it can name nothing but the few functions of this module that stand for PyTorch's own:
-anything else is refused, before it is called.
+Here it can name nothing but a few objects of this module that stand for PyTorch's own, and
+use none but the instructions with which PyTorch describes weights: anything else is refused
+before any of it runs. No array takes memory that the file does not have bytes for.
 """
 
 import collections
 import io
 import math
 import pickle
+import pickletools
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, printable
 
 # The element types of PyTorch's storages that a network's weights may have.
 STORAGES = {
-    "FloatStorage": np.dtype("<f4"),
-    "DoubleStorage": np.dtype("<f8"),
-    "HalfStorage": np.dtype("<f2"),
-    "LongStorage": np.dtype("<i8"),
-    "IntStorage": np.dtype("<i4"),
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
 }
-MOST_BYTES = 4 * 2**30  # of all tensors: AlexNet has a quarter of a gigabyte
-MOST_PICKLE_BYTES = 2**24
+MOST_BYTES = 4 * 2**30  # of a file: AlexNet has a quarter of a gigabyte
+MOST_PICKLE_BYTES = (
+    2**17
+)  # AlexNet's has two thousand; each may cost a thousand in memory
+MOST_ENTRIES = 10_000  # files in the archive
+MOST_TUPLES = 10_000  # one within the other, Python hashes them on the stack
+MOST_AXES = 8
+
+# What PyTorch writes. Without memory addresses that it does not use, extensions, and
+# objects of classes.
+_INSTRUCTIONS = (
+    "PROTO FRAME STOP MARK EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 "
+    "NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE "
+    "SHORT_BINUNICODE BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL "
+    "REDUCE BUILD BINPERSID SETITEM SETITEMS APPEND APPENDS"
+)
+INSTRUCTIONS = frozenset(_INSTRUCTIONS.split())
 
 
-class Refused(pickle.UnpicklingError):
-    """A pickle names what it may not."""
+class RefusedPickle(pickle.UnpicklingError):
+    """A pickle does what it may not."""
 
 
 def read_pth(path: Path) -> dict[str, np.ndarray]:
@@ -45,92 +62,169 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
         than any AlexNet.
     """
     try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise UserError(f"{path} is larger than any AlexNet: {MOST_BYTES:,} bytes.")
         with zipfile.ZipFile(path) as archive:
-            return _tensors(_unpickled(archive), path)
+            return _tensors(_unpickled(archive, size), path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}.") from error
     except zipfile.BadZipFile as error:
         raise UserError(
-            f"{path} is not a checkpoint of PyTorch 1.6 or later, which is a ZIP archive. "
-            "Load it with PyTorch and save its state dict again, best as .safetensors."
+            f"{path} is damaged, or is not a checkpoint of PyTorch 1.6 or later, which is a "
+            "ZIP archive. Load it with PyTorch and save its state dict again, best as "
+            ".safetensors."
         ) from error
-    except Refused as error:
+    except RefusedPickle as error:
         raise UserError(f"{path} is refused: {error}.") from error
     except UserError:
         raise
     except Exception as error:  # whatever a malformed pickle causes
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise UserError(f"{path} is damaged, or no state dict: {reason}.") from error
+        reason = printable(str(error).strip() or repr(error), 200)
+        raise UserError(
+            f"{path} is damaged, or holds no state dict: {reason.rstrip('.')}."
+        ) from error
 
 
-def _unpickled(archive: zipfile.ZipFile) -> Any:
-    """What the archive's pickle describes."""
-    (name,) = (n for n in archive.namelist() if n.rpartition("/")[2] == "data.pkl")
-    if archive.getinfo(name).file_size > MOST_PICKLE_BYTES:
-        raise Refused("its pickle is larger than that of any state dict")
-    folder = name.rpartition("/")[0]
-    reader = _Reader(io.BytesIO(archive.read(name)), archive, f"{folder}/data")
-    return reader.load()
+def _unpickled(archive: zipfile.ZipFile, size: int) -> Any:
+    """What the archive's pickle describes; the archive has `size` bytes."""
+    entries = archive.infolist()
+    names = [e.filename for e in entries if e.filename.rpartition("/")[2] == "data.pkl"]
+    if len(names) != 1 or len(entries) > MOST_ENTRIES:
+        raise ValueError("it is not an archive of PyTorch, which has one data.pkl")
+    if archive.getinfo(names[0]).file_size > MOST_PICKLE_BYTES:
+        raise RefusedPickle("its pickle is larger than that of any AlexNet")
+    content = _stored(archive, names[0])
+    _check_instructions(content)
+    folder = names[0].rpartition("/")[0]
+    return _TensorUnpickler(content, archive, f"{folder}/data", size).load()
 
 
-class _Reader(pickle.Unpickler):
-    """An unpickler that knows tensors, storages and dictionaries, and nothing else."""
+def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A file of the archive. PyTorch compresses none: what it claims is what there is."""
+    entry = archive.getinfo(name)
+    if entry.compress_type != zipfile.ZIP_STORED:
+        raise RefusedPickle("its files are compressed, which PyTorch's are not")
+    return archive.read(entry)
 
-    def __init__(self, file: io.BytesIO, archive: zipfile.ZipFile, folder: str) -> None:
-        super().__init__(file)
+
+def _check_instructions(content: bytes) -> None:
+    """Refuses a pickle with others than `INSTRUCTIONS`, before it is run."""
+    tuples = 0
+    for instruction, argument, _ in pickletools.genops(content):
+        tuples += "TUPLE" in instruction.name
+        if tuples > MOST_TUPLES:
+            raise RefusedPickle("its pickle has more tuples than that of any AlexNet")
+        if instruction.name not in INSTRUCTIONS:
+            raise RefusedPickle(
+                f"its pickle uses {instruction.name}, and weights need no such thing"
+            )
+        # Python makes room for as many objects as the number of one says.
+        if instruction.name == "LONG_BINPUT" and int(argument or 0) > len(content):
+            raise RefusedPickle("its pickle numbers more objects than it has")
+
+
+class _StandIn:
+    """What a pickle may name: nothing of it can be changed by the pickle."""
+
+    __slots__ = ("_name", "_reader")
+    _name: str
+    _reader: "_TensorUnpickler"
+
+    def __init__(self, name: str, reader: "_TensorUnpickler") -> None:
+        object.__setattr__(self, "_name", name)
+        object.__setattr__(self, "_reader", reader)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise RefusedPickle("its pickle changes a function")
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._name in STORAGES:
+            raise RefusedPickle("its pickle calls a type")
+        if self._name == "OrderedDict":
+            if arguments:
+                raise RefusedPickle("its pickle copies a dictionary")
+            return collections.OrderedDict()
+        if self._name == "_rebuild_parameter":
+            return arguments[0]
+        return self._reader.tensor(*arguments[:4])
+
+
+KNOWN = {
+    ("collections", "OrderedDict"),
+    ("torch._utils", "_rebuild_tensor_v2"),
+    ("torch._utils", "_rebuild_parameter"),
+    *(("torch", name) for name in STORAGES),
+}
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """An unpickler that knows tensors, storages and dictionaries, and nothing else.
+
+    Storages may take as many bytes as the file has, and tensors twice as many.
+    """
+
+    def __init__(
+        self, content: bytes, archive: zipfile.ZipFile, folder: str, size: int
+    ) -> None:
+        super().__init__(io.BytesIO(content))
         self.archive, self.folder = archive, folder
         self.storages: dict[str, np.ndarray] = {}
-        self.read_bytes = 0
+        self.size, self.read_bytes, self.made_bytes = size, 0, 0
 
     def find_class(self, module: str, name: str) -> Any:
-        known: dict[tuple[str, str], Any] = {
-            ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-            ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
-        }
-        if module == "torch" and name in STORAGES:
-            return STORAGES[name]
-        if (module, name) not in known:
-            raise Refused(
-                f"it would call {module}.{name}, and weights need no such thing"
+        if (module, name) not in KNOWN:
+            raise RefusedPickle(
+                f"it would call {printable(f'{module}.{name}')}, and weights need no such "
+                "thing"
             )
-        return known[module, name]
+        return _StandIn(name, self)
 
     def persistent_load(self, pid: Any) -> np.ndarray:
-        kind, dtype, key, _, count = pid
-        if kind != "storage" or not isinstance(dtype, np.dtype):
-            raise Refused("it refers to something that is no storage of numbers")
-        if key not in self.storages:
-            entry = self.archive.getinfo(f"{self.folder}/{key}")
-            self.read_bytes += entry.file_size
-            if self.read_bytes > MOST_BYTES:
-                raise Refused(f"its tensors have more than {MOST_BYTES:,} bytes")
-            if entry.file_size != count * dtype.itemsize:
-                raise ValueError(f"storage {key} has not the size that it should have")
-            self.storages[key] = np.frombuffer(self.archive.read(entry), dtype)
+        kind, stand_in, key, _, count = pid
+        name = getattr(stand_in, "_name", "")
+        if kind != "storage" or name not in STORAGES or not isinstance(key, str):
+            raise RefusedPickle("it refers to something that is no storage of numbers")
+        if key in self.storages:
+            return self.storages[key]
+        entry = self.archive.getinfo(f"{self.folder}/{key}")
+        self.read_bytes += entry.file_size
+        dtype = np.dtype(STORAGES[name])
+        if entry.file_size != count * dtype.itemsize or self.read_bytes > self.size:
+            raise ValueError(f"storage {key} has not the size that it should have")
+        content = _stored(self.archive, entry.filename)
+        self.storages[key] = np.frombuffer(content, dtype)
         return self.storages[key]
 
-
-def _tensor(
-    storage: np.ndarray,
-    offset: int,
-    size: tuple[int, ...],
-    stride: tuple[int, ...],
-    *_: Any,
-) -> np.ndarray:
-    """A tensor over a storage; a copy, so that nothing outside the storage is read."""
-    if offset < 0 or any(n < 0 for n in (*size, *stride)) or len(size) != len(stride):
-        raise ValueError("a tensor has a negative size, stride or offset")
-    if math.prod(size) == 0:
-        return np.zeros(size, storage.dtype)
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if last >= len(storage) or math.prod(size) > len(storage):
-        raise ValueError("a tensor reaches beyond its storage")
-    steps = [step * storage.itemsize for step in stride]
-    view = np.lib.stride_tricks.as_strided(
-        storage[offset:], size, steps, writeable=False
-    )
-    return view.copy()
+    def tensor(
+        self,
+        storage: np.ndarray,
+        offset: int,
+        size: tuple[int, ...],
+        stride: tuple[int, ...],
+    ) -> np.ndarray:
+        """A tensor over a storage; a copy, so that nothing outside the storage is read."""
+        numbers = (offset, *size, *stride)
+        if (
+            not isinstance(storage, np.ndarray)
+            or not all(type(n) is int and n >= 0 for n in numbers)
+            or not len(size) == len(stride) <= MOST_AXES
+        ):
+            raise ValueError("a tensor has no sizes, strides or offset as it should")
+        count = math.prod(size)
+        self.made_bytes += count * storage.itemsize
+        if self.made_bytes > 2 * self.size:
+            raise ValueError("its tensors are larger than the file")
+        if count == 0:
+            return np.zeros(0, storage.dtype)
+        reach = sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        if offset + reach >= len(storage):
+            raise ValueError("a tensor reaches beyond its storage")
+        steps = [step * storage.itemsize for step in stride]
+        view = np.lib.stride_tricks.as_strided(
+            storage[offset:], size, steps, writeable=False
+        )
+        return view.copy()
 
 
 def _tensors(held: Any, path: Path) -> dict[str, np.ndarray]:
@@ -144,6 +238,3 @@ def _tensors(held: Any, path: Path) -> dict[str, np.ndarray]:
     if not found:
         raise UserError(f"{path} holds no tensors.")
     return found
-
-
-Reader = Callable[[Path], dict[str, np.ndarray]]

@@ -5,8 +5,10 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -15,11 +17,13 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Float, Float32, UInt8
 from ml_collections import FrozenConfigDict
 
+from alexnet_jax.config.checkpoint_fields import fields_of
 from alexnet_jax.data.photographs import GivenImage, square
 from alexnet_jax.errors import UserError, nearest
 from alexnet_jax.model.network import Network, build
 from alexnet_jax.trained.measuring import BATCH, Errors, measure
 from alexnet_jax.training.devices import Devices
+from alexnet_jax.training.exported_file import ExportedNetwork, write_exported
 from alexnet_jax.training.preprocess import InputForm, crop_input, crop_places
 from alexnet_jax.training.step import AXIS, Params, make_prediction
 from alexnet_jax.training.trained_on import TrainedOn
@@ -222,6 +226,22 @@ class TrainedNetwork:
 
         source = open_source(dataset, tfds_dir=tfds_dir)
         return measure([self], source, crops=crops)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes it as one .safetensors file, which `alexnet_jax.load` opens anywhere.
+
+        For other formats see `trained.exporting.export`.
+
+        Raises:
+          UserError: if the name does not end in .safetensors.
+          OSError: if the file cannot be written.
+        """
+        path = Path(path).expanduser()
+        if path.suffix != ".safetensors":
+            raise UserError(f"{path}: give a name that ends in .safetensors.")
+        fields = fields_of(self.settings)
+        held = (self.params, fields, self.trained_on, self.step, self.measured)
+        write_exported(path, ExportedNetwork(*held))
 
     # --- Its input --------------------------------------------------------------------
 

@@ -214,7 +214,7 @@ class Description:
     """What the item `position` of a checkpoint says.
 
     Attributes:
-      folder: the checkpoint.
+      folder: the checkpoint; or an exported file, whose checksums are its own affair.
       fields: those of the trial on which its result depends, as the version that wrote
         the checkpoint had them.
       position: where the trial stood.
@@ -227,9 +227,9 @@ class Description:
     folder: Path
     fields: Mapping[str, Any]
     position: Position
-    params_checksum: int
-    state_checksum: int
-    format: int
+    params_checksum: int = 0
+    state_checksum: int = 0
+    format: int = FORMAT
     trained_on: Mapping[str, Any] | None = None
     statistics_checksum: int | None = None
 

@@ -128,7 +128,7 @@ def crop_input(
 def _crop(images: jax.Array, place: Any, size: int) -> jax.Array:
     """The square of `size` pixels at (y, x) of each image, mirrored or not."""
     y, x, mirrored = place
-    shape = (len(images), size, size, 3)
+    shape = (images.shape[0], size, size, 3)  # the number may be symbolic
     cut = lax.dynamic_slice(images, (0, y, x, 0), shape)
     return jnp.where(mirrored == 1, cut[:, :, ::-1], cut)
 

@@ -1,4 +1,4 @@
-"""The network in a checkpoint of a trial that has run, in host memory."""
+"""The network in a checkpoint of a trial that has run or in an exported file, in host memory."""
 
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.training.checkpoint_files import (
     Damaged,
     Description,
+    Position,
     checked,
     read_description,
     read_item,
     reason_of,
 )
 from alexnet_jax.training.devices import Devices
+from alexnet_jax.training.exported_file import read_exported
 from alexnet_jax.training.step import Params
 from alexnet_jax.training.trained_on import TrainedOn
 
@@ -27,8 +29,8 @@ def read_weights(given: str | Path, *, last: bool = False) -> tuple[Params, Path
     The errors are those of `read_network`.
 
     Args:
-      given: a checkpoint, or a trial's folder: then its best checkpoint by validation
-        error, or its last one if it was never evaluated.
+      given: an exported file, a checkpoint, or a trial's folder: then its best checkpoint
+        by validation error, or its last one if it was never evaluated.
       last: take a trial's last checkpoint in any case.
     """
     params, _, description = read_network(given, "last" if last else "best")
@@ -38,13 +40,14 @@ def read_weights(given: str | Path, *, last: bool = False) -> tuple[Params, Path
 def read_network(
     given: str | Path, which: str = "best"
 ) -> tuple[Params, TrainedOn | None, Description]:
-    """The parameters in a checkpoint, what they were trained on, and what else it says.
+    """The parameters in a checkpoint or a file, their training data, and what else it says.
 
     All of it is in host memory. Checkpoints of earlier versions do not say on what they
     were trained.
 
     Args:
-      given: a checkpoint, or a trial's folder.
+      given: a checkpoint, a trial's folder, or an exported file, which holds one network
+        whatever `which` is.
       which: which checkpoint of a trial: "best" by validation error, which is the last one
         if it was never evaluated; "last"; or the number of a step.
 
@@ -52,6 +55,8 @@ def read_network(
       UserError: if there is none, or it is damaged.
     """
     folder = Path(given).expanduser().absolute()
+    if folder.is_file():
+        return _from_file(folder)
     inner = folder if folder.name == "checkpoints" else folder / "checkpoints"
     try:
         if inner.is_dir():
@@ -65,6 +70,14 @@ def read_network(
         return params, TrainedOn.from_parts(facts, statistics), description
     except Damaged as error:
         raise UserError(f"No checkpoint can be read at {folder}: {error}.") from error
+
+
+def _from_file(path: Path) -> tuple[Params, TrainedOn, Description]:
+    """An exported network, described as a checkpoint is."""
+    held = read_exported(path)
+    params = {layer: dict(arrays) for layer, arrays in held.params.items()}
+    position = Position(step=held.step, evaluation=held.measured)
+    return params, held.trained_on, Description(path, held.fields, position)
 
 
 def _chosen(folder: Path, which: str) -> Path:

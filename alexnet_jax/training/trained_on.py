@@ -74,6 +74,33 @@ class TrainedOn:
         return TrainedOn(**{**facts, "class_names": names, "statistics": statistics})
 
 
+def of_imported_network(
+    dataset: str, names: tuple[str, ...], mean_image: np.ndarray | None
+) -> TrainedOn:
+    """What is known of the data of a network that another program has trained.
+
+    Args:
+      dataset: its name.
+      names: of the classes, in the order of the logits.
+      mean_image: (side, side, 3), if it is known; all else of the statistics is not, and
+        is NaN.
+    """
+    unknown = np.full((1, 1, 3), np.nan)
+    return TrainedOn(
+        dataset=dataset,
+        fingerprint="",
+        class_names=names,
+        num_examples=0,
+        validation="",
+        num_validation=0,
+        statistics=Statistics(
+            unknown if mean_image is None else mean_image,
+            np.full(3, np.nan),
+            np.full((3, 3), np.nan),
+        ),
+    )
+
+
 def of_earlier_version(data: FrozenConfigDict, checkpoint: Path) -> TrainedOn:
     """What a checkpoint of an earlier version does not say, from the training data.
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
+from jax.export import is_symbolic_dim
 
 from alexnet_jax.model.layers import average_pool_cpu, blocks_cpu
 from alexnet_jax.model.layers.shapes import FeatureMaps, Images, Padding, pooled_size
@@ -69,7 +70,7 @@ def _max_pool_forward(x, sides, window, stride, rounding, ties):
 
 def _in_blocks_if_padded(
     function: Callable[..., Any],
-    shape: tuple[int, ...],
+    shape: tuple[Any, ...],
     window: int,
     stride: int,
     rounding: str,
@@ -83,9 +84,11 @@ def _in_blocks_if_padded(
 
     Args:
       function: of arrays with the images along their first axis.
-      shape: of the images that are pooled.
+      shape: of the images that are pooled, whose number may be symbolic.
     """
     if overhang(shape, window, stride, rounding) == ((0, 0), (0, 0)):
+        return function
+    if is_symbolic_dim(shape[0]):  # a program for any number of images
         return function
     images = _images_at_once(shape[0], shape[1:])
     blocks = functools.partial(blocks_cpu.in_blocks, function, images)
@@ -244,7 +247,7 @@ def _library_average_pool(
 
 
 def overhang(
-    shape: tuple[int, ...], window: int, stride: int, rounding: str
+    shape: tuple[Any, ...], window: int, stride: int, rounding: str
 ) -> Padding:
     """Padding at the bottom and right that completes the last window."""
 

@@ -1,6 +1,7 @@
 """Convolutions of very small images as one matrix product, faster than XLA's on CPUs."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,10 @@ from jax import lax
 from alexnet_jax.model.layers.shapes import FeatureMaps, Images, Kernel, Padding
 
 
-def is_faster(images: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> bool:
+def is_faster(images: tuple[Any, ...], kernel: tuple[int, ...], stride: int) -> bool:
     """Whether this pays off for images (n, h, w, c) and a kernel of these shapes.
+
+    The number of images may be symbolic.
 
     On an EPYC core XLA took 5 to 20 times as long with 5x5 kernels on 4x4 pixels, and
     0.4 to 0.9 times as long where the kernel was no larger than the image.
@@ -21,8 +24,8 @@ def is_faster(images: tuple[int, ...], kernel: tuple[int, ...], stride: int) -> 
 def convolve(x: Images, kernel: Kernel, padding: Padding) -> FeatureMaps:
     """The convolution with stride 1."""
     matrix, sizes = _unrolled(kernel, x.shape[1:3], padding)
-    y = _product(x.reshape(len(x), -1), matrix)
-    return y.reshape(len(x), *sizes, kernel.shape[-1])
+    y = _product(x.reshape(x.shape[0], -1), matrix)  # the number may be symbolic
+    return y.reshape(x.shape[0], *sizes, kernel.shape[-1])
 
 
 def image_gradient(

@@ -1,0 +1,58 @@
+"""Networks with random weights, as if they had been trained."""
+
+import numpy as np
+from ml_collections import FrozenConfigDict
+
+from alexnet_jax.config.fields import FIELDS, default_of
+from alexnet_jax.config.layered import nest
+from alexnet_jax.data.statistics import Statistics
+from alexnet_jax.model.network import root_key
+from alexnet_jax.trained.trained_network import TrainedNetwork
+from alexnet_jax.training.trained_on import TrainedOn
+
+
+def random_network(recipe="source2012", *, classes=11, **changes):
+    """A narrow AlexNet of a recipe with weights that keep the scale of the activations.
+
+    `changes` are fields, with two underscores in place of the dot.
+    """
+    values = {name: default_of(name, recipe) for name in FIELDS} | {"recipe": recipe}
+    values["model.channels"] = (16, 32, 24, 24, 16, 0, 20, 20)
+    values |= {name.replace("__", "."): value for name, value in changes.items()}
+    draws = np.random.default_rng(0)
+    side = values["data.rescale_size"]
+    network = TrainedNetwork(
+        origin="random",
+        settings=FrozenConfigDict(nest(values)),
+        params={},
+        trained_on=TrainedOn(
+            dataset="none",
+            fingerprint="abc",
+            class_names=tuple(f"class {n}" for n in range(classes)),
+            num_examples=100,
+            validation="validation",
+            num_validation=10,
+            statistics=Statistics(
+                draws.uniform(90, 140, (side, side, 3)),
+                np.array([3.0, 2.0, 1.0]),
+                np.eye(3),
+            ),
+        ),
+        step=1200,
+        measured={"top1_error": 0.25, "split": "validation"},
+    )
+    shapes = network.network.initialize(root_key(0))
+    params = {
+        layer: {
+            "kernel": _drawn(draws, arrays["kernel"].shape),
+            "bias": draws.normal(0, 0.1, arrays["bias"].shape).astype(np.float32),
+        }
+        for layer, arrays in shapes.items()
+    }
+    network.params.update(params)
+    return network
+
+
+def _drawn(draws, shape):
+    std = (2 / np.prod(shape[:-1])) ** 0.5
+    return draws.normal(0, std, shape).astype(np.float32)

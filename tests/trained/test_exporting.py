@@ -1,0 +1,154 @@
+"""What is exported computes what the network computes, in other programs as well."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from random_network import random_network
+
+import alexnet_jax
+from alexnet_jax.errors import UserError
+from alexnet_jax.trained import exporting
+from alexnet_jax.trained.exporting import export
+from alexnet_jax.trained.importing import import_network
+from alexnet_jax.training.exported_file import read_safetensors
+
+SMALL = {"data__rescale_size": 80, "data__crop_size": 67}
+
+
+def crops(network, count=5):
+    """Random images as the network's preprocessing begins with them, and their centers."""
+    side, crop = network.settings.data.rescale_size, network.form.crop_size
+    images = np.random.default_rng(1).integers(0, 256, (count, side, side, 3), np.uint8)
+    begin = (side - crop) // 2
+    return list(images), images[:, begin : begin + crop, begin : begin + crop]
+
+
+def assert_same_network(found, expected):
+    for layer, arrays in expected.params.items():
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(found.params[layer][name], array)
+    for name, array in expected.trained_on.arrays().items():
+        np.testing.assert_array_equal(found.trained_on.arrays()[name], array)
+    assert list(found.params) == list(expected.params)
+    assert found.trained_on.facts() == expected.trained_on.facts()
+    assert (found.step, found.measured) == (expected.step, expected.measured)
+
+
+def test_a_run_becomes_one_file_that_is_used_like_it(run_folder, tmp_path):
+    run = alexnet_jax.load(run_folder, arm="tanh")
+    path = tmp_path / "net.safetensors"
+    assert export(run, path).compared == "bit-identical"
+    network = alexnet_jax.load(path)
+    assert_same_network(network, run)
+    images = list(np.random.default_rng(0).integers(0, 256, (3, 9, 12, 3), np.uint8))
+    assert network.classify(images) == run.classify(images)
+    assert network.evaluate("digits").top1_errors == run.evaluate("digits").top1_errors
+    np.testing.assert_array_equal(
+        network.features(images, network.layers[-2]),
+        run.features(images, network.layers[-2]),
+    )
+
+
+@pytest.mark.parametrize("recipe", alexnet_jax.RECIPES)
+def test_stablehlo_gives_the_same_for_any_number_of_images(recipe, tmp_path):
+    network = random_network(recipe, **SMALL)
+    export(network, tmp_path / "net.stablehlo")
+    program = jax.export.deserialize(
+        bytearray((tmp_path / "net.stablehlo").read_bytes())
+    )
+    assert set(program.platforms) >= {"cpu", "cuda", "tpu"}
+    images, centers = crops(network)
+    for count in (1, 5):
+        found = np.exp(program.call(centers[:count]))
+        expected = network.probabilities(images[:count])
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+    assert np.ptp(expected) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes"),
+    [
+        ("paper", {}),
+        ("source2012", {}),
+        ("caffe", {"model__layer1_order": "activation pool norm"}),
+        ("torchvision", {}),
+        ("source2012", {"data__crop_size": 63, "model__activation": "tanh"}),
+        ("paper", {"model__channels": (16, 32, 0, 24, 16, 8, 0, 20)}),
+    ],
+)
+def test_onnx_gives_the_same_in_onnxruntime(recipe, changes, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    network = random_network(recipe, **SMALL | changes)
+    path = tmp_path / "net.onnx"
+    export(network, path)
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    images, centers = crops(network)
+    for count in (1, 5):
+        (found,) = session.run(None, {"images": centers[:count]})
+        expected = network.probabilities(images[:count])
+        np.testing.assert_allclose(np.exp(found), expected, rtol=1e-4, atol=1e-7)
+    assert np.ptp(expected) > 0.01
+    (held,) = onnx.load(path).metadata_props
+    assert (held.key, json.loads(held.value)) == ("classes", list(network.class_names))
+
+
+def test_a_state_dict_of_torchvision_comes_back_bit_equal(tmp_path):
+    network = random_network("torchvision", classes=1000)
+    said = export(network, tmp_path / "net.safetensors", form="torchvision")
+    assert "mean 0.485, 0.456, 0.406 and std 0.229, 0.224, 0.225" in said.what
+    tensors, _ = read_safetensors(tmp_path / "net.safetensors")
+    assert tensors["features.0.weight"].shape == (16, 3, 11, 11)
+    found = import_network(tmp_path / "net.safetensors")
+    for layer, arrays in network.params.items():
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(found.params[layer][name], array)
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "changes", "said"),
+    [
+        ("net.safetensors", "torchvision", {}, "model.towers=2 in place of 1"),
+        ("net.txt", "", {}, "give a name that ends in .safetensors"),
+        ("net.onnx", "torchvision", {}, "only 'torchvision', as .safetensors"),
+        ("missing/net.onnx", "", {}, "there is no such folder"),
+        ("net.onnx", "", {"model__norm_depth": 4}, "model.norm_depth=4"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(name, form, changes, said, tmp_path):
+    network = random_network("source2012", **SMALL | changes)
+    with pytest.raises(UserError, match=said):
+        export(network, tmp_path / name, form=form)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
+    network = random_network("caffe", **SMALL)
+    other = random_network("caffe", **SMALL | {"model__norm_alpha": 1e-2})
+    program = exporting.program_of(other)
+    monkeypatch.setattr(exporting, "program_of", lambda _: program)
+    (tmp_path / "net.stablehlo").write_bytes(b"of before")
+    with pytest.raises(UserError, match="computes something else"):
+        export(network, tmp_path / "net.stablehlo")
+    assert (tmp_path / "net.stablehlo").read_bytes() == b"of before"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_onnx_without_its_library_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(UserError, match=r"alexnet_jax\[onnx\]"):
+        export(random_network("caffe", **SMALL), tmp_path / "net.onnx")
+
+
+def test_an_exported_file_of_another_network_is_refused(tmp_path):
+    """Settings and weights that do not belong together: both shapes are named."""
+    network = random_network("caffe", **SMALL)
+    settings = network.settings.as_configdict().unlock()
+    settings.model.channels = (24, 32, 24, 24, 16, 0, 20, 20)
+    wrong = dataclasses.replace(network, settings=type(network.settings)(settings))
+    wrong.save(tmp_path / "net.safetensors")
+    with pytest.raises(UserError, match=r"layer conv1 has .*11, 3, 16.*11, 3, 24"):
+        alexnet_jax.load(tmp_path / "net.safetensors")
