@@ -51,7 +51,7 @@ def random_network(num_classes: int = CLASSES, width: float = 1.0) -> TrainedNet
 
 def save(network: TrainedNetwork, folder: Path) -> None:
     """Writes a checkpoint of the network into a trial's folder."""
-    spec = OptimizerSpec.of(network.settings.optimizer)
+    spec = OptimizerSpec.of(network.settings.optimizer, network.settings.model)
     devices = Devices()
     state = initial_state(network.network, 0, spec)
     placed = devices.place_copies(state)
