@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.trained.exact_search import nearest_rows
-from alexnet_jax.trained.feature_cache import FeatureCache
 from alexnet_jax.trained.predictions import image_files
+from alexnet_jax.trained.similar.exact_search import nearest_rows
+from alexnet_jax.trained.similar.feature_cache import FeatureCache
 from alexnet_jax.training.cpu_devices import use_all_cores
 from benchmarks import torch_baselines
 from benchmarks.input_photographs import write_originals

@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         raise UserError("Give one network: python -m alexnet_jax explore RUN.")
     # JAX takes seconds to import; a misspelled flag is refused before.
-    from alexnet_jax.trained import explore_command
+    from alexnet_jax.trained.explore import explore_command
 
     unreadable = explore_command.explore(
         arguments[0],

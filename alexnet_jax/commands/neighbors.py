@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
             "Give a network and images: python -m alexnet_jax neighbors RUN QUERY ..."
         )
     # JAX takes seconds to import; a misspelled flag is refused before.
-    from alexnet_jax.trained import nearest_images
+    from alexnet_jax.trained.similar import nearest_images
 
     settings = nearest_images.NeighborSettings(
         among=AMONG.value,

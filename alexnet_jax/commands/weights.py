@@ -52,13 +52,13 @@ def main(arguments: list[str]) -> None:
             raise UserError(f"--{flag.name} has no effect on weights {action}.")
     output = Path(OUTPUT.value).expanduser()
     # JAX takes seconds to import; a misspelled flag is refused before.
-    from alexnet_jax.trained import exchange
+    from alexnet_jax.trained.exchange import weights_command
 
     if action == "import":
         print(
-            exchange.imported(
+            weights_command.imported(
                 Path(given[0]).expanduser(), output, MEAN.value, CLASSES.value
             )
         )
     else:
-        print(exchange.exported(given[0], output, FORM.value, ARM.value))
+        print(weights_command.exported(given[0], output, FORM.value, ARM.value))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from alexnet_jax.config.old_names import settings_of
 from alexnet_jax.errors import UserError
+from alexnet_jax.trained.exchange.weight_checks import check_weights
 from alexnet_jax.trained.trained_network import TrainedNetwork
-from alexnet_jax.trained.weight_checks import check_weights
 from alexnet_jax.training.saved_network import read_network
 from alexnet_jax.training.trained_on import of_earlier_version
 

@@ -7,7 +7,7 @@ import pytest
 from foreign_files import MESSAGES, blob_message, caffe_layers, caffemodel_bytes
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.trained.caffe_files import read_binaryproto, read_caffemodel
+from alexnet_jax.trained.exchange.caffe_files import read_binaryproto, read_caffemodel
 
 
 def varint(value):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet_jax.trained.exact_search import nearest_rows
+from alexnet_jax.trained.similar.exact_search import nearest_rows
 
 
 def slow_nearest(rows, queries, count):

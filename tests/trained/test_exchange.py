@@ -9,8 +9,8 @@ import pytest
 from foreign_files import pth_bytes
 from random_network import random_network
 
-from alexnet_jax.trained import exchange, foreign_weights
-from alexnet_jax.trained.foreign_classes import imagenet_classes
+from alexnet_jax.trained.exchange import exchange, foreign_weights
+from alexnet_jax.trained.exchange.foreign_classes import imagenet_classes
 
 
 def run(*arguments):
@@ -68,7 +68,7 @@ def test_mistakes_end_with_a_message_and_a_status(tmp_path):
 def test_an_export_says_what_it_takes(tmp_path):
     small = {"data__rescale_size": 80, "data__crop_size": 67}
     random_network("caffe", **small).save(tmp_path / "a.safetensors")
-    said = exchange.exported(
+    said = weights_command.exported(
         str(tmp_path / "a.safetensors"), tmp_path / "b.safetensors", "", ""
     )
     assert said.splitlines()[-1] == "Read again: bit-identical."

@@ -8,7 +8,7 @@ import pytest
 from few_digits import few_digits
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.trained import (
+from alexnet_jax.trained.explore import (
     activations,
     chosen_images,
     error_survey,
@@ -17,7 +17,7 @@ from alexnet_jax.trained import (
     picked_examples,
     similar_images,
 )
-from alexnet_jax.trained.exploration import explored, warnings_of_data
+from alexnet_jax.trained.explore.exploration import explored, warnings_of_data
 from alexnet_jax.trained.inspection import dead_or_saturated
 from alexnet_jax.trained.locate import load
 from alexnet_jax.trained.measuring import class_rows, measure

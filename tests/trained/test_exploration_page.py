@@ -14,8 +14,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from alexnet_jax.trained.exploration_page import page
-from alexnet_jax.trained.explored import (
+from alexnet_jax.trained.explore.exploration_page import page
+from alexnet_jax.trained.explore.explored import (
     ChosenImage,
     ClassErrors,
     Compared,
@@ -29,7 +29,7 @@ from alexnet_jax.trained.explored import (
     TowerView,
     UnitShares,
 )
-from alexnet_jax.trained.page_pictures import image_uri, map_uri
+from alexnet_jax.trained.explore.page_pictures import image_uri, map_uri
 from alexnet_jax.trained.trained_network import Guess
 
 HOSTILE = '<script>alert("1")</script>'

@@ -10,9 +10,9 @@ from random_network import random_network
 
 import alexnet_jax
 from alexnet_jax.errors import UserError
-from alexnet_jax.trained import exporting
-from alexnet_jax.trained.exporting import export
-from alexnet_jax.trained.importing import import_network
+from alexnet_jax.trained.exchange import exporting
+from alexnet_jax.trained.exchange.exporting import export
+from alexnet_jax.trained.exchange.importing import import_network
 from alexnet_jax.training.exported_file import read_safetensors
 
 SMALL = {"data__rescale_size": 80, "data__crop_size": 67}

@@ -8,8 +8,8 @@ import pytest
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.files import lock_folder
-from alexnet_jax.trained import feature_cache
-from alexnet_jax.trained.feature_cache import FeatureCache
+from alexnet_jax.trained.similar import feature_cache
+from alexnet_jax.trained.similar.feature_cache import FeatureCache
 
 ROWS, WIDTH = 45, 3
 KEY = {"dataset": "d", "network": "n", "layer": "fc7"}

@@ -13,9 +13,9 @@ from foreign_files import (
 
 import alexnet_jax
 from alexnet_jax.errors import UserError
-from alexnet_jax.trained import foreign_weights
-from alexnet_jax.trained.caffe_files import read_caffemodel
-from alexnet_jax.trained.importing import import_network
+from alexnet_jax.trained.exchange import foreign_weights
+from alexnet_jax.trained.exchange.caffe_files import read_caffemodel
+from alexnet_jax.trained.exchange.importing import import_network
 
 CHANNELS = (16, 32, 24, 16, 8, 20, 12)  # instead of Caffe's and torchvision's
 TOLERANCE = 1e-4
@@ -134,7 +134,7 @@ def test_an_exported_state_dict_agrees_with_torch(tmp_path):
     pytest.importorskip("torch")
     from safetensors.torch import load_file
 
-    from alexnet_jax.trained.exporting import export
+    from alexnet_jax.trained.exchange.exporting import export
 
     tensors = torchvision_by_torch(CHANNELS).state_dict()
     held = {name: tensor.numpy() for name, tensor in tensors.items()}

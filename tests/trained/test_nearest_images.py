@@ -12,11 +12,15 @@ from few_digits import few_digits
 
 from alexnet_jax.data.digits import open_digits
 from alexnet_jax.errors import UserError
-from alexnet_jax.trained import dataset_features, nearest_images, neighbor_figure
-from alexnet_jax.trained.dataset_features import fingerprint
 from alexnet_jax.trained.locate import load
-from alexnet_jax.trained.nearest_images import NeighborSettings, neighbors
-from alexnet_jax.trained.neighbor_list import Neighbor, WithNeighbors, text
+from alexnet_jax.trained.similar import (
+    dataset_features,
+    nearest_images,
+    neighbor_figure,
+)
+from alexnet_jax.trained.similar.dataset_features import fingerprint
+from alexnet_jax.trained.similar.nearest_images import NeighborSettings, neighbors
+from alexnet_jax.trained.similar.neighbor_list import Neighbor, WithNeighbors, text
 from alexnet_jax.trained.trained_network import TrainedNetwork
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import pytest
 from foreign_files import integers, pth_bytes, state_dict_pickle, text
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.trained.pickled_tensors import read_pth
+from alexnet_jax.trained.exchange.pickled_tensors import read_pth
 
 TENSORS = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -16,7 +16,7 @@ from jaxtyping import Float32, UInt8
 from alexnet_jax.data.types import Source, Split
 from alexnet_jax.errors import UserError
 from alexnet_jax.progress import Progress
-from alexnet_jax.trained.feature_cache import FeatureCache
+from alexnet_jax.trained.similar.feature_cache import FeatureCache
 from alexnet_jax.trained.trained_network import BATCH, TrainedNetwork
 
 

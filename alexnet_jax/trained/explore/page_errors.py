@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 
-from alexnet_jax.trained.explored import ClassErrors, MeasuredErrors, ShownMistake
-from alexnet_jax.trained.page_parts import (
+from alexnet_jax.trained.explore.explored import (
+    ClassErrors,
+    MeasuredErrors,
+    ShownMistake,
+)
+from alexnet_jax.trained.explore.page_parts import (
     bar_row,
     image,
     percent,
@@ -12,7 +16,7 @@ from alexnet_jax.trained.page_parts import (
     section,
     text,
 )
-from alexnet_jax.trained.page_pictures import css_of, image_uri
+from alexnet_jax.trained.explore.page_pictures import css_of, image_uri
 
 MISTAKE_PIXELS = 160
 CLASSES_SHOWN = 40  # of more, the worst are shown and the others folded

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from alexnet_jax.trained import page_errors, page_images, page_network
-from alexnet_jax.trained.explored import Explored
-from alexnet_jax.trained.page_parts import document, text
+from alexnet_jax.trained.explore import page_errors, page_images, page_network
+from alexnet_jax.trained.explore.explored import Explored
+from alexnet_jax.trained.explore.page_parts import document, text
 
 ANCHORS = {
     "network": "the network",

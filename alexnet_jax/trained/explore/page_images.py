@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from alexnet_jax.trained.explored import (
+from alexnet_jax.trained.explore.explored import (
     ChosenImage,
     Compared,
     Explored,
     LayerActivations,
     SimilarImage,
 )
-from alexnet_jax.trained.page_parts import (
+from alexnet_jax.trained.explore.page_parts import (
     bar_row,
     image,
     percent,
@@ -18,7 +18,7 @@ from alexnet_jax.trained.page_parts import (
     shape_words,
     text,
 )
-from alexnet_jax.trained.page_pictures import css_of, image_uri, map_uri
+from alexnet_jax.trained.explore.page_pictures import css_of, image_uri, map_uri
 
 NAMED_UNITS = 3  # below a strip of units
 SEEN_PIXELS, NEAR_PIXELS = 224, 112

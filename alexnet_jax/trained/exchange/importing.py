@@ -7,12 +7,12 @@ import numpy as np
 
 from alexnet_jax.config.old_names import settings_of
 from alexnet_jax.errors import UserError, printable
-from alexnet_jax.trained import foreign_weights
-from alexnet_jax.trained.caffe_files import read_binaryproto, read_caffemodel
-from alexnet_jax.trained.foreign_classes import imagenet_classes, read_classes
-from alexnet_jax.trained.pickled_tensors import read_pth
+from alexnet_jax.trained.exchange import foreign_weights
+from alexnet_jax.trained.exchange.caffe_files import read_binaryproto, read_caffemodel
+from alexnet_jax.trained.exchange.foreign_classes import imagenet_classes, read_classes
+from alexnet_jax.trained.exchange.pickled_tensors import read_pth
+from alexnet_jax.trained.exchange.weight_checks import check_weights
 from alexnet_jax.trained.trained_network import TrainedNetwork
-from alexnet_jax.trained.weight_checks import check_weights
 from alexnet_jax.training.exported_file import KIND, read_safetensors
 from alexnet_jax.training.trained_on import of_imported_network
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from alexnet_jax.trained.explored import SimilarImage
-from alexnet_jax.trained.picked_examples import (
+from alexnet_jax.trained.explore.explored import SimilarImage
+from alexnet_jax.trained.explore.picked_examples import (
     PickedExamples,
     center_crop,
     evenly_spaced,

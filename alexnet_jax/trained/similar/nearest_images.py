@@ -18,15 +18,20 @@ from alexnet_jax.data.open import open_source
 from alexnet_jax.data.types import Source
 from alexnet_jax.errors import UserError
 from alexnet_jax.trained.class_names import find
-from alexnet_jax.trained.dataset_features import dataset_features, flat
-from alexnet_jax.trained.exact_search import nearest_rows
 from alexnet_jax.trained.locate import beside, load
-from alexnet_jax.trained.neighbor_list import Neighbor, WithNeighbors, json_line, text
 from alexnet_jax.trained.predictions import (
     STANDARD_INPUT,
     check_picture,
     content,
     image_files,
+)
+from alexnet_jax.trained.similar.dataset_features import dataset_features, flat
+from alexnet_jax.trained.similar.exact_search import nearest_rows
+from alexnet_jax.trained.similar.neighbor_list import (
+    Neighbor,
+    WithNeighbors,
+    json_line,
+    text,
 )
 from alexnet_jax.trained.trained_network import BATCH, TrainedNetwork
 
@@ -98,7 +103,7 @@ def neighbors(origin: str, queries: Sequence[str], settings: NeighborSettings) -
             drawn.append(one)
     if drawn:
         # Matplotlib takes seconds to import.
-        from alexnet_jax.trained.neighbor_figure import write_neighbors
+        from alexnet_jax.trained.similar.neighbor_figure import write_neighbors
 
         write_neighbors(drawn, partial(example, network, source), picture)
         left_out = len(names) - len(drawn)

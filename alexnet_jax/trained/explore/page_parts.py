@@ -7,7 +7,7 @@ direction of writing around it.
 import html
 from collections.abc import Iterable, Sequence
 
-from alexnet_jax.trained.page_style import STYLE
+from alexnet_jax.trained.explore.page_style import STYLE
 
 # The policy allows neither scripts nor anything from elsewhere.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

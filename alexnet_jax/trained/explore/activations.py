@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from alexnet_jax.trained.explored import LayerActivations
+from alexnet_jax.trained.explore.explored import LayerActivations
 from alexnet_jax.trained.trained_network import TrainedNetwork, center_input
 
 CHANNELS_SHOWN = 12  # of a convolution

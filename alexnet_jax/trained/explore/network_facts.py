@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from alexnet_jax.trained.explored import LayerShape, TowerView
+from alexnet_jax.trained.explore.explored import LayerShape, TowerView
 from alexnet_jax.trained.kernel_figure import scaled, towers_of
 from alexnet_jax.trained.trained_network import TrainedNetwork
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from alexnet_jax.data.open import open_source
 from alexnet_jax.errors import UserError
 from alexnet_jax.files import atomic_file
-from alexnet_jax.trained.exploration import explored
-from alexnet_jax.trained.exploration_page import page
+from alexnet_jax.trained.explore.exploration import explored
+from alexnet_jax.trained.explore.exploration_page import page
 from alexnet_jax.trained.locate import load
 from alexnet_jax.trained.predictions import image_files
 

@@ -1,7 +1,7 @@
 """Sections of the page `explore` about the network itself: facts, kernels, dead units."""
 
-from alexnet_jax.trained.explored import Explored, TowerView, UnitShares
-from alexnet_jax.trained.page_parts import (
+from alexnet_jax.trained.explore.explored import Explored, TowerView, UnitShares
+from alexnet_jax.trained.explore.page_parts import (
     bar_row,
     image,
     percent,
@@ -10,7 +10,7 @@ from alexnet_jax.trained.page_parts import (
     shape_words,
     text,
 )
-from alexnet_jax.trained.page_pictures import kernel_uri
+from alexnet_jax.trained.explore.page_pictures import kernel_uri
 
 COUNTED = {
     "relu": (

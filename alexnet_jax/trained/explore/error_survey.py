@@ -5,14 +5,18 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from alexnet_jax.trained.explored import (
+from alexnet_jax.trained.explore.explored import (
     ClassErrors,
     MeasuredErrors,
     Mistake,
     ShownMistake,
 )
+from alexnet_jax.trained.explore.picked_examples import (
+    OpenedData,
+    PickedExamples,
+    center_crop,
+)
 from alexnet_jax.trained.measuring import Errors, class_rows, measure, paper_row
-from alexnet_jax.trained.picked_examples import OpenedData, PickedExamples, center_crop
 from alexnet_jax.trained.trained_network import TrainedNetwork
 
 MOST_MISTAKES = 12

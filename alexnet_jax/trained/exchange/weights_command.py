@@ -6,8 +6,8 @@ from pathlib import Path
 from ml_collections import FrozenConfigDict
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.trained.exporting import export
-from alexnet_jax.trained.importing import import_network
+from alexnet_jax.trained.exchange.exporting import export
+from alexnet_jax.trained.exchange.importing import import_network
 from alexnet_jax.trained.locate import load
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_jax.errors import UserError, printable
-from alexnet_jax.trained.wire_format import (
+from alexnet_jax.trained.exchange.wire_format import (
     BYTES,
     EIGHT_BYTES,
     FOUR_BYTES,

@@ -11,11 +11,15 @@ from typing import Any
 
 from alexnet_jax.data.types import Source
 from alexnet_jax.progress import Progress
-from alexnet_jax.trained import chosen_images, network_facts, similar_images
-from alexnet_jax.trained.error_survey import survey
-from alexnet_jax.trained.explored import Compared, Explored, UnitShares
+from alexnet_jax.trained.explore import chosen_images, network_facts, similar_images
+from alexnet_jax.trained.explore.error_survey import survey
+from alexnet_jax.trained.explore.explored import Compared, Explored, UnitShares
+from alexnet_jax.trained.explore.picked_examples import (
+    OpenedData,
+    evenly_spaced,
+    opened,
+)
 from alexnet_jax.trained.inspection import dead_or_saturated
-from alexnet_jax.trained.picked_examples import OpenedData, evenly_spaced, opened
 from alexnet_jax.trained.trained_network import TrainedNetwork
 
 UNIT_IMAGES = 1024  # on which dead units are counted

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.errors import UserError, printable
-from alexnet_jax.trained.caffe_files import CaffeLayer, CaffeNet
+from alexnet_jax.trained.exchange.caffe_files import CaffeLayer, CaffeNet
 
 # The layers of torchvision's AlexNet, by the names here, and the shapes of their weights.
 TORCHVISION = {

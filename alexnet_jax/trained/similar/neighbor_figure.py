@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from alexnet_jax.report.drawing import Drawing, write_drawing
-from alexnet_jax.trained.neighbor_list import WithNeighbors
+from alexnet_jax.trained.similar.neighbor_list import WithNeighbors
 
 MOST_COLUMNS = 12  # neighbors of a row
 LONGEST_NAME = 20  # characters; longer ones are cut

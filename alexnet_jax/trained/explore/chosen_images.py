@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from alexnet_jax.trained.activations import activations
 from alexnet_jax.trained.class_names import find
-from alexnet_jax.trained.explored import ChosenImage
-from alexnet_jax.trained.picked_examples import (
+from alexnet_jax.trained.explore.activations import activations
+from alexnet_jax.trained.explore.explored import ChosenImage
+from alexnet_jax.trained.explore.picked_examples import (
     PickedExamples,
     center_crop,
     evenly_spaced,

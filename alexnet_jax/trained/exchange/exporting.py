@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.files import atomic_file
-from alexnet_jax.trained import foreign_weights, onnx_graph
+from alexnet_jax.trained.exchange import foreign_weights, onnx_graph
 from alexnet_jax.trained.trained_network import TrainedNetwork
 from alexnet_jax.training.exported_file import read_safetensors, write_safetensors
 from alexnet_jax.training.preprocess import crop_input, crop_places

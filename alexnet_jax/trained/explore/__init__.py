@@ -1,0 +1,1 @@
+"""A page to look into a trained network: what it shows, and how it is written."""
