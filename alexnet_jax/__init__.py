@@ -7,13 +7,7 @@ TensorFlow; that happens when a name is first used.
 
 import importlib
 import os
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from alexnet_jax.config.recipes import RECIPES
-    from alexnet_jax.model.alexnet import AlexNet
-    from alexnet_jax.trained.locate import load
-    from alexnet_jax.trained.trained_network import TrainedNetwork
+from typing import Any
 
 # These must be set before TensorFlow is first imported, and before JAX, which sets a lower
 # level of the log. That log says nothing to a user, and TensorFlow's errors are raised as
@@ -27,6 +21,7 @@ __version__ = "0.1.0"
 
 __all__ = ["RECIPES", "AlexNet", "TrainedNetwork", "__version__", "load"]
 
+# `__init__.pyi` says the same to type checkers.
 _MODULES = {
     "AlexNet": "alexnet_jax.model.alexnet",
     "RECIPES": "alexnet_jax.config.recipes",

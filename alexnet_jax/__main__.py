@@ -17,9 +17,17 @@ import importlib
 import sys
 
 from alexnet_jax import cli
-from alexnet_jax.errors import nearest
+from alexnet_jax.errors import UserError, nearest
 
-COMMANDS = ("evaluate", "predict", "neighbors", "kernels", "explore", "weights")
+# The arguments of each command, and how many there must be at least and at most.
+COMMANDS = {
+    "evaluate": ("RUN [RUN ...]", 1, None),
+    "predict": ("RUN IMAGE [IMAGE ...]", 2, None),
+    "neighbors": ("RUN QUERY [QUERY ...]", 2, None),
+    "kernels": ("RUN", 1, 1),
+    "explore": ("RUN", 1, 1),
+    "weights": ("import FILE | export RUN", 0, None),
+}
 ELSEWHERE = {
     "train": "python -m alexnet_jax.main --config=configs/alexnet.py",
     "main": "python -m alexnet_jax.main --config=configs/alexnet.py",
@@ -49,7 +57,15 @@ def main() -> None:
     sys.argv = [f"python -m alexnet_jax {name}", *sys.argv[2:]]
     sys.modules["__main__"].__doc__ = command.__doc__  # what absl shows for --help
 
+    needed, fewest, most = COMMANDS[name]
+
     def run(arguments: list[str]) -> None:
+        if not fewest <= len(arguments) <= (most or len(arguments)):
+            given = " ".join(arguments) or "nothing"
+            raise UserError(
+                f"{name} takes {needed}, and was given {given}: python -m alexnet_jax "
+                f"{name} --help."
+            )
         # JAX takes seconds to import; a misspelled flag is refused before.
         from alexnet_jax.training import cpu_devices
 

@@ -11,8 +11,6 @@ where they were measured in the same way.
 
 from absl import flags
 
-from alexnet_jax.errors import UserError
-
 DATASET = flags.DEFINE_string(
     "dataset", "", "Dataset to measure on. Default: the one it was trained on."
 )
@@ -27,10 +25,6 @@ JSON = flags.DEFINE_bool("json", False, "Print JSON in place of a table.")
 
 
 def main(origins: list[str]) -> None:
-    if not origins:
-        raise UserError(
-            "Missing RUN: name the folder of a run, a trial or a checkpoint."
-        )
     # JAX takes seconds to import; a misspelled flag is refused before.
     from alexnet_jax.trained import error_tables
 

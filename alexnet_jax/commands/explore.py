@@ -17,8 +17,6 @@ import sys
 
 from absl import flags
 
-from alexnet_jax.errors import UserError
-
 ARM = flags.DEFINE_string("arm", "", "Which arm of a run with several.")
 DATASET = flags.DEFINE_string(
     "dataset", "", "Dataset to look at. Default: the one it was trained on."
@@ -29,8 +27,6 @@ OUTPUT = flags.DEFINE_string("output", "explore.html", "HTML file to write.")
 
 
 def main(arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        raise UserError("Give one network: python -m alexnet_jax explore RUN.")
     # JAX takes seconds to import; a misspelled flag is refused before.
     from alexnet_jax.trained.explore import explore_command
 

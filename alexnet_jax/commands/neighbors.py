@@ -19,8 +19,6 @@ import sys
 
 from absl import flags
 
-from alexnet_jax.errors import UserError
-
 AMONG = flags.DEFINE_string(
     "among", "", "Dataset to search. Default: the one it was trained on."
 )
@@ -34,10 +32,6 @@ ARM = flags.DEFINE_string("arm", "", "Which arm of a run with several.")
 
 
 def main(arguments: list[str]) -> None:
-    if len(arguments) < 2:
-        raise UserError(
-            "Give a network and images: python -m alexnet_jax neighbors RUN QUERY ..."
-        )
     # JAX takes seconds to import; a misspelled flag is refused before.
     from alexnet_jax.trained.similar import nearest_images
 

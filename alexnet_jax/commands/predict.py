@@ -12,8 +12,6 @@ import sys
 
 from absl import flags
 
-from alexnet_jax.errors import UserError
-
 ARM = flags.DEFINE_string("arm", "", "Which arm of a run with several.")
 CROPS = flags.DEFINE_enum("crops", "1", ("1", "10"), "Crops of an image.")
 TOP = flags.DEFINE_integer("top", 5, "Classes an image.", lower_bound=1)
@@ -25,10 +23,6 @@ JSON = flags.DEFINE_bool("json", False, "Print JSON Lines in place of a table.")
 
 
 def main(arguments: list[str]) -> None:
-    if len(arguments) < 2:
-        raise UserError(
-            "Give a network and images: python -m alexnet_jax predict RUN IMAGE ..."
-        )
     # JAX takes seconds to import; a misspelled flag is refused before.
     from alexnet_jax.trained import predictions
 

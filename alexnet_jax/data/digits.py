@@ -11,7 +11,6 @@ import numpy as np
 import PIL.Image
 
 from alexnet_jax.data.types import GrayImages, Source, Split, hash_of, hold_out
-from alexnet_jax.errors import UserError
 
 FILE = "datasets/data/digits.csv.gz"  # in scikit-learn's folder, a row an image
 
@@ -48,11 +47,8 @@ def _of_scikit_learn() -> tuple[np.ndarray, np.ndarray]:
     Its file is read as it is: scikit-learn takes two seconds to import.
     """
     found = importlib.util.find_spec("sklearn")
-    if found is None or found.origin is None:
-        raise UserError(
-            "The dataset digits is part of scikit-learn, which is not installed: "
-            "pip install scikit-learn."
-        )
+    assert found is not None
+    assert found.origin is not None
     rows = np.loadtxt(Path(found.origin).parent / FILE, delimiter=",")
     return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
 

@@ -30,7 +30,7 @@ from alexnet_jax.training import loop
 from alexnet_jax.training.context import Session, open_session
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.initial_weights import check_origins
-from alexnet_jax.training.metrics import tensorboard_writer
+from alexnet_jax.training.records import tensorboard_writer
 from alexnet_jax.training.trial import TrialSpec, open_trial
 
 

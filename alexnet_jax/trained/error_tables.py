@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.data.open import open_source
 from alexnet_jax.data.types import Source
 from alexnet_jax.errors import UserError
 from alexnet_jax.files import atomic_file
@@ -49,9 +48,7 @@ def evaluate(
     if per_class and not Path(per_class).expanduser().absolute().parent.is_dir():
         raise UserError(f"--per_class={per_class}: there is no such folder.")
     networks = [load(origin, arm=arm) for origin in origins]
-    data = networks[0].settings.data
-    named = dataset or data.dataset
-    source = open_source(named, tfds_dir=tfds_dir or data.tfds_dir)
+    source = networks[0].open_dataset(dataset, tfds_dir)
     sets = read_reassessed(Path(reassessed), source) if reassessed else None
     with Progress(source.validation.num_examples * len(networks)) as progress:
         progress.begin(source.name)

@@ -19,6 +19,7 @@ from ml_collections import FrozenConfigDict
 
 from alexnet_jax.config.checkpoint_fields import fields_of
 from alexnet_jax.data.photographs import GivenImage, square
+from alexnet_jax.data.types import Source
 from alexnet_jax.errors import UserError, nearest
 from alexnet_jax.model.network import Network, build
 from alexnet_jax.trained.measuring import BATCH, Errors, measure
@@ -215,17 +216,25 @@ class TrainedNetwork:
           dataset: digits, a name of TensorFlow Datasets, or folder=PATH. Its classes are
             matched by their names.
           crops: as of `classify`.
-          tfds_dir: the data folder of TensorFlow Datasets; if empty, its default.
+          tfds_dir: the data folder of TensorFlow Datasets; if empty, that of its training.
 
         Raises:
           UserError: if the dataset is not there, has a class that the network does not
             know, or holds an image that cannot be read.
         """
+        return measure([self], self.open_dataset(dataset, tfds_dir), crops=crops)
+
+    def open_dataset(self, dataset: str = "", tfds_dir: str = "") -> Source:
+        """A dataset; without a name, that of its training.
+
+        Raises:
+          UserError: if it is not there.
+        """
         # TensorFlow takes seconds to import, and image files do without.
         from alexnet_jax.data.open import open_source
 
-        source = open_source(dataset, tfds_dir=tfds_dir)
-        return measure([self], source, crops=crops)
+        data = self.settings.data
+        return open_source(dataset or data.dataset, tfds_dir=tfds_dir or data.tfds_dir)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes it as one .safetensors file, which `alexnet_jax.load` opens anywhere.

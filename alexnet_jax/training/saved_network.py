@@ -17,7 +17,6 @@ from alexnet_jax.training.checkpoint_files import (
     read_item,
     reason_of,
 )
-from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.exported_file import read_exported
 from alexnet_jax.training.step import Params
 from alexnet_jax.training.trained_on import TrainedOn
@@ -110,14 +109,14 @@ def _arrays_of(folder: Path, expected: int) -> Any:
 
 
 def _shapes_in(folder: Path) -> Any:
-    """Shapes and types of an item's arrays, replicated on this run's devices."""
+    """Shapes and types of an item's arrays, on the first device."""
     try:
         reader = ocp.Checkpointer(ocp.StandardCheckpointHandler())
         found = reader.metadata(folder).item_metadata.tree
     except Exception as error:
         raise Damaged(reason_of(error)) from error
-    everywhere = Devices().replicated
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
         found,
     )

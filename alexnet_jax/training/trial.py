@@ -20,8 +20,9 @@ from alexnet_jax.training import diagnosis
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.checkpoint_files import Phase, Position
 from alexnet_jax.training.devices import Devices
-from alexnet_jax.training.metrics import MetricAccumulator, Record, means_row
+from alexnet_jax.training.metrics import MetricAccumulator, means_row
 from alexnet_jax.training.optimizer import Hyperparameters
+from alexnet_jax.training.records import Record
 from alexnet_jax.training.schedule import (
     LearningRates,
     LoopPeriods,

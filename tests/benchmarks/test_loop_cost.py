@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from alexnet_jax.training import metrics
+from alexnet_jax.training import records
 from alexnet_jax.training.group import TrialGroup
 from benchmarks import loop_cost, noise_trial, start_cost
 from benchmarks.loop_cost import TimedRun
@@ -43,13 +43,13 @@ def small(monkeypatch):
 @pytest.mark.slow
 def test_a_run_is_timed_and_saved(small, monkeypatch, capsys):
     written = []
-    write = metrics.Record.write
+    write = records.Record.write
 
     def noted(self, row):
         written.append(row)
         write(self, row)
 
-    monkeypatch.setattr(metrics.Record, "write", noted)
+    monkeypatch.setattr(records.Record, "write", noted)
     loop, save = loop_cost.running_rows(small, 2)
     assert (loop["name"], save["name"]) == ("loop", "save")
     assert loop["steps"] == loop_cost.FEWEST

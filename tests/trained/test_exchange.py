@@ -9,7 +9,7 @@ import pytest
 from foreign_files import pth_bytes
 from random_network import random_network
 
-from alexnet_jax.trained.exchange import exchange, foreign_weights
+from alexnet_jax.trained.exchange import foreign_weights, weights_command
 from alexnet_jax.trained.exchange.foreign_classes import imagenet_classes
 
 

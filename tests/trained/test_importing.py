@@ -13,9 +13,9 @@ from random_network import random_network
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.trained.exchange import foreign_weights
-from alexnet_jax.trained.exchange.weights_command import imported
 from alexnet_jax.trained.exchange.foreign_classes import imagenet_classes
 from alexnet_jax.trained.exchange.importing import import_network
+from alexnet_jax.trained.exchange.weights_command import imported
 from alexnet_jax.trained.locate import load
 
 CHANNELS = (16, 8, 8, 8, 8, 20, 12)

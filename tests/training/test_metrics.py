@@ -9,7 +9,7 @@ import google_crc32c
 import pytest
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.training.metrics import Record
+from alexnet_jax.training.records import Record
 
 ROWS = [
     {"kind": "eval", "step": 0, "loss": 2.5, "learning_rate": 0.01, "rate": None},

@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from alexnet_jax.data.open import open_source
 from alexnet_jax.errors import UserError
 from alexnet_jax.files import atomic_file
 from alexnet_jax.trained.explore.exploration import explored
@@ -37,11 +36,9 @@ def explore(
     check_output(path)
     files = list(image_files(images))
     network = load(origin, arm=arm)
-    data, source, reason = network.settings.data, None, ""
+    source, reason = None, ""
     try:
-        source = open_source(
-            dataset or data.dataset, tfds_dir=tfds_dir or data.tfds_dir
-        )
+        source = network.open_dataset(dataset, tfds_dir)
     except UserError as error:
         if dataset:
             raise

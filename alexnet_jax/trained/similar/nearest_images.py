@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
-from alexnet_jax.data.open import open_source
 from alexnet_jax.data.types import Source
 from alexnet_jax.errors import UserError
 from alexnet_jax.trained.class_names import find
@@ -83,10 +82,7 @@ def neighbors(origin: str, queries: Sequence[str], settings: NeighborSettings) -
     files = list(dict.fromkeys(image_files(queries)))
     network = load(origin, arm=settings.arm)
     network.check_layer(settings.layer)
-    data = network.settings.data
-    source = open_source(
-        settings.among or data.dataset, tfds_dir=settings.tfds_dir or data.tfds_dir
-    )
+    source = network.open_dataset(settings.among, settings.tfds_dir)
     if not source.train.num_examples:
         raise UserError(f"{source.name} has no training images.")
     images = {name: content(name) for name in files}  # standard input is read once

@@ -1,0 +1,7 @@
+from alexnet_jax.config.recipes import RECIPES as RECIPES
+from alexnet_jax.model.alexnet import AlexNet as AlexNet
+from alexnet_jax.trained.locate import load as load
+from alexnet_jax.trained.trained_network import TrainedNetwork as TrainedNetwork
+
+__version__: str
+__all__ = ["RECIPES", "AlexNet", "TrainedNetwork", "__version__", "load"]
