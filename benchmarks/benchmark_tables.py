@@ -356,24 +356,21 @@ def predict_lines(report: Report) -> list[str]:
     with_targets = report["batch_size"] == TARGET_BATCH_SIZES["predict"]
     targets = PREDICT_TARGETS if with_targets else {}
     lines = [
-        f"Photographs: {report['photographs']}",
-        "by the wall clock, on all cores; AlexNet of recipe torchvision",
+        f"Photographs: {report['photographs']}; by the wall clock, on all cores",
         "",
     ]
     for row in report["rows"]:
         if row["name"] == "from files":
             lines += throughput_lines(row, targets)
         elif row["name"] == "first answer":
-            shown = at_most(row["seconds"], targets.get(row["start"]))
-            lines.append(f"predict to its first answer, {row['start']}, s: {shown}")
+            seconds = at_most(row["seconds"], targets.get(row["start"]))
+            lines.append(f"predict to its first answer, {row['start']}, s: {seconds}")
         else:
             lines.append(
                 f"neighbors: {row['queries']} queries among {row['rows']:,} rows of "
                 f"{row['width']:,} numbers, s: "
                 + at_most(row["seconds"], targets.get("neighbors"))
             )
-    if "torch" not in report["versions"]:
-        lines.append("PyTorch is not installed: pip install torch")
     return lines
 
 

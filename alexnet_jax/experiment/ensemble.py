@@ -10,11 +10,10 @@ from alexnet_jax.config.trials import Trial
 from alexnet_jax.data import pipeline
 from alexnet_jax.errors import UserError
 from alexnet_jax.training.devices import Devices
-from alexnet_jax.training.evaluation import Evaluator
 from alexnet_jax.training.records import Record
 from alexnet_jax.training.saved_network import read_weights
 from alexnet_jax.training.stacking import stack
-from alexnet_jax.training.trainer import StepSpec
+from alexnet_jax.training.trainer import Evaluator, StepSpec
 
 
 def evaluate(

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from alexnet_jax.report.drawing import Drawing, write_drawing
-from alexnet_jax.trained.trained_network import Predicted
+from alexnet_jax.trained.guesses import Predicted
 
 COLUMNS = 4
 LONGEST_NAME = 26  # characters; longer ones are cut

@@ -12,8 +12,9 @@ import numpy as np
 from alexnet_jax.data.photographs import SUFFIXES
 from alexnet_jax.errors import UserError
 from alexnet_jax.trained.class_names import find
+from alexnet_jax.trained.guesses import Predicted
 from alexnet_jax.trained.locate import load
-from alexnet_jax.trained.trained_network import BATCH, Predicted, TrainedNetwork
+from alexnet_jax.trained.trained_network import BATCH, TrainedNetwork
 
 STANDARD_INPUT = "-"
 BAR = 20  # characters of a bar

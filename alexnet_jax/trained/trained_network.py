@@ -9,7 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,39 +22,16 @@ from alexnet_jax.data.photographs import GivenImage, square
 from alexnet_jax.data.types import Source
 from alexnet_jax.errors import UserError, nearest
 from alexnet_jax.model.network import Network, build
+from alexnet_jax.trained.guesses import Guess
 from alexnet_jax.trained.measuring import BATCH, Errors, measure
 from alexnet_jax.training.devices import Devices
-from alexnet_jax.training.exported_file import ExportedNetwork, write_exported
 from alexnet_jax.training.preprocess import InputForm, crop_input, crop_places
+from alexnet_jax.training.saved_network import ExportedNetwork, write_exported
 from alexnet_jax.training.step import AXIS, Params, make_prediction
 from alexnet_jax.training.trained_on import TrainedOn
 
 DECODERS = 4  # threads that decode images beside the network
 CROPS = {1: "center", 10: "ten"}
-
-
-class Guess(NamedTuple):
-    """One of the classes that a network proposes for an image, with its probability."""
-
-    name: str
-    probability: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Predicted:
-    """An image with what a network takes it for.
-
-    Attributes:
-      name: the file as it was given.
-      pixels: as the network's preprocessing begins with it: rescaled, a square.
-      guesses: the most probable classes, best first.
-      true_class: the class that its folder names; None if that is none of the network's.
-    """
-
-    name: str
-    pixels: UInt8[np.ndarray, "side side 3"]
-    guesses: list[Guess]
-    true_class: str | None
 
 
 @dataclasses.dataclass(frozen=True)

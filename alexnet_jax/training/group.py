@@ -16,7 +16,6 @@ from alexnet_jax.training.batches import stacked_batches
 from alexnet_jax.training.checkpoint_files import Phase, Position
 from alexnet_jax.training.context import RunContext
 from alexnet_jax.training.devices import Devices
-from alexnet_jax.training.evaluation import Evaluator
 from alexnet_jax.training.initial_weights import starting_state
 from alexnet_jax.training.memory import StepMemory
 from alexnet_jax.training.metrics import NotFinite, PendingStep, StepCounts
@@ -32,7 +31,7 @@ from alexnet_jax.training.step import (
     TrainState,
     state_shapes,
 )
-from alexnet_jax.training.trainer import Trainer, num_parameters
+from alexnet_jax.training.trainer import Evaluator, Trainer, num_parameters
 from alexnet_jax.training.trial import RunningTrial
 
 

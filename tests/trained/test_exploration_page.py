@@ -30,7 +30,7 @@ from alexnet_jax.trained.explore.explored import (
     UnitShares,
 )
 from alexnet_jax.trained.explore.page_pictures import image_uri, map_uri
-from alexnet_jax.trained.trained_network import Guess
+from alexnet_jax.trained.guesses import Guess
 
 HOSTILE = '<script>alert("1")</script>'
 CLASSES = (HOSTILE, "a_class_whose_name_is_long_and_has_no_space_at_all_in_it", "cat")

@@ -13,7 +13,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.trained.exchange import exporting
 from alexnet_jax.trained.exchange.exporting import export
 from alexnet_jax.trained.exchange.importing import import_network
-from alexnet_jax.training.exported_file import read_safetensors
+from alexnet_jax.training.saved_network import read_safetensors
 
 SMALL = {"data__rescale_size": 80, "data__crop_size": 67}
 

@@ -19,7 +19,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.trained.exchange import foreign_weights, importing
 from alexnet_jax.trained.exchange.caffe_files import read_binaryproto, read_caffemodel
 from alexnet_jax.trained.exchange.pickled_tensors import read_pth
-from alexnet_jax.training.exported_file import read_exported, read_safetensors
+from alexnet_jax.training.saved_network import read_exported, read_safetensors
 
 MUTATIONS = 300  # of each format
 CHANNELS = (2, 4, 2, 2, 2, 2, 2)

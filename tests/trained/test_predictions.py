@@ -13,9 +13,9 @@ import pytest
 from alexnet_jax.data.digits import open_digits
 from alexnet_jax.errors import UserError
 from alexnet_jax.trained import prediction_figure, predictions
+from alexnet_jax.trained.guesses import Guess, Predicted
 from alexnet_jax.trained.locate import load
 from alexnet_jax.trained.predictions import predict
-from alexnet_jax.trained.trained_network import Guess, Predicted
 
 ROOT = Path(__file__).parents[2]
 

@@ -35,10 +35,9 @@ from alexnet_jax.training.checkpoint_files import (
     checksum,
 )
 from alexnet_jax.training.devices import Devices
-from alexnet_jax.training.evaluation import Evaluator
 from alexnet_jax.training.initial_weights import starting_state
 from alexnet_jax.training.saved_network import read_weights
-from alexnet_jax.training.trainer import Trainer
+from alexnet_jax.training.trainer import Evaluator, Trainer
 
 
 def config_of(**changes):

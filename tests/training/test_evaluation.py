@@ -12,11 +12,11 @@ from small_trial import tiny, trainer_of
 from alexnet_jax.data.pipeline import Data, evaluation_batches
 from alexnet_jax.data.rescaled import RescaledSplit
 from alexnet_jax.data.types import Split
-from alexnet_jax.training import evaluation, preprocess
+from alexnet_jax.training import preprocess
+from alexnet_jax.training import trainer as trainers
 from alexnet_jax.training.devices import Devices
-from alexnet_jax.training.evaluation import Evaluator
 from alexnet_jax.training.stacking import stack
-from alexnet_jax.training.trainer import StepSpec
+from alexnet_jax.training.trainer import Evaluator, StepSpec
 
 ALL = 1797  # 3 x 599: not divisible by 7, 8, 128 or 2,000
 
@@ -129,7 +129,7 @@ def test_an_evaluation_that_loses_an_example_raises(data, devices, monkeypatch):
     def without_the_last(*args, **kwargs):
         yield from list(evaluation_batches(*args, **kwargs))[:-1]
 
-    monkeypatch.setattr(evaluation, "evaluation_batches", without_the_last)
+    monkeypatch.setattr(trainers, "evaluation_batches", without_the_last)
     evaluator = Evaluator(trainer, data, mean_image, devices, 128)
     with pytest.raises(AssertionError):
         evaluator.evaluate(params, step=0, epoch=0.0)
@@ -138,10 +138,8 @@ def test_an_evaluation_that_loses_an_example_raises(data, devices, monkeypatch):
 def test_ten_crops_are_evaluated_where_a_batch_would_be_a_single_image(all_digits):
     """XLA on CPUs cannot compile them, so that a batch is of two images at least."""
     config = config_of("ten")
-    config.training.gradient_accumulation = 2 * evaluation.EVALUATION_BATCH
-    assert (
-        evaluation.evaluation_batch_size(config.training.gradient_accumulation, 1) == 1
-    )
+    config.training.gradient_accumulation = 2 * trainers.EVALUATION_BATCH
+    assert trainers.evaluation_batch_size(config.training.gradient_accumulation, 1) == 1
     few = dataclasses.replace(all_digits, validation=first_images(all_digits, 5))
     devices = some_devices("pmap", 1)
     spec = StepSpec.of(config, few)

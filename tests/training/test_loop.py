@@ -33,14 +33,13 @@ from alexnet_jax.training import step as steps
 from alexnet_jax.training.batches import augmented_batches
 from alexnet_jax.training.checkpoint import Checkpoints
 from alexnet_jax.training.devices import Devices
-from alexnet_jax.training.evaluation import Evaluator
 from alexnet_jax.training.group import TrialGroup
 from alexnet_jax.training.optimizer import Hyperparameters, OptimizerSpec
 from alexnet_jax.training.prefetch import Prefetcher
 from alexnet_jax.training.profile import ProfilerWindow
 from alexnet_jax.training.schedule import LearningRates
 from alexnet_jax.training.stacking import stack, stack_batches
-from alexnet_jax.training.trainer import Trainer
+from alexnet_jax.training.trainer import Evaluator, Trainer
 from alexnet_jax.training.trial import TrialSpec
 
 

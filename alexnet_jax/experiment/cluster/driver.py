@@ -17,9 +17,13 @@ from alexnet_jax.config.trials import ExperimentPlan
 from alexnet_jax.errors import Stopped, UserError
 from alexnet_jax.experiment import tuning_stage
 from alexnet_jax.experiment.cluster import dry_run, ray_session
-from alexnet_jax.experiment.cluster.display import Display
 from alexnet_jax.experiment.cluster.resources import Resources
-from alexnet_jax.experiment.cluster.scheduler import STOP_FILE, Scheduler, Sweep
+from alexnet_jax.experiment.cluster.scheduler import (
+    STOP_FILE,
+    Display,
+    Scheduler,
+    Sweep,
+)
 from alexnet_jax.report import page
 from alexnet_jax.report.claims import check_claim
 

@@ -2,9 +2,8 @@
 
 import dataclasses
 
-from alexnet_jax.experiment.cluster.display import clock
 from alexnet_jax.experiment.cluster.resources import Resources
-from alexnet_jax.experiment.cluster.scheduler import Sweep
+from alexnet_jax.experiment.cluster.scheduler import Sweep, clock
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,9 +21,12 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.files import atomic_file
 from alexnet_jax.trained.exchange import foreign_weights, onnx_graph
 from alexnet_jax.trained.trained_network import TrainedNetwork
-from alexnet_jax.training.exported_file import read_safetensors, write_safetensors
 from alexnet_jax.training.preprocess import crop_input, crop_places
-from alexnet_jax.training.saved_network import read_network
+from alexnet_jax.training.saved_network import (
+    read_network,
+    read_safetensors,
+    write_safetensors,
+)
 
 SUFFIXES = {
     ".safetensors": "a complete network, or with --form=torchvision its state dict",

@@ -13,7 +13,7 @@ from alexnet_jax.trained.exchange.foreign_classes import imagenet_classes, read_
 from alexnet_jax.trained.exchange.pickled_tensors import read_pth
 from alexnet_jax.trained.exchange.weight_checks import check_weights
 from alexnet_jax.trained.trained_network import TrainedNetwork
-from alexnet_jax.training.exported_file import KIND, read_safetensors
+from alexnet_jax.training.saved_network import KIND, read_safetensors
 from alexnet_jax.training.trained_on import of_imported_network
 
 TORCHVISION, CAFFE = (".pth", ".pt", ".safetensors"), (".caffemodel",)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
-from alexnet_jax.trained.trained_network import Guess
+from alexnet_jax.trained.guesses import Guess
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 

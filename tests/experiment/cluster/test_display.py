@@ -7,9 +7,9 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from alexnet_jax.config.trials import Trial
-from alexnet_jax.experiment.cluster import display
-from alexnet_jax.experiment.cluster.display import Display
+from alexnet_jax.experiment.cluster import scheduler
 from alexnet_jax.experiment.cluster.resources import Resources
+from alexnet_jax.experiment.cluster.scheduler import Display
 from alexnet_jax.experiment.cluster.tasks import TrialTask
 
 
@@ -51,7 +51,7 @@ def test_without_a_speed_no_time_left_is_shown():
 
 def test_the_table_lists_running_trials_first(monkeypatch):
     console = pytest.importorskip("rich.console", reason="needs the extra sweep")
-    monkeypatch.setattr(display.time, "monotonic", lambda: 200.0)
+    monkeypatch.setattr(scheduler.time, "monotonic", lambda: 200.0)
     tasks = [
         task("waiting", "a", epoch=4.0),
         task("finished", "b", epoch=10.0, error=0.021),
@@ -61,7 +61,7 @@ def test_the_table_lists_running_trials_first(monkeypatch):
     for one in (tasks[0], tasks[2]):
         one.speed = 0.02  # 50 seconds an epoch, six epochs to go
     output = console.Console(width=100, record=True, file=io.StringIO())
-    output.print(display.table(tasks, title="title"))
+    output.print(scheduler.table(tasks, title="title"))
     lines = [s for s in output.export_text().splitlines() if "learning_rate=0.1" in s]
     assert [re.search(r"\b[abcd]\b", line)[0] for line in lines] == list("cdba")
     running, _, finished, waiting = lines
@@ -72,7 +72,7 @@ def test_the_table_lists_running_trials_first(monkeypatch):
 
 
 def test_durations():
-    assert [display.clock(s) for s in (5.9, 125.0, 3725.0)] == [
+    assert [scheduler.clock(s) for s in (5.9, 125.0, 3725.0)] == [
         "0:05",
         "2:05",
         "1:02:05",

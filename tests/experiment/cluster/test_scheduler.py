@@ -12,9 +12,13 @@ from ray.exceptions import RayError
 
 from alexnet_jax.errors import Stopped
 from alexnet_jax.experiment.cluster import worker
-from alexnet_jax.experiment.cluster.display import Display
 from alexnet_jax.experiment.cluster.resources import Resources
-from alexnet_jax.experiment.cluster.scheduler import STOP_FILE, Scheduler, Sweep
+from alexnet_jax.experiment.cluster.scheduler import (
+    STOP_FILE,
+    Display,
+    Scheduler,
+    Sweep,
+)
 
 TWO_CPUS = Resources.choose({"CPU": 2.0}, gpus=None, cpus=None)
 

@@ -9,9 +9,12 @@ from random_network import random_network
 from safetensors.numpy import load_file, save_file
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.training.exported_file import read_exported, read_safetensors
 from alexnet_jax.training.initial_weights import fine_tuned_params
-from alexnet_jax.training.saved_network import read_weights
+from alexnet_jax.training.saved_network import (
+    read_exported,
+    read_safetensors,
+    read_weights,
+)
 
 
 @pytest.fixture(scope="module")
