@@ -57,6 +57,7 @@ the commit, the figure and what was surprising.
 A cell has the measured value with its 95% interval over paired seeds, and how it stands to the
 paper's: "agrees" and "the opposite" are statistically clear at 95% unless the cell says otherwise.
 Only the paper's own dataset can confirm or refute a claim; it is named in the column of the paper.
+CIFAR-10 is here from a JPEG copy: each image went through one JPEG round trip (quality 75).
 Each interval is one by itself: of many, one in twenty excludes zero by chance.
 """
 
