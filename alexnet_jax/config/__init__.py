@@ -3,7 +3,6 @@
 A config file starts from `base` and, for AlexNet on small data, `small_data`.
 """
 
-from alexnet_jax.config.dataset_names import short_name
-from alexnet_jax.config.presets import base, small_data
+from alexnet_jax.config.presets import base, short_name, small_data
 
 __all__ = ["base", "short_name", "small_data"]

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from alexnet_jax.trained.explore.explored import SimilarImage
 from alexnet_jax.trained.explore.picked_examples import (
@@ -13,11 +13,11 @@ from alexnet_jax.trained.explore.picked_examples import (
     center_crop,
     evenly_spaced,
 )
+from alexnet_jax.trained.similar.exact_search import nearest_rows
 from alexnet_jax.trained.trained_network import TrainedNetwork
 
 MOST_COMPARED = 10_000  # training images
 MOST_BYTES = 2**28  # of features held in memory
-AT_ONCE = 1024  # differences of features
 
 
 def compared_layer(network: TrainedNetwork) -> str:
@@ -68,9 +68,8 @@ def similar_images(
     features = features.reshape(len(features), -1).astype(np.float32, copy=False)
     own, others = features[: len(queries)], features[len(queries) :]
     classes, found = np.concatenate(parts), []
-    for one in own:
-        distances = _distances(one, others)
-        best = np.argsort(distances, kind="stable")[:count].tolist()
+    nearest = nearest_rows([others], own, count)
+    for best, distances in zip(nearest.rows.tolist(), nearest.distances, strict=True):
         pixels = among.pixels([examples[place] for place in best])
         found.append(
             [
@@ -78,19 +77,9 @@ def similar_images(
                     center_crop(image, network.form.crop_size),
                     network.class_names[classes[place]],
                     among.place(examples[place]),
-                    float(distances[place]),
+                    float(distance),
                 )
-                for image, place in zip(pixels, best, strict=True)
+                for image, place, distance in zip(pixels, best, distances, strict=True)
             ]
         )
     return found
-
-
-def _distances(
-    one: Float[np.ndarray, " units"], others: Float[np.ndarray, "n units"]
-) -> Float[np.ndarray, " n"]:
-    parts = [
-        np.linalg.norm(others[first : first + AT_ONCE] - one, axis=1)
-        for first in range(0, len(others), AT_ONCE)
-    ]
-    return np.concatenate(parts)
