@@ -367,6 +367,7 @@ def test_conv1_reads_three_rows_of_zeros_at_the_bottom_and_right(params):
     np.testing.assert_allclose(outputs[0][1], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_logits_are_those_of_the_layers_one_after_the_other(params, images):
     """Section 3.5 written out with grouped convolutions and without `layers`."""
     x = images

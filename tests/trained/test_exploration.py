@@ -25,6 +25,9 @@ from alexnet_jax.trained.measuring import class_rows, measure
 TRAIN, HELD_OUT = 60, 90
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def network(run_folder):
     return load(run_folder / "ReLU/seed0")
@@ -284,7 +287,7 @@ def test_without_its_data_a_network_is_shown_as_far_as_possible(
     def gone(*_, **__):
         raise UserError("No such folder: /home/someone/private.")
 
-    monkeypatch.setattr(explore_command, "open_source", gone)
+    monkeypatch.setattr("alexnet_jax.data.open.open_source", gone)
     page, origin = tmp_path / "a.html", str(run_folder / "ReLU/seed0")
     assert explore_command.explore(origin, output=str(page)) == 0
     text = page.read_text()

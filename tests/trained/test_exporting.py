@@ -37,6 +37,7 @@ def assert_same_network(found, expected):
     assert (found.step, found.measured) == (expected.step, expected.measured)
 
 
+@pytest.mark.slow
 def test_a_run_becomes_one_file_that_is_used_like_it(run_folder, tmp_path):
     run = alexnet_jax.load(run_folder, arm="tanh")
     path = tmp_path / "net.safetensors"
@@ -52,6 +53,7 @@ def test_a_run_becomes_one_file_that_is_used_like_it(run_folder, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", alexnet_jax.RECIPES)
 def test_stablehlo_gives_the_same_for_any_number_of_images(recipe, tmp_path):
     network = random_network(recipe, **SMALL)
@@ -125,6 +127,7 @@ def test_what_cannot_be_exported_is_refused(name, form, changes, said, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_program_that_computes_something_else_is_not_kept(tmp_path, monkeypatch):
     network = random_network("caffe", **SMALL)
     other = random_network("caffe", **SMALL | {"model__norm_alpha": 1e-2})

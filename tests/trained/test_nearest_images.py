@@ -15,7 +15,6 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.trained.locate import load
 from alexnet_jax.trained.similar import (
     dataset_features,
-    nearest_images,
     neighbor_figure,
 )
 from alexnet_jax.trained.similar.dataset_features import fingerprint
@@ -36,7 +35,7 @@ def trial(run_folder):
 def few(monkeypatch):
     """The first digits only."""
     source = few_digits(train=TRAIN, held_out=20)
-    monkeypatch.setattr(nearest_images, "open_source", lambda *_, **__: source)
+    monkeypatch.setattr("alexnet_jax.data.open.open_source", lambda *_, **__: source)
     return source
 
 
@@ -177,7 +176,7 @@ def test_bad_input_is_refused(trial, queries, few, tmp_path, monkeypatch):
     empty = type(few)(
         **{**vars(few), "train": type(few.train)("train", 0, few.train.read)}
     )
-    monkeypatch.setattr(nearest_images, "open_source", lambda *_, **__: empty)
+    monkeypatch.setattr("alexnet_jax.data.open.open_source", lambda *_, **__: empty)
     with pytest.raises(UserError, match="digits has no training images"):
         neighbors(trial, [str(queries)], settings(tmp_path))
 

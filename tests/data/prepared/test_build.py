@@ -262,6 +262,7 @@ def test_bad_files_are_listed_with_reasons_and_the_set_is_not_complete(
     assert "not a JPEG, PNG" in rows[3][2]
 
 
+@pytest.mark.slow
 def test_skip_bad_omits_and_counts_bad_files(with_bad_files, tmp_path):
     with pytest.raises(UserError):
         prepare(with_bad_files, tmp_path / "set")
@@ -277,6 +278,7 @@ def test_skip_bad_omits_and_counts_bad_files(with_bad_files, tmp_path):
     assert labels == [0] * 15 + [1] * 15
 
 
+@pytest.mark.slow
 def test_bad_files_do_not_change_the_good_ones(images, tmp_path):
     prepare(images, tmp_path / "good")
     first = min((images / "train").iterdir())  # shifts every shard

@@ -11,6 +11,12 @@ from alexnet_jax.model import layers
 from alexnet_jax.model.layers import draws
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_anew():
+    """Other tests may have had the library's draws compiled without optimization."""
+    jax.clear_caches()
+
+
 def test_a_layers_key_is_a_function_of_the_root_and_its_name_alone():
     def data(seed, name):
         key = layers.layer_key(jax.random.key(seed), name)
