@@ -130,7 +130,13 @@ def _measured_with(run: Run, summary: dict[str, Any]) -> list[str]:
         f"devices: {len(devices)} x {devices[0]}; {experiment['platform']}",
         f"versions: {versions}",
         f"started {experiment['started']}; continued "
-        f"{len(experiment['continued'])} times with other code or devices",
+        f"{len(experiment['continued'])} times with other code or devices, or more seeds",
+        *(
+            f"seeds at first: {one['seeds_before']}; more were added by `{one['command']}`, "
+            "and no interval accounts for adding seeds after a look at the result"
+            for one in experiment["continued"]
+            if "seeds_before" in one
+        ),
     ]
 
 
