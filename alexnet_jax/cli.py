@@ -20,7 +20,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from alexnet_jax.config.fields import FIELDS, TYPE_NAMES
-from alexnet_jax.config.hints import hint
+from alexnet_jax.config.hints import assignment_problem, hint
 from alexnet_jax.config.resolve import is_complete, replaced_values, resolve
 from alexnet_jax.config.trials import ExperimentPlan
 from alexnet_jax.errors import Stopped, UserError, nearest
@@ -51,13 +51,6 @@ def run(
       kept: printed on interruption: what is kept, and how to continue; or a function
         that finds out, called once the flags are read.
     """
-    if with_config:
-        config_flags.DEFINE_config_file(
-            "config",
-            None,
-            "Config file. The dataset follows a colon: FILE:DATASET.",
-            lock_config=True,
-        )
 
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1 and not takes_arguments:
@@ -76,11 +69,18 @@ def run(
         if isinstance(stream, io.TextIOWrapper):  # a path need not be UTF-8
             stream.reconfigure(errors="backslashreplace")
     try:
+        if with_config:  # It reads the flags of a --flagfile.
+            config_flags.DEFINE_config_file(
+                "config",
+                None,
+                "Config file. The dataset follows a colon: FILE:DATASET.",
+                lock_config=True,
+            )
         app.run(guarded, flags_parser=parse)
     except BrokenPipeError:  # The reader, such as head, has left.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(PIPE_CLOSED)
-    except (UserError, OSError, RuntimeError) as error:
+    except (UserError, OSError, RuntimeError, MemoryError, flags.Error) as error:
         message = _explained(error)
         if message is None:
             raise
@@ -98,8 +98,13 @@ def run(
 
 def _explained(error: Exception) -> str | None:
     """What is wrong, where, and the way out; None if that is not known."""
-    if isinstance(error, UserError):
+    if isinstance(error, (UserError, flags.Error)):
         return str(error)
+    if isinstance(error, MemoryError):
+        return (
+            f"Not enough memory. {error}. Give the process more, or take a smaller network "
+            "(--config.preset=small), batch or image size."
+        )
     if not isinstance(error, OSError):
         if "home directory" not in str(error):
             return None
@@ -220,9 +225,8 @@ def _parse_flags(argv: list[str], with_config: bool) -> list[str]:
     """Parses the flags; refuses a bad config or field before absl does, with a hint."""
     helped = any(argument.startswith(("--help", "-help", "-?")) for argument in argv)
     # A config file may import its siblings, as a script may.
-    folder = str(
-        Path((_flag_value(argv, "config") or "").split(":")[0]).resolve().parent
-    )
+    given = next(iter(_flag_values(argv, "config")), "")
+    folder = str(Path(given.split(":")[0]).resolve().parent)
     sys.path.insert(0, folder)
     try:
         if with_config and not helped:
@@ -230,14 +234,20 @@ def _parse_flags(argv: list[str], with_config: bool) -> list[str]:
             _check_fields(argv)
         return flags.FLAGS(argv)
     except flags.Error as error:
-        found = re.match(r"flag --config\.([\w.]+)=(.*?): ", str(error), re.DOTALL)
-        if found:
-            name, value = found.groups()
-            kind = TYPE_NAMES[type(FIELDS[name].default)]
-            raise UserError(f"--config.{name}={value}: give {kind}.") from error
+        found = re.match(r"flag (--([\w.]+)=.*?): ", str(error), re.DOTALL)
+        kind = _flag_kind(found[2]) if found else None
+        if found and kind:
+            raise UserError(f"{found[1]}: give {TYPE_NAMES[kind]}.") from error
         raise UserError(_with_field(str(error))) from error
     finally:
         sys.path.remove(folder)
+
+
+def _flag_kind(name: str) -> type | None:
+    """The type of a flag's value, of a field's or another; None for text and choices."""
+    field = FIELDS.get(name.removeprefix("config."))
+    kinds = {"bool": bool, "int": int, "float": float}
+    return type(field.default) if field else kinds.get(flags.FLAGS[name].flag_type())
 
 
 def _with_field(message: str) -> str:
@@ -255,12 +265,15 @@ def _with_field(message: str) -> str:
 
 def _check_config(argv: list[str]) -> None:
     """Loads the config file once before absl does, to tell its errors from others."""
-    given = _flag_value(argv, "config")
-    if given is None:
-        raise UserError(
-            f"Missing --config. Give --config=FILE[:DATASET].{_known_configs()}"
-        )
+    given, *further = dict.fromkeys(_flag_values(argv, "config")) or ("",)
+    if further:
+        raise UserError(f"Several --config: {', '.join((given, *further))}. Give one.")
     path, *dataset = given.split(":", 1)
+    if not path:
+        raise UserError(
+            f"Missing --config. {_meant_as_config(argv[1:])}Give --config=FILE[:DATASET]."
+            f"{_known_configs()}"
+        )
     if path.startswith("~"):
         raise UserError(
             f"--config={given}: a shell expands ~ only where a word begins. Write --config "
@@ -274,6 +287,8 @@ def _check_config(argv: list[str]) -> None:
         for shipped in shipped_configs():
             if shipped.name == Path(path).name:
                 hint = f" The shipped one is {shipped}."
+        if os.path.isdir(path):
+            hint = " It is a folder: give one of its files."
         raise UserError(f"No such config file: {path}.{hint}{_known_configs()}")
     try:
         names = runpy.run_path(path)
@@ -293,6 +308,20 @@ def _check_config(argv: list[str]) -> None:
         )
 
 
+def _meant_as_config(arguments: list[str]) -> str:
+    """A sentence about the first argument that was meant as --config, or ""."""
+    for argument in arguments:
+        flag, _, value = argument.partition("=")
+        name = flag.lstrip("-")
+        if name == argument and name.split(":")[0].endswith(".py"):
+            return f"Did you mean --config={argument}? "
+        of_field = name.startswith("config.") or flag in ("--config", "-config")
+        if not of_field and nearest(name, ("config",)):
+            value = f"={value}" if value else ""
+            return f"Did you mean --config{value} in place of {argument}? "
+    return ""
+
+
 def _raised_in(path: str, error: BaseException) -> str:
     """Returns the line, type and message of an exception that a config file raised."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -303,11 +332,7 @@ def _raised_in(path: str, error: BaseException) -> str:
     )
     where = f"{path}, line {line}" if line else path
     text = error.msg if isinstance(error, SyntaxError) else str(error)
-    # ml_collections would print the whole config.
-    unknown = re.search(r'"(\w+)" does not exist', text)
-    if unknown and "Other fields present" in text:
-        return f"{where}: no such field: {unknown[1]}.{hint(unknown[1])}"
-    return f"{where}: {type(error).__name__}: {text}"
+    return f"{where}: {assignment_problem(text) or f'{type(error).__name__}: {text}'}"
 
 
 def _check_fields(argv: list[str]) -> None:
@@ -328,15 +353,15 @@ def _check_fields(argv: list[str]) -> None:
             raise UserError(f"Put --config=FILE before its overrides: {argument}.")
 
 
-def _flag_value(argv: list[str], name: str) -> str | None:
-    """Returns the last value of --name=VALUE or --name VALUE; None if there is none."""
-    value = None
-    for argument, following in zip(argv, [*argv[1:], None], strict=True):
+def _flag_values(argv: list[str], name: str) -> list[str]:
+    """The values of --name=VALUE and --name VALUE, in order."""
+    values = []
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
         if argument in (f"--{name}", f"-{name}"):
-            value = following
+            values.append(following)
         elif argument.startswith((f"--{name}=", f"-{name}=")):
-            value = argument.partition("=")[2]
-    return value
+            values.append(argument.partition("=")[2])
+    return values
 
 
 def shipped_configs() -> list[Path]:

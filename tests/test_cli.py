@@ -68,9 +68,44 @@ def test_a_missing_config_flag_is_answered_with_the_configs_here(refuse):
     assert "configs/alexnet.py, " in message
 
 
-@pytest.mark.parametrize("argument", ["--config=", "--config"])
+@pytest.mark.parametrize("argument", ["--config=", "--config", "--config=:digits"])
 def test_an_empty_config_is_refused(refuse, argument):
-    assert "onfig" in refuse(argument)
+    message = refuse(argument)
+    assert message.startswith("Missing --config. Give --config=FILE[:DATASET]")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (
+            ("--confg=configs/depth.py",),
+            "--config=configs/depth.py in place of --confg=",
+        ),
+        (("--seeds=3", "-cfg", "configs/depth.py"), "--config in place of -cfg?"),
+        (("Config=depth.py:cifar10",), "--config=depth.py:cifar10 in place of Config="),
+        (("configs/depth.py:cifar10",), "--config=configs/depth.py:cifar10?"),
+    ],
+)
+def test_a_misspelled_config_flag_is_named(arguments, meant):
+    with pytest.raises(UserError, match=r"^Missing --config\. ") as error:
+        cli._check_config(["main.py", *arguments])
+    assert f"Did you mean {meant}" in str(error.value)
+
+
+@pytest.mark.parametrize("argument", ["--workdir=config", "--config.seeds=1", "runs/a"])
+def test_no_other_argument_is_taken_for_the_config_flag(argument):
+    with pytest.raises(UserError, match=r"^Missing --config\. Give "):
+        cli._check_config(["main.py", argument])
+
+
+def test_two_configs_are_refused():
+    with pytest.raises(UserError, match=r"Several --config: a\.py, b\.py\. Give one"):
+        cli._check_config(["main.py", "--config=a.py", "--config", "b.py"])
+
+
+def test_a_folder_of_configs_is_no_config():
+    with pytest.raises(UserError, match=r"No such config file: .*It is a folder"):
+        cli._check_config(["main.py", f"--config={ROOT / 'configs'}"])
 
 
 @pytest.mark.parametrize("form", ["--config=%s", "-config=%s", "--config %s"])
@@ -107,6 +142,26 @@ def test_a_misspelled_field_in_a_config_is_printed_with_its_line(refuse, write_c
     message = refuse(f"--config={path}")
     assert f"{path}, line 6: " in message
     assert "widht. Did you mean 'model.width'?" in message
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("config.seeds = '3'", "seeds = 3 (str): it takes a whole number."),
+        ("config.training.num_epochs = True", "num_epochs = True: it takes a number."),
+        ("config.training = 5", "training = 5 (int): it takes a section"),
+        ("config.arms = []", "arms = () (tuple): it takes a dictionary."),
+    ],
+)
+def test_a_value_of_the_wrong_type_in_a_config_is_printed_with_its_line(
+    write_config, line, message
+):
+    path = write_config("config = base(dataset)", line)
+    with pytest.raises(UserError) as error:
+        cli._check_config(["main.py", f"--config={path}"])
+    assert f"{path}, line 6: " in str(error.value)
+    assert message in str(error.value)
+    assert "casted" not in str(error.value)
 
 
 def test_an_idea_that_is_not_offered_is_told_so_in_a_config_too(refuse, write_config):
@@ -162,6 +217,20 @@ def test_an_unknown_flag_is_refused_with_the_nearest(refuse):
     message = refuse(RELU, "--wrkdir=elsewhere")
     assert "wrkdir" in message
     assert "Did you mean: workdir" in message
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--preflight=maybe", "--preflight=maybe: give true or false."),
+        ("--num_processes=two", "--num_processes=two: give a whole number."),
+        ("--flagfile=/no/such", "No such file or directory: '/no/such'"),
+        ("--config.training=5", "one of its fields, 'training.FIELD'"),
+        ("--config.tuned=5", "The config file sets 'tuned'."),
+    ],
+)
+def test_other_values_of_flags_are_refused_too(refuse, argument, message):
+    assert message in refuse(RELU, argument)
 
 
 def test_an_override_before_the_config_is_refused(refuse):
@@ -418,3 +487,16 @@ def test_an_image_that_is_none_is_named_without_tensorflows_log(tmp_path):
     assert "begins with b'nonsense'" in done.stderr
     assert "Traceback" not in done.stderr
     assert "rendezvous" not in done.stderr
+
+
+def test_a_lack_of_memory_is_a_message(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+
+    def main(_):
+        raise MemoryError("Unable to allocate 67.6 GiB")
+
+    with pytest.raises(SystemExit) as left:
+        cli.run(main, with_config=False)
+    assert left.value.code == cli.BAD_INPUT
+    said = capsys.readouterr().err
+    assert said.startswith("Error: Not enough memory. Unable to allocate 67.6 GiB.")

@@ -1,6 +1,7 @@
 """What to say about a field or a flag that does not exist."""
 
 import difflib
+import re
 
 from alexnet_jax.config.fields import FIELDS
 from alexnet_jax.config.old_names import RENAMED
@@ -33,6 +34,25 @@ ELSEWHERE = {
     "freeze": "The field is 'optimizer.frozen_layers', the number of first layers.",
     "layer_lr": "The field is 'optimizer.layer_lr_multipliers': conv1-conv5=0.1,last=10.",
 }
+
+# What a config file sets beside the fields.
+IN_FILE = ("arms", "tuned", "claim")
+
+# What a field accepts, by the name of its type, as a config file writes it.
+ACCEPTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "True or False",
+    "str": "text",
+    "tuple": "a tuple of numbers, like (1, 2)",
+    "dict": "a dictionary",
+    "LayeredConfig": "a section, whose fields are set one by one",
+}
+_WRONG_TYPE = re.compile(
+    r"Could not override field '(\w+)' \(.*?\)\. (.*) is of original type "
+    r"<class '(?:\w+\.)*(\w+)'> and cannot be casted to type <class '(?:\w+\.)*(\w+)'>",
+    re.DOTALL,
+)
 
 # Ideas that have no field, by words in the last part of the name.
 NOT_OFFERED = {
@@ -70,16 +90,38 @@ def hint(name: str) -> str:
     Args:
       name: the dotted name of a field, or a flag's name without dashes.
     """
+    if name in IN_FILE:
+        return f" The config file sets '{name}'."
     if name in RENAMED:
         return f" It is called '{RENAMED[name]}' now."
     last = name.rpartition(".")[2].lower()
     if last in ELSEWHERE:
         return f" {ELSEWHERE[last]}"
+    if any(field.startswith(f"{name}.") for field in FIELDS):
+        return f" It is a section: give one of its fields, '{name}.FIELD'."
     words = f"_{last}_"
     for idea, called in NOT_OFFERED.items():
         if f"_{idea}_" in words or (len(idea) > 4 and idea in last):
             return f" {called} is not offered."
     return _nearest_field(name, last)
+
+
+def assignment_problem(text: str) -> str:
+    """What is wrong about an assignment to a configuration, in the terms of its fields.
+
+    Args:
+      text: what ml_collections says; it would print the whole configuration, or types.
+
+    Returns:
+      "" if it says something else.
+    """
+    unknown = re.search(r'"(\w+)" does not exist', text)
+    if unknown and "Other fields present" in text:
+        return f"no such field: {unknown[1]}.{hint(unknown[1])}"
+    wrong = _WRONG_TYPE.fullmatch(text)
+    if wrong and wrong[4] in ACCEPTED:
+        return f"{wrong[1]} = {wrong[2]} ({wrong[3]}): it takes {ACCEPTED[wrong[4]]}."
+    return ""
 
 
 def _nearest_field(name: str, last: str) -> str:

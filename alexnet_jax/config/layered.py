@@ -37,7 +37,11 @@ class LayeredConfig(ConfigDict):
     def __setitem__(self, key: str, value: Any) -> None:
         # A field keeps its type, and a NumPy number would change it or be refused.
         is_section = isinstance(value, (Mapping, ConfigDict))
-        super().__setitem__(key, value if is_section else plain(value))
+        value = value if is_section else plain(value)
+        if isinstance(value, bool) and isinstance(self.get(key), float):
+            # ml_collections would take it for 1.0 or 0.0.
+            raise TypeError(f"{key} = {value}: it takes a number.")
+        super().__setitem__(key, value)
         self.layers[key] = "file"
 
     def set_by(self, layer: str, name: str, value: Any) -> None:

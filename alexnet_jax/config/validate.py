@@ -226,7 +226,7 @@ def values(given: Mapping[str, Any]) -> None:
             _value(name, field, value)
             continue
         for element in value:
-            if not isinstance(element, (int, float)):
+            if not isinstance(element, (int, float)) or isinstance(element, bool):
                 raise UserError(
                     f"config.{name} contains '{element}', which is not a number."
                 )

@@ -35,6 +35,8 @@ from alexnet_jax.data.types import (
 )
 from alexnet_jax.errors import UserError, nearest
 
+ARCHIVES = (".tar", ".zip", ".tgz", ".gz", ".rar", ".7z")
+
 # Folders of datasets for other tasks, without the s of the plural.
 KINDS_OF_FILES = frozenset(
     ("image", "img", "jpg", "jpeg", "png", "label", "annotation", "mask")
@@ -55,9 +57,11 @@ def open_folder(path: Path) -> Source:
         classes, or a class or a whole split has no images.
     """
     if not path.is_dir():
+        what = f"No such folder: {shown(path)}."
+        if path.exists():
+            what = f"{shown(path)} is a file: unpack an archive, and give the folder."
         raise UserError(
-            f"No such folder: {path}. It should hold train/CLASS/*.jpg and "
-            "val/CLASS/*.jpg, or CLASS/*.jpg."
+            f"{what} It should hold train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg."
         )
     splits = split_folders.find(path)
     root = path / splits.train
@@ -105,7 +109,7 @@ def _training_files(path: Path, prefix: str) -> tuple[list[str], list[ImageFile]
     if not files:
         raise UserError(
             f"No images in {shown(root)}: it should hold a folder for each class, with "
-            f"{', '.join(IMAGE_SUFFIXES)} files in it."
+            f"{', '.join(IMAGE_SUFFIXES)} files in it.{_packed(root)}"
         )
     if len(classes) < 2:
         raise UserError(
@@ -116,6 +120,14 @@ def _training_files(path: Path, prefix: str) -> tuple[list[str], list[ImageFile]
     if not prefix:
         _check_inner_splits(path, files)
     return list(classes), files
+
+
+def _packed(root: Path) -> str:
+    """A sentence about the archives of a folder, as ImageNet has one for each class."""
+    names = sorted(path.name for path in root.iterdir() if path.suffix in ARCHIVES)
+    if not names:
+        return ""
+    return f" It has archives ({listed(names)}): unpack each into a folder of its name."
 
 
 def _held_out_files(

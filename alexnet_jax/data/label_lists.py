@@ -52,9 +52,11 @@ def classes_of(root: Path, folder: str, images: Sequence[str]) -> dict[str, str]
     Raises:
       UserError: If there is no list of their classes, or it is malformed or incomplete.
     """
+    others = []
     for found in _lists(_places(root, folder), images):
         unlisted = [name for name in images if _stem(name) not in found.classes]
         if len(unlisted) == len(images):
+            others.append(found.path)
             continue
         if unlisted:
             raise UserError(
@@ -69,7 +71,7 @@ def classes_of(root: Path, folder: str, images: Sequence[str]) -> dict[str, str]
                 f"images in {shown(found.path)}."
             )
         return {name: found.classes[_stem(name)] for name in images}
-    raise UserError(_no_list(root, folder, images))
+    raise UserError(_no_list(root, folder, images, others))
 
 
 def class_titles(root: Path, folder: str, classes: Sequence[str]) -> tuple[str, ...]:
@@ -126,8 +128,10 @@ def _ground_truth(year: str, split: str) -> str:
     return f"ILSVRC{year}_{kind}_ground_truth.txt"
 
 
-def _no_list(root: Path, folder: str, images: Sequence[str]) -> str:
-    """The message about images whose classes nothing tells."""
+def _no_list(
+    root: Path, folder: str, images: Sequence[str], others: Iterable[Path]
+) -> str:
+    """The message about images whose classes nothing tells, and lists of other images."""
     held = PurePosixPath(folder).parts[0]
     ways = []
     imagenet = _IMAGENET_IMAGE.fullmatch(_stem(images[0]))
@@ -148,9 +152,10 @@ def _no_list(root: Path, folder: str, images: Sequence[str]) -> str:
         f"move {shown(held)}/ elsewhere if they have no labels",
     ]
     way_out = "; or ".join(ways)
+    passed_over = "".join(f" {shown(path)} names none of them." for path in others)
     return (
         f"{shown(root / folder)} has {len(images):,} images and no class folders, so "
-        f"their classes are unknown. {way_out[0].upper()}{way_out[1:]}."
+        f"their classes are unknown.{passed_over} {way_out[0].upper()}{way_out[1:]}."
     )
 
 

@@ -128,14 +128,22 @@ def _builder(tfds, name: str, data_dir: str | None):
         asked = re.split("[/:]", name)[0]
         raise UserError(
             f"Unknown dataset '{name}': neither digits nor a TFDS dataset."
-            f"{_available(name, data_dir) or nearest(asked, known)} "
-            "A folder of images is named folder=PATH."
+            f"{_available(name, data_dir) or nearest(asked, known)} {_as_folder(name)}"
         ) from error
     except (ValueError, AssertionError, ImportError) as error:
+        if Path(name).expanduser().exists():
+            raise UserError(f"'{name}' is no name. {_as_folder(name)}") from error
         reason = " ".join(str(error).split())
         raise UserError(
             f"TFDS cannot open '{name}': {reason}{_available(name, data_dir)}"
         ) from error
+
+
+def _as_folder(name: str) -> str:
+    """A sentence on how a folder of images is named."""
+    if Path(name).expanduser().exists():
+        return f"Did you mean folder={name}?"
+    return "A folder of images is named folder=PATH."
 
 
 def _available(name: str, data_dir: str | None) -> str:

@@ -113,11 +113,17 @@ def _cost_of(trials: list[Trial], context: RunContext, folder: Path) -> rehearsa
 def _lines_of_arm(name: str, cost: rehearsal.Cost, devices: Devices) -> list[str]:
     batch_size, limit = cost.batch_size, memory.device_bytes(devices)
     of_limit = "" if limit is None else f", of {memory.format_bytes(limit)}"
+    later = "which compiles; there is no other"
+    if cost.num_steps > 1:
+        later = (
+            f"then {cost.step:.3f} s a step "
+            f"({cost.num_trials * batch_size / cost.step:,.0f} images/s), waiting for "
+            f"input {cost.input_wait:.0%} of it"
+        )
+    plural = "" if cost.num_steps == 1 else "s"
     return [
-        f"{name} x {cost.num_steps:,} steps of {batch_size} images",
-        f"  first step {cost.first_step:.1f} s, then {cost.step:.3f} s a step "
-        f"({cost.num_trials * batch_size / cost.step:,.0f} images/s), waiting for input "
-        f"{cost.input_wait:.0%} of it",
+        f"{name} x {cost.num_steps:,} step{plural} of {batch_size} images",
+        f"  first step {cost.first_step:.1f} s, {later}",
         f"  {cost.spread}",
         f"  {cost.evaluation_batch:.2f} s to evaluate a batch; "
         f"{duration(cost.group_seconds / cost.num_trials)} a trial",

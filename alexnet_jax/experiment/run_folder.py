@@ -89,7 +89,8 @@ def check_writable(folder: Path) -> None:
 def check_same_experiment(folder: Path, plan: ExperimentPlan) -> None:
     """Raises UserError if `folder` holds another experiment, or anything else.
 
-    Fields that change how a run is done, and not its result, may differ.
+    Fields that change how a run is done, and not its result, may differ. There may be more
+    seeds now, which `open_or_create` adds: they leave the trials that have run as they are.
     """
     if not (folder / "experiment.json").exists():
         if folder.exists() and any(folder.iterdir()):
@@ -100,16 +101,23 @@ def check_same_experiment(folder: Path, plan: ExperimentPlan) -> None:
         return
     # A field that the folder's version did not have has its default there.
     there = ExperimentPlan.of_json(read_experiment(folder))
-    differing = [
-        f"  {name}: {old} there, {new} now"
-        for name, (old, new) in there.differences(plan).items()
-    ]
-    if differing:
-        raise UserError(
-            f"{folder} holds another experiment. These fields differ:\n"
-            + "\n".join(differing)
-            + "\nChoose another folder with --workdir=DIR, or remove this one."
-        )
+    differing = there.differences(plan)
+    if not differing or (differing.keys() == {"seeds"} and _added(there, plan)):
+        return
+    way_out = "Choose another folder with --workdir=DIR, or remove this one."
+    if differing.keys() == {"seeds"}:
+        way_out = f"Seeds can be added to a run, but not taken away. {way_out}"
+    fields = "".join(
+        f"\n  {name}: {old} there, {new} now" for name, (old, new) in differing.items()
+    )
+    raise UserError(
+        f"{folder} holds another experiment. These fields differ:{fields}\n{way_out}"
+    )
+
+
+def _added(there: ExperimentPlan, plan: ExperimentPlan) -> range:
+    """The seeds of a plan that the plan of its run folder does not have."""
+    return range(there.values["seeds"], plan.values["seeds"])
 
 
 def open_or_create(
@@ -122,8 +130,8 @@ def open_or_create(
 ) -> None:
     """Creates the run folder, or checks that it was created with the same data.
 
-    If the folder is continued with other code, package versions or devices, these are
-    appended to experiment.json.
+    If the folder is continued with other code, package versions or devices, or with more
+    seeds, these are appended to experiment.json.
 
     Args:
       data: as `Datasets.describe` returns it.
@@ -135,11 +143,11 @@ def open_or_create(
       UserError: if the folder was created with other data.
     """
     environment = as_json(provenance(device_kinds))
+    command = command or f"python -m alexnet_jax.main {shlex.join(sys.argv[1:])}"
     if not (folder / "experiment.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         experiment = {
-            "command": command
-            or f"python -m alexnet_jax.main {shlex.join(sys.argv[1:])}",
+            "command": command,
             **plan.as_json(),
             "recipes": plan.recipes(),
             "data": data,
@@ -157,7 +165,15 @@ def open_or_create(
             "--config.data.prepared_dir=DIR the same images as there (none: the original "
             "images)."
         )
-    if any(
+    added = _added(ExperimentPlan.of_json(experiment), plan)
+    if added:
+        experiment["config"]["seeds"] = added.stop
+        if "layers" in experiment:
+            experiment["layers"]["seeds"] = plan.layers["seeds"]
+        environment |= {"command": command, "seeds_before": added.start}
+        notice = f"This adds {len(added)} seeds to the {added.start} of {folder}."
+        print(notice, file=sys.stderr, flush=True)
+    if added or any(
         experiment[name] != environment[name] for name in ("git", "versions", "devices")
     ):
         experiment["continued"].append(environment)

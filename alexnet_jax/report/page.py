@@ -69,15 +69,20 @@ def report(run: Run, summary: dict[str, Any]) -> str:
         *claims_and_verdicts(summary),
         "![learning curves](figure.png)",
         *(markdown(table) for table in tables(summary)),
-        SELECTION
-        + (BY_TUNING if summary["tuning"] else ON_THE_SAME_SEEDS)
-        + EXPLANATION,
+        _selection(run, summary) + EXPLANATION,
         *_origins(run),
         *_warnings([*run.tuning, *run.outcomes]),
         "## Measured with",
         "\n".join(f"- {line}" for line in _measured_with(run, summary)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _selection(run: Run, summary: dict[str, Any]) -> str:
+    """How tuned values were selected; nothing where there is no choice."""
+    if all(len(tried) < 2 for tried in run.tuned_values.values()):
+        return ""
+    return SELECTION + (BY_TUNING if summary["tuning"] else ON_THE_SAME_SEEDS)
 
 
 def claims_and_verdicts(summary: dict[str, Any]) -> list[str]:
@@ -140,7 +145,13 @@ def _measured_with(run: Run, summary: dict[str, Any]) -> list[str]:
         f"devices: {len(devices)} x {devices[0]}; {experiment['platform']}",
         f"versions: {versions}",
         f"started {experiment['started']}; continued "
-        f"{len(experiment['continued'])} times with other code or devices",
+        f"{len(experiment['continued'])} times with other code or devices, or more seeds",
+        *(
+            f"seeds at first: {one['seeds_before']}; more were added by `{one['command']}`, "
+            "and no interval accounts for adding seeds after a look at the result"
+            for one in experiment["continued"]
+            if "seeds_before" in one
+        ),
     ]
 
 

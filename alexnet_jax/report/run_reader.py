@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax.config.fields import FIELDS
 from alexnet_jax.config.recipes import NO_RECIPE
 from alexnet_jax.config.trials import ExperimentPlan, Trial
 from alexnet_jax.errors import UserError
@@ -247,7 +248,8 @@ def read_experiment(folder: Path) -> dict[str, Any]:
         ExperimentPlan.of_json(experiment)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"{path} cannot be read: it is damaged ({type(error).__name__}: {error})."
+            f"{path} cannot be read: it is damaged, or a later version has written it "
+            f"({type(error).__name__}: {error})."
         ) from error
     return experiment
 
@@ -267,6 +269,11 @@ def _problem_of_experiment(experiment: dict[str, Any]) -> str | None:
     for data in experiment["data"]:
         if not isinstance(data, dict) or any(key not in data for key in _FORM_OF_DATA):
             return f"data holds {data!r}"
+        if type(data.get("num_classes")) not in (int, type(None)):
+            return f"num_classes is {data['num_classes']!r}"
+    seeds = experiment["config"].get("seeds", 1)
+    if type(seeds) is not int or not 1 <= seeds <= FIELDS["seeds"].maximum:
+        return f"seeds is {seeds!r}"
     if not {"commit", "dirty"} <= experiment["git"].keys():
         return f"git is {experiment['git']!r}"
     return None

@@ -80,6 +80,7 @@ def test_a_wrong_choice_is_refused_with_the_choices_and_the_nearest(
             ("zero", "one", "zero", "one"),
             "'zero', which is not a number",
         ),
+        ("optimizer.drop_epochs", (3, True), "'True', which is not a number"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused_with_the_type(name, value, kind):

@@ -67,6 +67,17 @@ def test_a_missing_folder_message_gives_the_expected_layout(tmp_path):
         open_source(f"folder={tmp_path / 'nowhere'}", tfds_dir="")
 
 
+def test_an_archive_is_to_be_unpacked(tmp_path):
+    (tmp_path / "images.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"images\.zip is a file: unpack"):
+        folder.open_folder(tmp_path / "images.zip")
+    (tmp_path / "train").mkdir()
+    for name in ("n01440764.tar", "n01443537.tar", "README"):
+        (tmp_path / "train" / name).touch()
+    with pytest.raises(UserError, match=r"archives \(n01440764\.tar, n01443537\.tar\)"):
+        folder.open_folder(tmp_path)
+
+
 @pytest.mark.parametrize("made", [".", "cat", "train/cat"])
 def test_an_empty_folder_is_refused(tmp_path, made):
     (tmp_path / made).mkdir(parents=True, exist_ok=True)

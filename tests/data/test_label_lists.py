@@ -115,7 +115,10 @@ def test_unlabeled_test_images_are_refused_rather_than_replaced(tmp_path):
 def test_the_list_of_other_images_is_passed_over(tmp_path):
     write_tiny(tmp_path)
     write_lines(tmp_path / "LOC_val_solution.csv", KAGGLE_ROWS)
-    with pytest.raises(UserError, match=r"Put the list .* val_annotations"):
+    named = (
+        r"LOC_val_solution\.csv names none of them\. Put the list .* val_annotations"
+    )
+    with pytest.raises(UserError, match=named):
         open_folder(tmp_path)
 
 

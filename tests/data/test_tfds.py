@@ -1,6 +1,7 @@
 """A TFDS dataset yields the examples written to it."""
 
 import io
+import re
 import socket
 import urllib.request
 from pathlib import Path
@@ -175,6 +176,15 @@ def test_a_tfds_set_in_another_file_format_is_refused(tmp_path):
     builder.download_and_prepare()
     with pytest.raises(UserError, match=r"stored as parquet; only tfrecord"):
         open_tfds("train_test", tfds_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["zoo", "./zoo", "{}/zoo"])
+def test_a_path_in_place_of_a_name_is_told_how_to_write_it(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zoo").mkdir()
+    name = name.format(tmp_path)
+    with pytest.raises(UserError, match=re.escape(f"Did you mean folder={name}?")):
+        open_source(name, tfds_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize(

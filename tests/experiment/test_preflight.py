@@ -121,6 +121,19 @@ def test_a_duration_is_printed_in_two_units(seconds, said):
     assert duration(seconds) == said
 
 
+def test_a_single_step_is_not_timed_as_a_later_one(plan, tmp_path, monkeypatch):
+    """Its time is that of the compilation."""
+    monkeypatch.setattr(
+        rehearsal, "rehearse", lambda *_, **__: cost(num_steps=1, step=7.0)
+    )
+    said = preflight.run(plan, tmp_path / "run").splitlines()
+    assert said[0] == "ReLU: 2 x 1 step of 16 images"
+    assert said[1] == "  first step 7.0 s, which compiles; there is no other"
+    monkeypatch.setattr(rehearsal, "rehearse", lambda *_, **__: cost())
+    said = preflight.run(plan, tmp_path / "run").splitlines()
+    assert said[1].startswith("  first step 7.0 s, then 2.000 s a step (8 images/s)")
+
+
 @pytest.mark.slow
 def test_a_trial_is_as_long_as_measured_where_a_tuning_group_is_larger(tmp_path):
     """Four tuning trials of half the steps are one program, and so is each arm's one."""

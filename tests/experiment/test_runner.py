@@ -211,6 +211,68 @@ def test_a_changed_field_in_a_folder_of_older_code_is_refused(
         run_folder.check_same_experiment(tmp_path, resolve(question, {}))
 
 
+def with_seeds(question, seeds, **changes):
+    """The plan of the question with so many seeds."""
+    changed = question.copy_and_resolve_references()
+    changed.seeds = seeds
+    for name, value in changes.items():
+        changed.set_by("file", name.replace("__", "."), value)
+    return resolve(changed, {})
+
+
+def test_seeds_are_added_to_a_run_and_recorded(question, tmp_path, capsys):
+    for seeds in (2, 2, 5):
+        wanted = with_seeds(question, seeds)
+        run_folder.check_same_experiment(tmp_path, wanted)
+        run_folder.open_or_create(tmp_path, wanted, data=DATA, device_kinds=["cpu"])
+    held = json.loads((tmp_path / "experiment.json").read_text())
+    assert held["config"]["seeds"] == 5
+    (entry,) = held["continued"]
+    assert entry["seeds_before"] == 2
+    assert entry["command"]
+    assert entry["git"] == held["git"]
+    assert capsys.readouterr().err.count("adds 3 seeds to the 2 of") == 1
+
+
+@pytest.mark.parametrize(
+    ("seeds", "changes", "said"),
+    [
+        (
+            1,
+            {},
+            "seeds: 2 there, 1 now\nSeeds can be added to a run, but not taken away",
+        ),
+        (3, {"model__width": 0.2}, "model.width: 0.1 there, 0.2 now"),
+        (3, {"optimizer__momentum": 0.5}, "seeds: 2 there, 3 now"),
+    ],
+)
+def test_seeds_are_not_taken_away_nor_added_to_another_experiment(
+    question, tmp_path, seeds, changes, said
+):
+    there = with_seeds(question, 2)
+    run_folder.open_or_create(tmp_path, there, data=DATA, device_kinds=["cpu"])
+    with pytest.raises(UserError) as refused:
+        run_folder.check_same_experiment(
+            tmp_path, with_seeds(question, seeds, **changes)
+        )
+    assert said in str(refused.value)
+
+
+@pytest.mark.slow
+def test_a_run_with_more_seeds_trains_these_alone(folder, plan, question):
+    before = {trial: rows(folder, trial) for trial in plan.trials}
+    more = with_seeds(question, 2)
+    runner.run(more, folder)
+    assert {trial: rows(folder, trial) for trial in plan.trials} == before
+    outcomes = read_outcomes(folder, more)
+    assert len(outcomes) == 8
+    assert "unfinished" not in [outcome.status for outcome in outcomes]
+    said = (folder / "report.md").read_text()
+    assert "seeds at first: 1; more were added by `python -m alexnet_jax.main" in said
+    with pytest.raises(UserError, match="not taken away"):
+        runner.run(plan, folder)
+
+
 def test_a_folder_of_other_data_is_refused(folder, plan):
     path = folder / "experiment.json"
     held = json.loads(path.read_text())

@@ -120,6 +120,7 @@ def test_the_report_names_claim_figure_data_and_commit(folder):
     text = (folder / "report.md").read_text()
     for words in ("section 3.1", "figure.png", "1,438", "abc with uncommitted", "f00"):
         assert words in text
+    assert "measured at its selected tuned values" in text
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -188,6 +189,7 @@ def test_a_single_arm_is_reported_with_the_papers_number(folder):
     printed = page.write(folder)
     assert "ReLU had a top-1 error of 5.0% (95% interval" in printed
     assert "The paper reports 40.0%." in printed
+    assert "selected tuned values" not in (folder / "report.md").read_text()
 
 
 def test_a_threshold_that_no_arm_reaches_is_reported_everywhere(folder):

@@ -127,6 +127,9 @@ def test_a_trial_json_of_another_form_is_refused(tmp_path, content):
             *({"config": 5}, {"config": {}}, {"config": {"arms": 3}}),
             *({"recipes": None}, {"data": []}, {"data": [{}]}, {"git": {}}),
             *({"devices": []}, {"started": None}),
+            *({"config": EXPERIMENT["config"] | {"seeds": n}} for n in (0, 1e9, "3")),
+            {"config": EXPERIMENT["config"] | {"arms": {"a": {"model.later": 1}}}},
+            {"data": [EXPERIMENT["data"][0] | {"num_classes": "ten"}]},
         )
     ],
 )
