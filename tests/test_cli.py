@@ -500,3 +500,11 @@ def test_a_lack_of_memory_is_a_message(monkeypatch, capsys):
     assert left.value.code == cli.BAD_INPUT
     said = capsys.readouterr().err
     assert said.startswith("Error: Not enough memory. Unable to allocate 67.6 GiB.")
+
+
+def test_a_file_in_place_of_a_folder_is_a_message(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for place in ("file", "file/below"):
+        with pytest.raises(OSError, match="file") as error:
+            (tmp_path / place).mkdir()
+        assert "It is no folder: choose another." in cli._explained(error.value)

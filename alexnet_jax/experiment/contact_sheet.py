@@ -100,6 +100,9 @@ def rows(
 def draw(title: str, of_rows: Sequence[ImageRow]) -> Image.Image:
     """The picture: for each row, the images before and after, under their class names."""
     font = _font()
+    title = " ".join(
+        title.split()
+    )  # A path may have line breaks, which no font measures.
     step = TILE + GAP
     names = [
         [

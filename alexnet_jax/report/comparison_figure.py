@@ -52,7 +52,8 @@ def draw_beside_paper(summary: dict[str, Any]) -> Drawing:
         ]
         axis.set_title("\n".join(lines), fontsize=9, loc="left", pad=16)
     title = formatting.dataset_title(summary["dataset"])
-    figure.suptitle(f"{summary['experiment']} on {title}", fontsize=9)
+    name = f"{summary['experiment']} on {title}"
+    figure.suptitle(name, fontsize=9, parse_math=False)
     return figure
 
 

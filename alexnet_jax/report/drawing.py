@@ -1,7 +1,9 @@
 """What the figures have in common: how arms look, and the scale of errors."""
 
+import contextlib
 import io
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,8 @@ def set_error_scale(axes: Axes, name: str, lowest: float) -> None:
 def as_png(figure: Figure, dpi: int = 150, colors: int = 128) -> bytes:
     """A figure as PNG in few colors: with 128, a quarter of the bytes of all of them."""
     full, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(full, format="png", dpi=dpi)
+    with _boxes_for_letters():
+        figure.savefig(full, format="png", dpi=dpi)
     with Image.open(full) as image:
         few = image.convert("RGB").quantize(colors, dither=Image.Dither.NONE)
     few.save(small, "PNG", optimize=True)
@@ -77,7 +80,8 @@ def as_png(figure: Figure, dpi: int = 150, colors: int = 128) -> bytes:
 def as_svg(figure: Figure) -> bytes:
     """A figure as SVG, the same for the same content."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    with _boxes_for_letters():
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 
@@ -90,3 +94,11 @@ def write_drawing(figure: Figure, path: Path, dpi: int) -> None:
     svg = path.suffix.lower() == ".svg"
     with atomic_file(path) as file:
         file.write(as_svg(figure) if svg else as_png(figure, dpi, colors=256))
+
+
+@contextlib.contextmanager
+def _boxes_for_letters() -> Iterator[None]:
+    """Without a warning for each letter that the font lacks, as of a folder's name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield

@@ -148,6 +148,7 @@ class _Title:
                 fontweight=weight,
                 color=color,
                 va="top",
+                parse_math=False,  # a folder's name may have dollars
             )
             down += self._line_height(line)
         below = (0, 0, 1, 1 - self.height / height)

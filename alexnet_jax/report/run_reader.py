@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from alexnet_jax.config.fields import FIELDS
-from alexnet_jax.config.recipes import NO_RECIPE
+from alexnet_jax.config.fields import FIELDS, NO_RECIPE
 from alexnet_jax.config.trials import ExperimentPlan, Trial
 from alexnet_jax.errors import UserError
 from alexnet_jax.report.record_checks import ERRORS, is_error, problem

@@ -64,7 +64,7 @@ def test_few_images_and_long_names_have_room():
     renamed = dataclasses.replace(data.source, class_names=names)
     few = dataclasses.replace(data, source=renamed)
     sheet = contact_sheet.draw(
-        "t" * 500, list(contact_sheet.rows(settings_of(plan()), lambda _: few))
+        "t\n" * 250, list(contact_sheet.rows(settings_of(plan()), lambda _: few))
     )
     assert sheet.width < 1200
 

@@ -9,6 +9,8 @@ from PIL import Image
 from alexnet_jax.config import base
 from alexnet_jax.config.resolve import resolve
 from alexnet_jax.report import page, tables
+from alexnet_jax.report.comparison_figure import draw_beside_paper
+from alexnet_jax.report.drawing import as_png
 
 
 @pytest.fixture
@@ -169,6 +171,18 @@ def test_the_figure_is_an_image_and_names_its_data(folder):
     svg = (folder / "figure.svg").read_text()
     ElementTree.fromstring(svg)
     assert "relu_vs_tanh on handwritten digits. The paper, on CIFAR-10: 6" in svg
+
+
+@pytest.mark.parametrize("name", ["$x_{$ and more", "\u732b"])
+def test_any_name_of_a_folder_is_drawn(folder, name):
+    """Dollars are no formula, and letters that the font lacks no warning."""
+    experiment = json.loads((folder / "experiment.json").read_text())
+    experiment["data"][0]["name"] = f"folder={name}"
+    (folder / "experiment.json").write_text(json.dumps(experiment))
+    page.write(folder)
+    ElementTree.fromstring((folder / "figure.svg").read_text())
+    summary = json.loads((folder / "summary.json").read_text())
+    assert as_png(draw_beside_paper(summary))
 
 
 @pytest.mark.usefixtures("undrawn")
