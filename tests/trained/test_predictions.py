@@ -127,14 +127,14 @@ def test_commands_end_with_a_message_and_a_status(trial, folder):
         (["--help"], 0, "predict"),
         (["predict", trial, image], 0, "%"),
         (["predict", trial, str(folder)], 1, "broken.png"),
-        (["predict", trial], 2, "Give a network and images"),
+        (["predict", trial], 2, "takes RUN IMAGE"),
         (["predikt", trial], 2, "Did you mean 'predict'"),
         (["train"], 2, "alexnet_jax.main"),
         (["kernels", trial, f"--output={folder}/k.png"], 0, "of their energy is color"),
         (["kernels", trial, "--output=k.pdf"], 2, "ends in .png or .svg"),
         (["evaluate", trial], 0, "top-1 error"),
         (["evaluate", trial, "--crops=5"], 2, "crops"),
-        (["evaluate"], 2, "Missing RUN"),
+        (["evaluate"], 2, "takes RUN"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "alexnet_jax", *arguments],
