@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from alexnet_jax.data.photographs import SUFFIXES
 from alexnet_jax.errors import UserError
@@ -102,24 +103,15 @@ def predictions(
     apply_orientation: bool = False,
 ) -> Iterator[Predicted]:
     """The classes of each readable image, in order; the others are named as they come."""
-    of_batches: list[tuple[list[str], list[np.ndarray]]] = []
+    of_batches: list[tuple[list[str], np.ndarray]] = []
 
     def squares() -> Iterator[np.ndarray]:
         decoded = network.decoded(
             map(content, files), apply_orientation=apply_orientation
         )
-        named = zip(files, decoded, strict=True)
-        while part := list(itertools.islice(named, BATCH)):
-            names, pixels = [], []
-            for name, one in part:
-                if isinstance(one, UserError):
-                    print(f"Unreadable: {one}", file=sys.stderr, flush=True)
-                else:
-                    names.append(name)
-                    pixels.append(one)
-            if pixels:
-                of_batches.append((names, pixels))
-                yield np.stack(pixels)
+        for names, pixels in readable_batches(zip(files, decoded, strict=True)):
+            of_batches.append((names, pixels))
+            yield pixels
 
     for probabilities in network.probability_batches(squares(), crops=crops):
         names, pixels = of_batches.pop(0)
@@ -128,6 +120,28 @@ def predictions(
             folder = "" if name == STANDARD_INPUT else Path(name).absolute().parent.name
             true_class = find(folder, network.class_names)
             yield Predicted(name, square, of_image, true_class)
+
+
+def readable_batches(
+    named: Iterator[tuple[str, np.ndarray | UserError]],
+) -> Iterator[tuple[list[str], UInt8[np.ndarray, "n side side 3"]]]:
+    """The images that can be read, in batches with their names.
+
+    The others are named on standard error.
+
+    Args:
+      named: each image's name, and its pixels or why it cannot be read.
+    """
+    while part := list(itertools.islice(named, BATCH)):
+        names, pixels = [], []
+        for name, one in part:
+            if isinstance(one, UserError):
+                print(f"Unreadable: {one}", file=sys.stderr, flush=True)
+            else:
+                names.append(name)
+                pixels.append(one)
+        if pixels:
+            yield names, np.stack(pixels)
 
 
 def check_picture(path: Path) -> None:

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_trial import HELD_OUT, tiny
+from small_trial import HELD_OUT
+from two_arms import two_arms
 
 from alexnet_jax.config.resolve import resolve
 from alexnet_jax.errors import UserError
@@ -19,20 +20,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    config = tiny(training__num_epochs=0.5)
-    config.experiment = "tiny"
-    with config.unlocked():
-        config.arms = {"ReLU": {}, "tanh": {"model.activation": "tanh"}}
-    config.claim = {
-        "section": "3.1",
-        "text": "fewer errors",
-        "metric": "top1_error",
-        "compare": ("tanh", "ReLU"),
-        "paper": "higher",
-        "dataset": "cifar10",
-    }
     folder = tmp_path_factory.mktemp("analysis") / "run"
-    runner.run(resolve(config, {}), folder)
+    runner.run(resolve(two_arms(), {}), folder)
     return analysis.RunAnalysis(folder)
 
 

@@ -4,7 +4,6 @@ The paper took the last hidden layer, fc7, and shows six neighbors (Figure 4).
 """
 
 import dataclasses
-import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -23,6 +22,7 @@ from alexnet_jax.trained.predictions import (
     check_picture,
     content,
     image_files,
+    readable_batches,
 )
 from alexnet_jax.trained.similar.dataset_features import dataset_features, flat
 from alexnet_jax.trained.similar.exact_search import nearest_rows
@@ -32,7 +32,7 @@ from alexnet_jax.trained.similar.neighbor_list import (
     json_line,
     text,
 )
-from alexnet_jax.trained.trained_network import BATCH, TrainedNetwork
+from alexnet_jax.trained.trained_network import TrainedNetwork
 
 MOST_DRAWN = 20  # queries in a picture
 # Rounding may part the features of equal images by about a millionth of their length. Those
@@ -128,16 +128,9 @@ def readable(
 
     def batches() -> Iterator[np.ndarray]:
         decoded = zip(images, network.decoded(images.values()), strict=True)
-        while part := list(itertools.islice(decoded, BATCH)):
-            squares = []
-            for name, one in part:
-                if isinstance(one, UserError):
-                    print(f"Unreadable: {one}", file=sys.stderr, flush=True)
-                else:
-                    names.append(name)
-                    squares.append(one)
-            if squares:
-                yield np.stack(squares)
+        for of_batch, squares in readable_batches(decoded):
+            names.extend(of_batch)
+            yield squares
 
     parts = [flat(network, f) for f in network.feature_batches(batches(), layer)]
     if not parts:
