@@ -22,7 +22,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     Upper and lower case are alike.
     """
     folded = {choice.casefold(): choice for choice in choices}
-    matches = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.65)
     return f" Did you mean '{folded[matches[0]]}'?" if matches else ""
 
 

@@ -97,6 +97,11 @@ def _training_files(path: Path, prefix: str) -> tuple[list[str], list[ImageFile]
     """
     root = path / prefix
     found = contents(root)
+    if found.outputs:
+        note(
+            f"{shown(root)}: folders not used, because runs, prepared sets or reports are in "
+            f"them: {listed(found.outputs)}."
+        )
     classes = class_folders(root, found.folders)
     if len(classes) < 2:
         _refuse_elsewhere(root, found, in_split=bool(prefix))

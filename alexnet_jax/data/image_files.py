@@ -23,6 +23,9 @@ SYSTEM_FOLDERS = frozenset(
     }
 )
 
+# In the folder of a run, of a prepared set and of a report: their pictures are no images.
+OUTPUT_FILES = ("experiment.json", "plan.json", "report.html")
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageFile:
@@ -46,10 +49,13 @@ class Contents:
     Attributes:
       folders: The names of its folders, sorted, without those that operating systems make.
       images: The names of its images, told by their suffixes, sorted.
+      outputs: The names of folders with runs, prepared sets or reports, which are left out
+        of `folders`: a command that was started in the dataset's folder has made them.
     """
 
     folders: tuple[str, ...]
     images: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
 
 
 def contents(folder: Path) -> Contents:
@@ -58,13 +64,15 @@ def contents(folder: Path) -> Contents:
     Raises:
       UserError: If the folder cannot be listed.
     """
-    folders, images = [], []
+    folders: list[str] = []
+    images: list[str] = []
+    outputs: list[str] = []
     for entry in _entries(folder):
         if _is_folder(entry):
-            folders.append(entry.name)
+            (outputs if _has_outputs(entry.path) else folders).append(entry.name)
         elif _is_image(entry.name):
             images.append(entry.name)
-    return Contents(tuple(sorted(folders)), tuple(sorted(images)))
+    return Contents(*(tuple(sorted(names)) for names in (folders, images, outputs)))
 
 
 def class_folders(root: Path, folders: Iterable[str]) -> dict[str, str]:
@@ -196,6 +204,27 @@ def _entries(folder: Path) -> list[os.DirEntry]:
             f"The folder {shown(folder)} cannot be listed: {error.strerror}. Its "
             "images would be missing unnoticed: fix or remove it."
         ) from error
+
+
+def _has_outputs(folder: str) -> bool:
+    """Whether a folder is a run, a prepared set or a report, or holds nothing else, as runs/."""
+    if _is_output(folder):
+        return True
+    found = False
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if _is_folder(entry) and _is_output(entry.path):
+                    found = True
+                elif _is_folder(entry) or _is_image(entry.name):
+                    return False
+    except OSError:  # Whoever needs what is in it says so.
+        return False
+    return found
+
+
+def _is_output(folder: str) -> bool:
+    return any(os.path.isfile(os.path.join(folder, name)) for name in OUTPUT_FILES)
 
 
 def _is_image(name: str) -> bool:

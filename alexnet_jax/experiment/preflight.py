@@ -14,6 +14,7 @@ from pathlib import Path
 from alexnet_jax.config.trials import ExperimentPlan, Trial
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import runner
+from alexnet_jax.files import lock_folder
 from alexnet_jax.training import checkpoint, memory, rehearsal
 from alexnet_jax.training.context import RunContext, open_session
 from alexnet_jax.training.devices import Devices
@@ -152,15 +153,23 @@ def _existing(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _scratch(folder: Path, devices: Devices) -> Iterator[Path]:
-    """A temporary folder on the disk of the run folder, the same for all processes."""
+    """A temporary folder on the disk of the run folder, the same for all processes.
+
+    Raises:
+      UserError: if the preflight of another command works in it.
+    """
     scratch = _existing(folder.parent) / f".preflight-{folder.name}"
     devices.barrier("preflight")
-    if devices.is_primary:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
-    devices.barrier("preflight folder")
-    try:
-        yield scratch
-    finally:
+    with contextlib.ExitStack() as held:
         if devices.is_primary:
-            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(exist_ok=True)
+            otherwise = "choose another folder with --workdir=DIR"
+            held.enter_context(lock_folder(scratch, "Another preflight", otherwise))
+            for left in scratch.iterdir():  # by a preflight that was killed
+                shutil.rmtree(left, ignore_errors=True)
+        devices.barrier("preflight folder")
+        try:
+            yield scratch
+        finally:
+            if devices.is_primary:
+                shutil.rmtree(scratch, ignore_errors=True)

@@ -141,7 +141,7 @@ class Measures:
         """Mean and interval over seeds, and why seeds have no value."""
         own = self.trials[arm, tuned_name]
         statuses = [outcome.status for outcome in own]
-        facts = _average(self.per_seed(arm, tuned_name)) | {
+        facts = _average(self.per_seed(arm, tuned_name), _range_of(self.claim)) | {
             "diverged": statuses.count("diverged"),
             "reached": statuses.count("reached"),
             "behind": statuses.count("behind"),
@@ -299,11 +299,27 @@ def _group_means(per_seed: list[float | None], size: int) -> list[float | None]:
     ]
 
 
-def _average(per_seed: list[float | None]) -> dict[str, Any]:
-    """Mean and interval over seeds; None if a seed has no value."""
+def _range_of(claim: Mapping[str, Any]) -> tuple[float, float]:
+    """The lowest and the highest value that the metric of a claim can have."""
+    if is_ratio(claim):
+        return 0.0, math.inf
+    return (-1.0 if claim["metric"] == "overfitting_gap" else 0.0), 1.0
+
+
+def _average(
+    per_seed: list[float | None], possible: tuple[float, float]
+) -> dict[str, Any]:
+    """Mean and interval over seeds; None if a seed has no value.
+
+    Student's t of few seeds reaches beyond what is possible, such as an error of 115%: the
+    interval ends there, and holds the true mean as often.
+    """
     present = [value for value in per_seed if value is not None]
-    found = interval(present if len(present) == len(per_seed) else [])
-    return found.as_dict() | {
+    found = interval(present if len(present) == len(per_seed) else []).as_dict()
+    if found["low"] is not None:
+        found["low"] = max(found["low"], possible[0])
+        found["high"] = min(found["high"], possible[1])
+    return found | {
         "n": len(present),
         "per_seed": per_seed,
         "without_value": len(per_seed) - len(present),

@@ -39,6 +39,20 @@ def test_a_field_by_another_name_is_named(name, field):
     assert f"'{field}'" in hint(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("metric", "config.claim = {'metric': 'top1_error'}"),
+        ("workdir", "--workdir=DIR"),
+        ("arms", "The config file sets 'arms'."),
+        ("optimizer", "Only SGD"),
+        ("training", "'training.FIELD'"),
+    ],
+)
+def test_what_is_no_field_is_told_where_it_is(name, said):
+    assert said in hint(name)
+
+
 @pytest.mark.parametrize("name", ["model.colour", "frobnicate", "x", ""])
 def test_nothing_is_suggested_where_nothing_is_near(name):
     assert hint(name) == ""

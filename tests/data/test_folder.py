@@ -290,6 +290,36 @@ def test_ignored_files_and_folders_are_reported(tmp_path, capsys):
     assert "folders not used: test." in noted
 
 
+@pytest.mark.parametrize(
+    "made", ["runs/a/experiment.json", "prepared/a/plan.json", "report/report.html"]
+)
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_what_a_command_leaves_in_the_folder_is_no_class(tmp_path, capsys, made, split):
+    """After `cd images` and `folder=.`, the pictures of a run would be a class."""
+    layout = [f"{split}{c}/{i}.png" for c in "ab" for i in range(20)]
+    write_images(tmp_path, layout)
+    before = folder.open_folder(tmp_path)
+    assert capsys.readouterr().err == ""
+    place = tmp_path / split / made
+    place.parent.mkdir(parents=True)
+    place.write_text("{}")
+    write_images(place.parent, [f"figure{i}.png" for i in range(3)])
+    after = folder.open_folder(tmp_path)
+    assert (after.class_names, after.fingerprint) == (("a", "b"), before.fingerprint)
+    named = made.partition("/")[0]
+    assert (
+        f"runs, prepared sets or reports are in them: {named}."
+        in capsys.readouterr().err
+    )
+
+
+def test_a_class_with_pictures_beside_a_folder_of_a_run_stays_a_class(tmp_path):
+    write_images(tmp_path, [f"{c}/{i}.png" for c in "ab" for i in range(20)])
+    (tmp_path / "a/run").mkdir()
+    (tmp_path / "a/run/experiment.json").touch()
+    assert folder.open_folder(tmp_path).class_names == ("a", "b")
+
+
 def test_a_regular_folder_prints_nothing(tmp_path, capsys):
     write_images(tmp_path, ["train/cat/1.png", "val/cat/1.png", *ZOO])
     folder.open_folder(tmp_path)

@@ -10,6 +10,7 @@ from alexnet_jax.experiment import preflight
 from alexnet_jax.experiment.preflight import duration
 from alexnet_jax.training import loop, rehearsal
 from alexnet_jax.training.checkpoint import KEPT
+from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.group import resume
 
 
@@ -81,6 +82,18 @@ def test_errors_that_would_stop_a_run_stop_its_preflight(plan, tmp_path):
     (tmp_path / "run").write_text("a file")
     with pytest.raises(UserError, match="Cannot write the run folder"):
         preflight.run(plan, tmp_path / "run")
+
+
+def test_two_preflights_of_one_folder_do_not_disturb_each_other(plan, tmp_path):
+    scratch = tmp_path / ".preflight-run"
+    (scratch / "left by one that was killed").mkdir(parents=True)
+    with preflight._scratch(tmp_path / "run", Devices()) as held:
+        assert not list(held.iterdir())
+        (held / "a checkpoint").touch()
+        with pytest.raises(UserError, match="Another preflight is already running"):
+            preflight.run(plan, tmp_path / "run")
+        assert (held / "a checkpoint").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_out_of_memory_is_explained(plan, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from report_records import (
     summary_of,
     summary_of_errors,
     trial,
+    with_errors,
 )
 from scipy import stats
 
@@ -165,3 +166,29 @@ def test_errors_of_trials_that_ended_at_different_epochs_stand_in_no_table():
     outcomes[0] = dataclasses.replace(outcomes[0], status="reached")
     ended = tables.tables(summary_of(experiment(rates=(0.1,)), outcomes))[0]
     assert ended[0] == ["arm", "learning rate", "epochs to 25% training error"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high"),
+    [
+        ("top1_error", 0.0, 1.0),
+        ("train_top1_error", 0.0, 1.0),
+        ("overfitting_gap", -1.0, 1.0),
+        ("epochs_to_train_error", 0.0, 29.4),
+    ],
+)
+def test_an_interval_of_two_seeds_ends_at_what_is_possible(metric, low, high):
+    """Student's t of two seeds is 12.7 times their standard error."""
+    if metric == "epochs_to_train_error":
+        values = {("ReLU", 0.1): [2.0, 6.0]}
+        outcomes, middle = all_reaching(values), 4.0
+    else:
+        pairs = [(0.1, 0.9, 0.0), (0.9, 0.1, 0.0)]
+        outcomes, middle = with_errors({("ReLU", 0.1): pairs}), 0.5
+        middle -= 0.5 * (metric == "overfitting_gap")
+    claim = CLAIM | {"metric": metric, "compare": None, "paper": None}
+    content = experiment(rates=(0.1,), claim=claim, arms=("ReLU",))
+    facts = summary_of(content, outcomes)["arms"]["ReLU"]
+    assert facts["mean"] == pytest.approx(middle)
+    assert facts["low"] == low
+    assert facts["high"] == pytest.approx(high, abs=0.1)

@@ -43,19 +43,19 @@ def prepare(
             f"Cannot create the folder {job.folder}: {error.strerror}. Choose another "
             "with --output=DIR."
         ) from error
-    try:
-        with (
-            files.lock_folder(
-                job.folder,
-                "Another python -m alexnet_jax.prepare",
-                "choose another folder with --output=DIR",
-            ),
-            Progress(job.num_images) as progress,
-        ):
+    with (
+        files.lock_folder(
+            job.folder,
+            "Another python -m alexnet_jax.prepare",
+            "choose another folder with --output=DIR",
+        ),
+        Progress(job.num_images) as progress,
+    ):
+        try:
             return _prepare(job, skip_bad, progress)
-    finally:
-        with contextlib.suppress(OSError):
-            job.folder.rmdir()  # if nothing was written
+        finally:
+            with contextlib.suppress(OSError):
+                job.folder.rmdir()  # if nothing was written
 
 
 def _prepare(job: Job, skip_bad: bool, progress: Progress) -> str:

@@ -181,6 +181,7 @@ def test_a_second_concurrent_preparation_is_refused(images, tmp_path):
         pytest.raises(UserError, match="Another"),
     ):
         prepare(images, tmp_path / "set")
+    assert (tmp_path / "set").is_dir()  # the first one is about to write into it
     prepare(images, tmp_path / "set")
 
 
