@@ -270,6 +270,16 @@ def is_ratio(claim: Mapping[str, Any]) -> bool:
     return claim["metric"] == "epochs_to_train_error"
 
 
+def paper_direction(claim: Mapping[str, Any]) -> float | None:
+    """The direction of the first arm in the paper: 1 for more, -1 for less, or None."""
+    paper = claim["paper"]
+    if paper is None:
+        return None
+    if isinstance(paper, str):
+        return DIRECTIONS[paper]
+    return math.copysign(1.0, paper - (1.0 if is_ratio(claim) else 0.0))
+
+
 def percent(fraction: float) -> str:
     """For example "25%", or "0.01%"."""
     return f"{100 * fraction:g}%"

@@ -7,7 +7,12 @@ says the same with its caveats.
 from collections.abc import Mapping
 from typing import Any
 
-from alexnet_jax.report.claims import DIRECTIONS, describe_metric, is_ratio, percent
+from alexnet_jax.report.claims import (
+    describe_metric,
+    is_ratio,
+    paper_direction,
+    percent,
+)
 from alexnet_jax.report.formatting import (
     missing_values,
     plural,
@@ -43,7 +48,7 @@ def question(answer: Mapping[str, Any]) -> str:
       answer: one of `claims.answers`.
     """
     claim, pairs = answer["claim"], [one["compare"] for one in answer["comparisons"]]
-    side = _direction(claim)
+    side = paper_direction(claim)
     metric = describe_metric(claim)
     goal = ""
     if is_ratio(claim):
@@ -71,7 +76,7 @@ def question(answer: Mapping[str, Any]) -> str:
 def _question_of_pairs(
     claim: Mapping[str, Any], pairs: list[Any], metric: str, goal: str
 ) -> str:
-    side = _direction(claim)
+    side = paper_direction(claim)
     reference = _reference(pairs)
     which = "Which arms" if reference else "In which pairs does the first arm"
     other = f"'{reference}'" if reference else "the second"
@@ -136,16 +141,6 @@ _SIDES = {
     Standing.NOT_ANSWERED: "not answered",
     Standing.LEFT_OPEN: "not answered",
 }
-
-
-def _direction(claim: Mapping[str, Any]) -> float | None:
-    """The direction of the first arm in the paper: 1 for more, -1 for less."""
-    paper = claim["paper"]
-    if paper is None:
-        return None
-    if isinstance(paper, str):
-        return DIRECTIONS[paper]
-    return 1.0 if paper > (1.0 if is_ratio(claim) else 0.0) else -1.0
 
 
 def _reference(pairs: list[Any]) -> str | None:

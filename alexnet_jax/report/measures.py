@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.report.claims import answerable_claims, compared_pairs, is_ratio
+from alexnet_jax.report.claims import (
+    answerable_claims,
+    compared_pairs,
+    is_ratio,
+    paper_direction,
+)
 from alexnet_jax.report.run_reader import Outcome, Run
 from alexnet_jax.report.verdict import (
     Standing,
@@ -213,7 +218,7 @@ class Measures:
         for pair in compared_pairs(self.claim):
             first, second = pair
             facts = self.compared(first, second, selected[first], selected[second])
-            related = standing(facts, self.claim["paper"])
+            related = standing(facts, paper_direction(self.claim))
             passed = {
                 arm: found
                 for arm in pair

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from alexnet_jax.report.claims import DIRECTIONS
-
 CONFIDENCE = 0.95
 
 
@@ -146,7 +144,7 @@ def compare(
     }
 
 
-def standing(comparison: dict[str, Any], paper: float | str | None) -> Standing:
+def standing(comparison: dict[str, Any], claimed: float | None) -> Standing:
     """The rule of the verdict.
 
     No effect is a ratio of 1 or a difference of 0. A direction is statistically clear if
@@ -155,17 +153,12 @@ def standing(comparison: dict[str, Any], paper: float | str | None) -> Standing:
 
     Args:
       comparison: as `compare` returns it.
-      paper: the paper's number, "higher" or "lower", or None where it reports neither.
+      claimed: the direction in the paper, 1 or -1, or None where it reports none.
     """
     no_effect = 1.0 if comparison["kind"] == "ratio" else 0.0
     mean, low, high = comparison["mean"], comparison["low"], comparison["high"]
-    if paper is None:
+    if claimed is None:
         return _standing_without_paper(mean, low, high, no_effect)
-    claimed = (
-        DIRECTIONS[paper]
-        if isinstance(paper, str)
-        else math.copysign(1.0, paper - no_effect)
-    )
     if mean is None:
         return _standing_of_bound(comparison, claimed, no_effect)
     equal = _is_equal(mean, no_effect)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from alexnet_jax.report.claims import paper_direction
 from alexnet_jax.report.verdict import Standing, compare, standing
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +20,11 @@ def ratios(pairs):
 
 def differences(pairs, **options):
     return compare(pairs, ratio=False, limit=None, **options)
+
+
+def standing_beside(found, paper):
+    metric = "epochs_to_train_error" if found["kind"] == "ratio" else "top1_error"
+    return standing(found, paper_direction({"metric": metric, "paper": paper}))
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 20])
@@ -75,7 +81,7 @@ def test_without_an_end_of_the_curves_there_is_no_bound():
     ],
 )
 def test_the_rule_for_ratios(pairs, paper, expected):
-    assert standing(ratios(pairs), paper) == expected
+    assert standing_beside(ratios(pairs), paper) == expected
 
 
 HIGHER = [(0.42, 0.40), (0.43, 0.41), (0.41, 0.388)]
@@ -98,7 +104,7 @@ HIGHER = [(0.42, 0.40), (0.43, 0.41), (0.41, 0.388)]
     ],
 )
 def test_the_rule_for_differences(pairs, paper, expected):
-    assert standing(differences(pairs), paper) == expected
+    assert standing_beside(differences(pairs), paper) == expected
 
 
 def test_equal_error_counts_are_no_effect_whatever_the_rounding():
@@ -108,21 +114,21 @@ def test_equal_error_counts_are_no_effect_whatever_the_rounding():
     for pairs in (errors, swapped, [(1 / 3 - 1e-17, 1 / 3)] * 3):
         found = differences(pairs) | {"mean": 8.7e-19}
         for paper in ("higher", "lower", 0.02):
-            assert standing(found, paper) == Standing.NOT_SEEN
+            assert standing_beside(found, paper) == Standing.NOT_SEEN
         # Without a minimum there is no width, and the interval is the rounding error.
         found |= {"low": 8.7e-19, "high": 8.7e-19}
-        assert standing(found, "lower") == Standing.NOT_SEEN
-        assert standing(found, None) == Standing.DIFFERENCE_UNCLEAR
+        assert standing_beside(found, "lower") == Standing.NOT_SEEN
+        assert standing_beside(found, None) == Standing.DIFFERENCE_UNCLEAR
 
 
 def test_the_same_difference_of_one_image_in_three_seeds_is_not_clear():
     """Errors of 359 images in steps of one: without a minimum there is no width."""
     pairs = [(k / 359, (k + 1) / 359) for k in (3, 5, 6)]
-    assert standing(differences(pairs), -0.017) == Standing.SAME_CLEAR
+    assert standing_beside(differences(pairs), -0.017) == Standing.SAME_CLEAR
     # The standard deviation of the difference of two numbers rounded to 1/359.
     minimum = math.sqrt(2 / 12) / 359
     found = differences(pairs, minimum_std=minimum)
-    assert standing(found, -0.017) == Standing.SAME_UNCLEAR
+    assert standing_beside(found, -0.017) == Standing.SAME_UNCLEAR
     half_width = stats.t.ppf(0.975, 2) * minimum / math.sqrt(3)
     assert found["high"] - found["mean"] == pytest.approx(half_width)
     wide = [(0.10, 0.05), (0.20, 0.05), (0.30, 0.05)]
@@ -137,7 +143,9 @@ def test_old_summaries_are_understood():
         for answer in (summary, *summary.get("also", ())):
             claim = answer["claim"]
             for each in answer["comparisons"]:
-                assert Standing(each["standing"]) == standing(each, claim["paper"])
+                assert Standing(each["standing"]) == standing_beside(
+                    each, claim["paper"]
+                )
                 found.append(each["standing"])
     assert len(found) > 30
     assert Standing("opposite, a bound only") == Standing.OPPOSITE_BOUND
