@@ -9,8 +9,11 @@ import pytest
 from random_network import random_network
 
 import alexnet_jax
+from alexnet_jax.data.digits import open_digits
+from alexnet_jax.data.pipeline import evaluation_batches
+from alexnet_jax.data.rescaled import RescaledSplit
 from alexnet_jax.errors import UserError
-from alexnet_jax.trained.exchange import exporting
+from alexnet_jax.trained.exchange import exporting, onnx_graph
 from alexnet_jax.trained.exchange.exporting import export
 from alexnet_jax.trained.exchange.importing import import_network
 from alexnet_jax.training.saved_network import read_safetensors
@@ -96,6 +99,44 @@ def test_onnx_gives_the_same_in_onnxruntime(recipe, changes, tmp_path):
     assert np.ptp(expected) > 0.01
     (held,) = onnx.load(path).metadata_props
     assert (held.key, json.loads(held.value)) == ("classes", list(network.class_names))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".stablehlo", ".onnx"])
+def test_an_exported_program_makes_the_networks_errors(suffix, tmp_path):
+    """All 359 test digits, by what the program says in place of the network."""
+    if suffix == ".onnx":
+        pytest.importorskip("onnxruntime")
+    network = random_network("source2012", classes=10, **SMALL)
+    digits = open_digits()
+    trained_on = dataclasses.replace(
+        network.trained_on, class_names=tuple(digits.class_names)
+    )
+    network = dataclasses.replace(network, trained_on=trained_on)
+    path = tmp_path / f"net{suffix}"
+    export(network, path)
+    if suffix == ".onnx":
+        run = onnx_graph.session(path)
+    else:
+        run = jax.export.deserialize(bytearray(path.read_bytes())).call
+
+    side, crop = network.settings.data.rescale_size, network.form.crop_size
+    begin = (side - crop) // 2
+    inside = slice(begin, begin + crop)
+    split = RescaledSplit(digits.validation, side, "shorter_side")
+    found, labels = [], []
+    for batch in evaluation_batches(split, batch_size=100):
+        real = batch["weight"] > 0
+        labels.append(batch["label"][real])
+        found.append(np.asarray(run(batch["image"][real][:, inside, inside])))
+    logarithms, labels = np.concatenate(found), np.concatenate(labels)
+    order = np.argsort(-logarithms, axis=1)
+    expected = network.evaluate("digits")
+    assert (order[:, 0] != labels).sum() == expected.top1_errors
+    assert (order[:, :5] != labels[:, None]).all(axis=1).sum() == expected.top5_errors
+    loss = -logarithms[np.arange(len(labels)), labels].mean()
+    assert loss == pytest.approx(expected.loss, rel=1e-5)
+    assert 0 < expected.top5_errors < expected.top1_errors < 359
 
 
 def test_a_state_dict_of_torchvision_comes_back_bit_equal(tmp_path):
