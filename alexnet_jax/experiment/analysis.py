@@ -143,7 +143,10 @@ class RunAnalysis:
                 label=arm,
                 color=COLORS[number % len(COLORS)],
             )
-        axis.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names, fontsize=8)
+        places = np.arange(len(names)) + 0.4 - width / 2
+        axis.set_xticks(places, names, fontsize=8)
+        if max(map(len, names)) > 10:  # the room that ten of them have side by side
+            axis.tick_params("x", labelrotation=20)
         axis.set(ylabel="top-1 error, %")
         axis.legend(loc="best", fontsize=7, frameon=False, ncols=2)
         return figure

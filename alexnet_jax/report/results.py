@@ -98,7 +98,9 @@ def page(experiments: Path = EXPERIMENTS, place: Path = PAGE) -> str:
         if not claims.is_of_paper(summary["claim"]):
             continue  # a question of ours
         link = os.path.relpath(path.parent / "README.md", place.parent)
-        dataset = next(d for d in DATASETS if same_dataset(summary["dataset"], d))
+        named = (d for d in DATASETS if same_dataset(summary["dataset"], d))
+        if (dataset := next(named, None)) is None:
+            continue  # a folder of images, which has no column
         for row, cell in _cells(summary):
             cells.setdefault(row, {})[dataset] = f"[{cell}]({link})"
     titles = [DATASET_TITLES[dataset] for dataset in DATASETS]
