@@ -113,9 +113,12 @@ def test_the_overview_runs_on_the_committed_summaries():
     assert "ensemble on digits" in shown[1][0].data["text/markdown"]
 
 
-@pytest.mark.parametrize("name", [*NAMES, ""])
-def test_a_committed_notebook_is_small_complete_and_in_order(name):
-    path = ROOT / f"experiments/{name}/{name or 'overview'}.ipynb"
+NOTEBOOKS = sorted((ROOT / "experiments").rglob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_committed_notebook_is_small_complete_and_in_order(path):
+    assert {*NAMES, "overview", "photographs"} == {path.stem for path in NOTEBOOKS}
     assert path.stat().st_size < MOST_BYTES
     notebook = json.loads(path.read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
