@@ -8,6 +8,7 @@ import pytest
 from benchmarks import input_baselines
 
 
+@pytest.mark.slow
 def test_each_pipeline_gives_full_batches_of_photographs(few_photographs):
     pipelines = input_baselines.input_pipelines(few_photographs, 5, None)
     assert {"ours, originals", "ours, JPEG cache", "ours, raw"} < set(pipelines)

@@ -22,8 +22,7 @@ def run_command(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "benchmarks", *arguments],
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"}
-        | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},  # compiles in half the time
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         timeout=300,

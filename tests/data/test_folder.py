@@ -184,6 +184,7 @@ def test_every_odd_image_becomes_the_documented_rgb(odd_folder):
     assert (tall == (200, 100, 50)).all()
 
 
+@pytest.mark.slow
 def test_every_bad_image_is_refused_with_its_reason(odd_folder):
     split, odd, reasons = odd_folder
     at = index_by_name(split)

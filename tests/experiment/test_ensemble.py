@@ -47,6 +47,7 @@ def run(tmp_path_factory):
     return plan, folder
 
 
+@pytest.mark.slow
 def test_an_ensemble_averages_its_networks_probabilities(run):
     """Compared with the average computed in NumPy from the checkpoints."""
     plan, folder = run
@@ -76,6 +77,7 @@ def test_an_ensemble_averages_its_networks_probabilities(run):
         assert row["loss"] != rows(folder / f"one/seed{seeds[0]}")[-1]["loss"]
 
 
+@pytest.mark.slow
 def test_an_ensemble_needs_no_training_and_is_reported(run):
     plan, folder = run
     assert {trial.arm for trial in plan.trials} == {"one"}
@@ -87,6 +89,7 @@ def test_an_ensemble_needs_no_training_and_is_reported(run):
     assert "groups of 2 seeds" in (folder / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_interrupted_ensemble_is_evaluated_again(run):
     plan, folder = run
     path = folder / "two averaged/seed1"
@@ -110,6 +113,7 @@ def test_a_diverged_network_prevents_the_average(tmp_path):
     assert summary["comparisons"][0]["standing"] == "not answered"
 
 
+@pytest.mark.slow
 def test_missing_checkpoints_give_a_message(run, tmp_path):
     plan, folder = run
     (only, _) = plan.ensembles

@@ -60,7 +60,6 @@ def test_notebooks_run(tmp_path):
     paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
     changed = {
         "JAX_NUM_CPU_DEVICES": "1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "PYTHONPATH": paths,
     }
     command = [sys.executable, __file__, str(tmp_path), *RUN]

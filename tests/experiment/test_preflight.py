@@ -52,6 +52,7 @@ def plan():
     return resolve(config, {})
 
 
+@pytest.mark.slow
 def test_a_preflight_runs_every_part_and_leaves_nothing_behind(plan, tmp_path):
     said = preflight.run(plan, tmp_path / "runs" / "small").splitlines()
     assert said[0] == "ReLU: 2 x 10 steps of 16 images"

@@ -48,7 +48,7 @@ def images_and_labels(source):
     return zip(*(split.read(k) for k in range(split.num_examples)), strict=True)
 
 
-@pytest.mark.parametrize("crops", [1, 10])
+@pytest.mark.parametrize("crops", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_an_average_of_networks_is_that_of_a_slow_loop(relu, tanh, digits, crops):
     contents, labels = images_and_labels(digits)
     total = sum(one.probabilities(contents, crops=crops) for one in (relu, tanh)) / 2

@@ -222,6 +222,7 @@ left_by_orbax = pytest.mark.filterwarnings(
 
 
 @left_by_orbax
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncate, flip])
 def test_a_damaged_checkpoint_file_never_silently_gives_wrong_weights(
     data, devices, finished, undisturbed, tmp_path, damage
@@ -526,6 +527,7 @@ def test_init_from_copies_all_weights_except_the_last_layers(
     assert state.params["fc4"]["bias"].shape == (classes,)
 
 
+@pytest.mark.slow
 def test_a_trial_with_init_from_trains_and_resumes(
     data, devices, finished, tmp_path, monkeypatch
 ):

@@ -75,7 +75,7 @@ def expected(all_digits):
 @pytest.mark.parametrize(
     ("views", "batch_size", "how", "count"),
     [
-        ("center", 1, "pmap", 8),
+        pytest.param("center", 1, "pmap", 8, marks=pytest.mark.slow),
         ("center", 2000, "pmap", 1),
         ("ten", 128, "shard_map", 3),
     ],

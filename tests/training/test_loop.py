@@ -521,6 +521,7 @@ def test_the_learning_rate_drops_at_the_evaluation_that_finds_a_plateau(
     assert [rates[step] for step in range(1, 11)] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [5, 8])
 def test_a_trial_stopped_at_a_plateau_resumes_it(
     given_errors, data, devices, tmp_path, monkeypatch, call

@@ -91,6 +91,7 @@ def test_at_its_last_step_it_is_finished(data, devices, tmp_path):
     assert trial.status == "finished"
 
 
+@pytest.mark.slow
 def test_beside_others_it_ends_alone(whole, data, devices, tmp_path):
     _, error, step = whole
     folders = [tmp_path / "0", tmp_path / "1"]

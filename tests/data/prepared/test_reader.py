@@ -1,7 +1,10 @@
 """A prepared set is read back as written; damage is refused."""
 
 import dataclasses
+import functools
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +57,16 @@ def source():
 
 
 def prepare(source, folder, *, encoding="raw", size=SIZE, rescale="shorter_side"):
-    """Prepares a set in shards of 8 examples."""
+    """A set of its own in shards of 8 examples, which a test may damage."""
+    first = prepared_once(source, folder.parents[1], encoding, size, rescale)
+    shutil.copytree(first, folder)
+    return folder
+
+
+@functools.cache
+def prepared_once(source, base, encoding, size, rescale):
+    folder = Path(tempfile.mkdtemp(dir=base))
     job = writer.Job(source, folder, rescale, size, encoding)
-    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "SHARD_EXAMPLES", 8)
         files.write_json(folder / reader.PLAN, job.plan())
