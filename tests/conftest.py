@@ -30,7 +30,7 @@ if not AS_USERS_COMPILE:
 # An array that is broadcast to more dimensions by accident is an error.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
-from jaxtyping import install_import_hook
+from jaxtyping import install_import_hook  # noqa: E402
 
 # The packages whose functions say what shapes they take and return.
 PACKAGES = (
