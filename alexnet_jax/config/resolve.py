@@ -1,8 +1,8 @@
 """A configuration becomes a plan: layers applied, checked, and multiplied out into trials.
 
 Each layer overrides the ones before it: default < recipe < preset < file < network < arm <
-tuned < command line; "network" is a trained one that an arm starts from. The plan knows
-which layer set each value.
+tuned < command line; "network" is a trained one that an arm starts from. A field that arms
+set is refused on the command line. The plan knows which layer set each value.
 """
 
 import itertools
