@@ -239,6 +239,7 @@ def test_an_override_before_the_config_is_refused(refuse):
     assert "--config.seeds=1" in message
 
 
+@pytest.mark.slow
 def test_a_flag_that_is_almost_a_field_is_answered_with_the_fields_flag(refuse):
     assert "Did you mean --config.seeds?" in refuse(RELU, "--sedes=3")
     assert "Did you mean --config.training.batch_size?" in refuse(RELU, "--batchsize=3")
@@ -301,6 +302,7 @@ def test_a_value_out_of_range_is_answered_with_the_range(refuse):
         assert part in message
 
 
+@pytest.mark.slow
 def test_a_wrong_choice_is_answered_with_the_choices(refuse):
     message = refuse(ALEXNET, "--config.model.activation=relo")
     assert "config.model.activation='relo'" in message

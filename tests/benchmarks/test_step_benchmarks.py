@@ -19,6 +19,7 @@ def test_steps_whose_losses_disagree_are_not_timed(monkeypatch):
         step_benchmarks.compare_steps("a step", workload, {}, settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_the_four_layer_step_has_the_loss_of_plain_jax(monkeypatch, activation):
     """Building the comparison computes both losses, and raises if they differ."""

@@ -24,7 +24,8 @@ def test_enlarged_pixels_equal_those_of_tensorflow(side, size):
     np.testing.assert_array_equal(enlarged(image, size), expected[..., 1])
 
 
-@pytest.mark.parametrize("size", [6, 40])  # warped smaller, enlarged
+# Warped smaller, and enlarged.
+@pytest.mark.parametrize("size", [pytest.param(6, marks=pytest.mark.slow), 40])
 def test_digits_are_the_same_without_and_with_tensorflow(size):
     source = open_source("digits", tfds_dir="")
     encoded = dataclasses.replace(
@@ -44,6 +45,7 @@ def test_digits_are_the_same_without_and_with_tensorflow(size):
         np.testing.assert_array_equal(ours.labels, others.labels)
 
 
+@pytest.mark.slow
 def test_a_run_on_digits_does_not_import_tensorflow():
     """It takes 7 s and 700 MB, which only files need."""
     program = """

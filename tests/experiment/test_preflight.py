@@ -97,6 +97,7 @@ def test_two_preflights_of_one_folder_do_not_disturb_each_other(plan, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_out_of_memory_is_explained(plan, tmp_path, monkeypatch):
     def full(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: too much")

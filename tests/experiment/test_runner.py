@@ -468,6 +468,7 @@ def test_a_run_without_a_tuning_stage_does_not_go_on_with_one(finished):
         runner.check(resolve(config, {}), finished)
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_tuning_record_is_refused(tmp_path):
     folder, plan = tmp_path / "run", resolve(staged_question(), {})
     runner.run_trials(

@@ -345,6 +345,7 @@ def test_one_tower_and_two_start_alike_where_their_shapes_agree(params):
 # --- Outputs ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_conv1_reads_three_rows_of_zeros_at_the_bottom_and_right(params):
     """As in the 2012 code: 224 pixels so padded are 227 without padding."""
     image = 70 * jax.random.normal(jax.random.key(2), (1, 224, 224, 3))
@@ -411,7 +412,9 @@ def normalized(x):
     return x / (2 + 1e-4 * energy) ** 0.75
 
 
-@pytest.mark.parametrize("recipe", ["paper", "source2012", "caffe"])
+@pytest.mark.parametrize(
+    "recipe", ["paper", "source2012", pytest.param("caffe", marks=pytest.mark.slow)]
+)
 def test_conv3_reads_both_towers_and_conv2_its_own(recipe, images):
     """Tower b of pool1 does not affect tower a of conv2, and affects all of conv3."""
     params = small(recipe=recipe).initialize(jax.random.key(0))

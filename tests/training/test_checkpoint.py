@@ -80,7 +80,7 @@ def undisturbed(data, devices, tmp_path_factory):
     [
         (signal.SIGTERM, "train_step", 1),
         (signal.SIGINT, "train_step", 5),
-        (signal.SIGTERM, "eval_step", 1),
+        pytest.param(signal.SIGTERM, "eval_step", 1, marks=pytest.mark.slow),
         (signal.SIGTERM, "eval_step", 7),
     ],
 )
@@ -312,8 +312,8 @@ def stopped(trainer, stopped_in, call):
     ("errors", "best", "kept", "call"),
     [
         (TURNING, 4, [4, 9, 10], None),  # the earlier of equal errors
-        (TURNING, 4, [4, 9, 10], 7),
-        (FALLING, 10, [9, 10], 9),
+        pytest.param(TURNING, 4, [4, 9, 10], 7, marks=pytest.mark.slow),
+        pytest.param(FALLING, 10, [9, 10], 9, marks=pytest.mark.slow),
         (RISING, 2, [2, 9, 10], 2),
     ],
 )
@@ -496,7 +496,12 @@ def begun(config, data, devices):
 
 
 @pytest.mark.parametrize(
-    ("given", "classes"), [("", 10), ("checkpoints", 12), ("checkpoints/9", 12)]
+    ("given", "classes"),
+    [
+        ("", 10),
+        pytest.param("checkpoints", 12, marks=pytest.mark.slow),
+        ("checkpoints/9", 12),
+    ],
 )
 def test_init_from_copies_all_weights_except_the_last_layers(
     data, devices, tmp_path, monkeypatch, given, classes

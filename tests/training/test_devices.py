@@ -109,7 +109,7 @@ def test_tests_have_eight_devices(devices):
 # --- Equal results ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_any_number_of_devices_gives_the_same_training(network, on_eight, count):
     """Up to rounding: masks, sums and updates do not depend on the devices."""
     fewer = some_devices(count)
@@ -277,7 +277,7 @@ SHARE = 13  # examples per device; no other size in the network below is 13
     scope="module",
     params=[
         ("pmap", "by the library"),
-        ("shard_map", "in a loop"),
+        pytest.param(("shard_map", "in a loop"), marks=pytest.mark.slow),
     ],
     ids="-".join,
 )

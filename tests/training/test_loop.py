@@ -391,7 +391,7 @@ def spoiled(trainer, step, name, number):
     ],
 )
 # Checkpoints are due at 3, 6, 9 and 10, rows at 4, 8 and 10, evaluations at 5 and 10.
-@pytest.mark.parametrize("step", [1, 7, 10])
+@pytest.mark.parametrize("step", [1, pytest.param(7, marks=pytest.mark.slow), 10])
 def test_a_non_finite_step_is_the_last_and_its_examples_are_recorded(
     run, data, devices, tmp_path, monkeypatch, name, what, number, step
 ):

@@ -281,8 +281,15 @@ def test_distributed_steps_match_hand_computation(network, devices, rule, microb
             )
 
 
-@pytest.mark.parametrize("how", ["pmap", "shard_map"])
-@pytest.mark.parametrize("rule", [PAPER, PYTORCH])
+@pytest.mark.parametrize(
+    ("rule", "how"),
+    [
+        (PAPER, "pmap"),
+        (PYTORCH, "shard_map"),
+        pytest.param(PAPER, "shard_map", marks=pytest.mark.slow),
+        pytest.param(PYTORCH, "pmap", marks=pytest.mark.slow),
+    ],
+)
 def test_frozen_layers_are_unchanged_in_every_bit(network, how, rule):
     """Also the sign of a weight of zero; their momentum stays zero, the others move."""
     some = Devices(how, jax.devices()[:2])

@@ -79,6 +79,7 @@ def test_the_same_command_again_reports_that_it_is_complete(images, tmp_path):
     assert contents(tmp_path / "set") == before
 
 
+@pytest.mark.slow
 def test_the_needed_disk_space_is_printed_before_writing(images, tmp_path, capsys):
     """The figure is exact for raw images and never too low for JPEG."""
     for encoding in ("raw", "jpeg"):
@@ -154,6 +155,7 @@ def test_a_killed_preparation_resumes_to_the_same_bytes(images, tmp_path):
     assert contents(folder) == contents(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 def test_only_missing_shards_are_written(images, tmp_path, monkeypatch):
     prepare(images, tmp_path / "set")
     before = contents(tmp_path / "set")
