@@ -60,9 +60,25 @@ def pytest_runtest_setup(item):
     jax.config.update("jax_disable_most_optimizations", not optimized)
 
 
+# The files with the longest slow tests.
+LONGEST = (
+    "tests/test_sweep.py",
+    "tests/training/test_faults.py",
+    "tests/training/test_population.py",
+    "tests/experiment/test_notebooks.py",
+    "tests/data/prepared/test_build.py",
+    "tests/training/test_distributed.py",
+)
+
+
 def pytest_collection_modifyitems(items):
-    """Sweeps first: beside one of them many others run, which would be waited for."""
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/test_sweep.py"))
+    """The longest first: beside the last one that runs, processors would be idle."""
+
+    def place(item):
+        file = item.nodeid.partition("::")[0]
+        return LONGEST.index(file) if file in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
