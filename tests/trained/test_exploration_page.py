@@ -4,15 +4,13 @@ import base64
 import dataclasses
 import html
 import io
-import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
 import PIL.Image
 import pytest
+from browser import measured
 
 from alexnet_jax.trained.explore.exploration_page import page
 from alexnet_jax.trained.explore.explored import (
@@ -336,23 +334,8 @@ addEventListener("load", () => {{
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
 def test_in_a_browser_nothing_overlaps_or_is_scrolled_sideways(text, tmp_path, width):
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser = next(filter(None, map(shutil.which, names)), None)
-    if browser is None:
-        pytest.skip("no Chromium to open the page in")
     framed = MEASURE.format(width=width, page=html.escape(text))
-    (tmp_path / "frame.html").write_text(framed)
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    options += ["--window-size=1400,900", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run(
-        [browser, *options, (tmp_path / "frame.html").as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    (said,) = re.findall(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-    found = json.loads(html.unescape(said))
+    found = measured(framed, tmp_path)
     assert found["wide"] == []
     assert found["overlapping"] == []
     assert found["leaves"] > 200
