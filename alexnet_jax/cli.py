@@ -4,6 +4,7 @@ Bad input ends a command with a message, without a traceback, and with exit stat
 """
 
 import errno
+import gc
 import importlib.metadata
 import io
 import os
@@ -58,6 +59,7 @@ def run(
                 f"Unexpected argument: {' '.join(argv[1:])}. Flags start with --."
             )
         logging.set_verbosity(logging.WARNING)  # JAX logs every backend it lacks.
+        gc.set_threshold(50_000, 20, 50)  # Modules and traced programs are no garbage.
         _use_compilation_cache()
         main(argv[1:])
         sys.stdout.flush()

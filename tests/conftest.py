@@ -6,6 +6,7 @@ OPTIMIZED are about what the compiler makes of a program. `XLA_FLAGS= pytest` co
 everything as users do.
 """
 
+import gc
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,8 @@ if not AS_USERS_COMPILE:
 # An array that is broadcast to more dimensions by accident is an error.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
+import jax  # noqa: E402
+import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 # The packages whose functions say what shapes they take and return.
@@ -40,17 +43,19 @@ PACKAGES = (
     "trained",
     "training",
 )
-install_import_hook([f"alexnet_jax.{name}" for name in PACKAGES], "checking.checked")
-
-import jax  # noqa: E402
-import pytest  # noqa: E402
-
-import alexnet_jax  # noqa: E402, F401  (sets how TensorFlow starts, before a test)
-from alexnet_jax.data.open import open_source  # noqa: E402
-from alexnet_jax.data.pipeline import load_data  # noqa: E402
-from alexnet_jax.training.devices import Devices  # noqa: E402
-
 OPTIMIZED = ("tests/model/layers/",)
+
+gc.set_threshold(50_000, 20, 50)  # as cli.run
+
+
+def pytest_configure(config):
+    """Before a test file imports the package."""
+    # With the slow tests alone, whose functions the fast ones check, this would take a
+    # sixth of the time.
+    if config.option.markexpr != "slow":
+        modules = [f"alexnet_jax.{name}" for name in PACKAGES]
+        install_import_hook(modules, "checking.checked")
+    import alexnet_jax  # noqa: F401  (sets how TensorFlow starts, before a test)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -84,10 +89,15 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def data():
     """Digits at 16 x 16; some test files have data of their own."""
+    from alexnet_jax.data.open import open_source
+    from alexnet_jax.data.pipeline import load_data
+
     source = open_source("digits", tfds_dir="")
     return load_data(source, rescale="shorter_side", rescale_size=16)
 
 
 @pytest.fixture(scope="session")
 def devices():
+    from alexnet_jax.training.devices import Devices
+
     return Devices()

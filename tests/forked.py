@@ -1,10 +1,15 @@
 """Processes of the command that forking.py forks: they start in a moment."""
 
+import atexit
+import functools
 import json
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,7 +47,16 @@ class Forked:
     """
 
     def __init__(
-        self, server, output, arguments, devices, *, cache=None, environment=(), **how
+        self,
+        server,
+        output,
+        arguments,
+        devices,
+        *,
+        cache=None,
+        environment=(),
+        folder=ROOT,
+        **how,
     ):
         self.server, self.output = server, output
         self.returncode = None
@@ -52,6 +66,7 @@ class Forked:
             devices=devices,
             cache=str(cache or os.environ["JAX_COMPILATION_CACHE_DIR"]),
             environment=dict(environment),
+            folder=str(folder),
             **how,
         )
 
@@ -67,3 +82,38 @@ class Forked:
     @property
     def printed(self):
         return (self.output / "out").read_text()
+
+
+class Done(NamedTuple):
+    """What a process has left, as `subprocess.CompletedProcess` has it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@functools.cache
+def shared_server():
+    """One for all tests of this process."""
+    server = Server()
+    atexit.register(server.close)
+    return server
+
+
+def command(program, *arguments, folder=ROOT, environment=(), seconds=120):
+    """Runs `python -m program`, in the working directory `folder`, to its end."""
+    with tempfile.TemporaryDirectory() as output:
+        started = Forked(
+            shared_server(),
+            Path(output),
+            arguments,
+            int(os.environ["JAX_NUM_CPU_DEVICES"]),
+            environment=environment,
+            folder=folder,
+            program=program,
+        )
+        give_up = time.monotonic() + seconds
+        while started.poll() is None:
+            assert time.monotonic() < give_up, started.said
+            time.sleep(0.02)
+        return Done(started.returncode, started.printed, started.said)

@@ -11,6 +11,7 @@ It reads a request a line, as JSON, and answers in a line. When its input ends, 
 children.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -31,6 +32,8 @@ def main():
     threads = len(os.listdir("/proc/self/task"))
     assert threads == 1, f"{threads} threads cannot be forked"
     running = set()
+    gc.collect()
+    gc.freeze()  # Its children need not look through what is imported.
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)
@@ -59,7 +62,9 @@ def become(request):
     jax.config.update("jax_num_cpu_devices", request["devices"])
     jax.config.update("jax_compilation_cache_dir", request["cache"])
     os.environ["JAX_COMPILATION_CACHE_DIR"] = request["cache"]
+    os.chdir(request["folder"])
     os.environ.update(request["environment"])
+    sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in os.environ
     program = request.get("program", "alexnet_jax.main")
     sys.argv = [program, *request["arguments"]]
     runpy.run_module(program, run_name="__main__", alter_sys=True)

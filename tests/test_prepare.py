@@ -1,7 +1,6 @@
 """python -m alexnet_jax.prepare, and main on the prepared sets that it writes."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from forked import command
 from small_trial import learned
 from two_classes import SIZE, prepare, write_bad_files, write_two_classes
 
@@ -31,28 +31,21 @@ def images(tmp_path):
 # --- The command ------------------------------------------------------------------
 
 
-def command(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "alexnet_jax.prepare", *map(str, arguments)],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def prepares(*arguments, folder):
+    return command("alexnet_jax.prepare", *arguments, folder=folder)
 
 
 @pytest.mark.slow
 def test_the_command_prepares_where_main_looks_and_refuses_bad_files(images, tmp_path):
     (images / "train/dark/broken.jpg").write_bytes(b"")
     config = f"--config={ROOT}/configs/alexnet.py:folder={images}"
-    refused = command(config, "--config.data.rescale_size=256", cwd=tmp_path)
+    refused = prepares(config, "--config.data.rescale_size=256", folder=tmp_path)
     folder = tmp_path / "prepared/images-256"
     assert refused.returncode == 2
     assert "1 of 41 images cannot be read" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not (folder / reader.MANIFEST).exists()
-    done = command(config, "--skip_bad", cwd=tmp_path)
+    done = prepares(config, "--skip_bad", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "30 train, 10 val images" in done.stdout
     assert "1 bad file left out" in done.stdout
@@ -85,7 +78,7 @@ def test_ctrl_c_reports_that_the_same_command_continues(tmp_path):
 
 @pytest.mark.slow
 def test_flags_are_read_before_the_slow_imports(tmp_path):
-    shown = command("--config=nowhere.py", cwd=tmp_path)
+    shown = prepares("--config=nowhere.py", folder=tmp_path)
     assert shown.returncode == 2
     assert "No such config file" in shown.stderr
     code = (

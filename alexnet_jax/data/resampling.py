@@ -1,5 +1,7 @@
 """How images are rescaled, in words, and the same for small images without TensorFlow."""
 
+import functools
+
 import numpy as np
 from jaxtyping import Float32, UInt8
 
@@ -24,6 +26,7 @@ def enlarged(
     return np.rint(np.einsum("tx,sx->st", weights, rows)).astype(np.uint8)
 
 
+@functools.cache
 def _weights(side: int, size: int) -> Float32[np.ndarray, "size side"]:
     """What each pixel of the enlarged image takes of each original pixel, by axis."""
     half, one = np.float32(0.5), np.float32(1)

@@ -5,14 +5,13 @@ import html
 import json
 import re
 import shutil
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from browser import measured
+from forked import command
 from test_page import folder as run_folder
 
 from alexnet_jax.errors import UserError
@@ -237,22 +236,12 @@ def test_nothing_on_the_page_is_scrolled_sideways(two, tmp_path, width):
     assert found["answer"] < found["table"] < found["figure"]
 
 
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "alexnet_jax.report", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
 @pytest.mark.slow
 def test_the_command(two, tmp_path):
-    done = command(*two, f"--output={tmp_path / 'out'}")
+    done = command("alexnet_jax.report", *two, f"--output={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     assert "report.html" in done.stdout
     assert (tmp_path / "out/report.html").stat().st_size > 10_000
-    nothing = command()
+    nothing = command("alexnet_jax.report")
     assert nothing.returncode == 2
     assert nothing.stderr.startswith("Error: Missing run folder.")

@@ -1,25 +1,14 @@
 """The command weights, from a foreign file to an answer."""
 
-import subprocess
-import sys
-
 import numpy as np
 import PIL.Image
 import pytest
 from foreign_files import pth_bytes
+from forked import command
 from random_network import random_network
 
 from alexnet_jax.trained.exchange import foreign_weights, weights_command
 from alexnet_jax.trained.exchange.foreign_classes import imagenet_classes
-
-
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "alexnet_jax", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.mark.slow
@@ -28,16 +17,20 @@ def test_from_a_file_of_torchvision_to_names_and_on_to_stablehlo(tmp_path):
     tensors = foreign_weights.to_torchvision(params)
     (tmp_path / "net.pth").write_bytes(pth_bytes(tensors))
     net = tmp_path / "net.safetensors"
-    done = run("weights", "import", tmp_path / "net.pth", f"--output={net}")
+    done = command(
+        "alexnet_jax", "weights", "import", tmp_path / "net.pth", f"--output={net}"
+    )
     assert done.returncode == 0, done.stderr
     assert "recipe torchvision" in done.stdout
     pixels = np.random.default_rng(0).integers(0, 256, (300, 280, 3), np.uint8)
     PIL.Image.fromarray(pixels).save(tmp_path / "a.png")
-    done = run("predict", net, tmp_path / "a.png")
+    done = command("alexnet_jax", "predict", net, tmp_path / "a.png")
     assert done.returncode == 0, done.stderr
     words = {name.split(",")[0][10:] for name in imagenet_classes()}
     assert any(word in done.stdout for word in words)
-    done = run("weights", "export", net, f"--output={tmp_path}/net.stablehlo")
+    done = command(
+        "alexnet_jax", "weights", "export", net, f"--output={tmp_path}/net.stablehlo"
+    )
     assert done.returncode == 0, done.stderr
     assert "uint8 images (n, 224, 224, 3)" in done.stdout
     assert (tmp_path / "net.stablehlo").stat().st_size > 10_000
@@ -58,7 +51,7 @@ def test_mistakes_end_with_a_message_and_a_status(tmp_path):
             "No such",
         ),
     ):
-        done = run("weights", *arguments)
+        done = command("alexnet_jax", "weights", *arguments)
         assert done.returncode == 2
         assert said in done.stderr
         assert "Traceback" not in done.stderr

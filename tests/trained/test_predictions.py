@@ -2,13 +2,12 @@
 
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+from forked import command
 
 from alexnet_jax.data.digits import open_digits
 from alexnet_jax.errors import UserError
@@ -136,12 +135,7 @@ def test_commands_end_with_a_message_and_a_status(trial, folder):
         (["evaluate", trial, "--crops=5"], 2, "crops"),
         (["evaluate"], 2, "takes RUN"),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "alexnet_jax", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-        )
+        done = command("alexnet_jax", *arguments)
         assert done.returncode == status, (arguments, done.stderr)
         assert said in done.stdout + done.stderr, (arguments, done)
         assert "Traceback" not in done.stderr

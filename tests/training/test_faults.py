@@ -27,7 +27,7 @@ from alexnet_jax.training.saved_network import read_weights
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-STEPS = 80
+STEPS = 48
 CONFIG = f"""
 from alexnet_jax.config import base
 
@@ -261,7 +261,7 @@ def test_a_trial_killed_four_times_resumes_bit_identically(runs, undisturbed):
     in_a_save, kept, resumed_from = 0, b"", [0]
     for kill in range(4):
         process = runs.start()
-        trained(runs, process, chance.randint(2, 20))
+        trained(runs, process, chance.randint(2, 9))
         if kill % 2:
             until(runs.unfinished, process, pause=0)
             time.sleep(chance.uniform(0, 0.02))
@@ -383,7 +383,7 @@ def test_a_trial_resumes_with_fewer_devices(runs, whole):
     """
     for devices in (4, 2):
         process = runs.start(devices=devices)
-        trained(runs, process, 25)
+        trained(runs, process, 15)
         stop(process)
     runs.finish(devices=1)
     experiment = json.loads((runs.folder / "experiment.json").read_text())
@@ -513,7 +513,7 @@ def largest(folder):
 def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(runs, undisturbed):
     process = runs.start()
     for damage in (truncate, flip, empty):
-        trained(runs, process, 16)
+        trained(runs, process, 10)
         stop(process)
         before, newest = runs.steps()[-2:]
         damage(runs.checkpoints / str(newest))
