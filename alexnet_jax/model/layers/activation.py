@@ -5,6 +5,7 @@ building the network checks it against this table, before data is read or a run 
 is made.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -15,6 +16,13 @@ from alexnet_jax.errors import UserError, nearest
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "softplus": jax.nn.softplus,  # Glorot et al. (2011)
+    "leaky_relu": jax.nn.leaky_relu,  # slope 0.01 below 0; Maas et al. (2013)
+    "gelu": functools.partial(
+        jax.nn.gelu, approximate=False
+    ),  # Hendrycks, Gimpel (2016)
+    "silu": jax.nn.silu,  # Elfwing et al. (2017)
 }
 
 

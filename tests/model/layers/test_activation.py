@@ -1,5 +1,6 @@
 """Activation functions by name (section 3.1)."""
 
+import math
 from unittest import mock
 
 import jax
@@ -14,11 +15,34 @@ from alexnet_jax.model import layers
 from alexnet_jax.model.network import build
 
 
-def test_activations_are_those_named():
-    x = jnp.asarray([-2.0, -0.5, 0.0, 0.5, 2.0])
-    relu, tanh = (layers.activation_function(name) for name in ("relu", "tanh"))
-    np.testing.assert_array_equal(relu(x), np.maximum(x, 0))
-    np.testing.assert_allclose(tanh(x), np.tanh(x), rtol=1e-6)
+def logistic(x):
+    return 1 / (1 + math.exp(-x))
+
+
+# From their papers, in Python's floats.
+FORMULAS = {
+    "relu": lambda x: max(x, 0.0),
+    "tanh": math.tanh,
+    "sigmoid": logistic,
+    "softplus": lambda x: math.log(1 + math.exp(x)),
+    "leaky_relu": lambda x: x if x > 0 else 0.01 * x,
+    "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
+    "silu": lambda x: x * logistic(x),
+}
+
+
+@pytest.mark.parametrize("name", sorted(layers.ACTIVATIONS))
+def test_activations_are_those_named(name):
+    x = np.array([-30.0, -2.0, -0.5, 0.0, 0.5, 2.0, 30.0])
+    found = layers.activation_function(name)(jnp.asarray(x, jnp.float32))
+    expected = [FORMULAS[name](value) for value in x]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", sorted(layers.ACTIVATIONS))
+def test_gradients_are_finite_far_from_zero(name):
+    gradient = jax.vmap(jax.grad(layers.activation_function(name)))
+    assert np.isfinite(gradient(jnp.asarray([-1e4, -100.0, 0.0, 100.0, 1e4]))).all()
 
 
 def test_an_unknown_activation_is_refused_with_the_known_ones():
