@@ -17,7 +17,11 @@ BY_RECIPE = ""
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """One field: its default, its meaning, and the values that it accepts."""
+    """One field: its default, its meaning, and the values that it accepts.
+
+    Attributes:
+      also: what else it is called, by people who look for it.
+    """
 
     default: Value
     meaning: str
@@ -25,3 +29,8 @@ class Field:
     minimum: float = -math.inf
     maximum: float = math.inf
     above: float = -math.inf  # an exclusive minimum
+    also: tuple[str, ...] = ()
+
+
+# Pairs: values of fields, and the fields that have no effect while all of these hold.
+Switches = tuple[tuple[dict[str, Value], tuple[str, ...]], ...]

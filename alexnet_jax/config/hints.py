@@ -6,17 +6,10 @@ import re
 from alexnet_jax.config.fields import FIELDS
 from alexnet_jax.config.old_names import RENAMED
 
-# Common names of what is done here in another way, by the last part of the name.
+# Common names of what is done here in another way, by the last part of the name. Other
+# names of fields are in their `Field.also`.
 ELSEWHERE = {
-    "lr": "The field is 'optimizer.learning_rate'.",
-    "wd": "The field is 'optimizer.weight_decay'.",
-    "epoch": "The field is 'training.num_epochs'.",
-    "epochs": "The field is 'training.num_epochs'.",
-    "max_epochs": "The field is 'training.num_epochs'.",
-    "bs": "The field is 'training.batch_size'.",
-    "dropout": "The field is 'model.dropout_rate'.",
     "seed": "Seeds are 0, 1, ...: 'seeds' is their number.",
-    "num_seeds": "The field is 'seeds'.",
     "dataset": "The dataset follows the config file: --config=FILE:DATASET.",
     "data_dir": "Images in folders are --config=FILE:folder=PATH; TFDS has 'data.tfds_dir'.",
     "output_dir": "The run folder is --workdir=DIR.",
@@ -56,6 +49,8 @@ _WRONG_TYPE = re.compile(
     r"<class '(?:\w+\.)*(\w+)'> and cannot be casted to type <class '(?:\w+\.)*(\w+)'>",
     re.DOTALL,
 )
+
+ALSO = {name: field for field, facts in FIELDS.items() for name in facts.also}
 
 # Ideas that have no field, by words in the last part of the name.
 NOT_OFFERED = {
@@ -100,13 +95,22 @@ def hint(name: str) -> str:
     last = name.rpartition(".")[2].lower()
     if last in ELSEWHERE:
         return f" {ELSEWHERE[last]}"
+    if last in ALSO:
+        return f" The field is '{ALSO[last]}'."
     if any(field.startswith(f"{name}.") for field in FIELDS):
         return f" It is a section: give one of its fields, '{name}.FIELD'."
-    words = f"_{last}_"
     for idea, called in NOT_OFFERED.items():
-        if f"_{idea}_" in words or (len(idea) > 4 and idea in last):
+        if _speaks_of(idea, last):
             return f" {called} is not offered."
+    for idea, field in ALSO.items():
+        if _speaks_of(idea, last):
+            return f" Did you mean '{field}'?"
     return _nearest_field(name, last)
+
+
+def _speaks_of(idea: str, name: str) -> bool:
+    """Whether a name has the word, or contains one of some length."""
+    return f"_{idea}_" in f"_{name}_" or (len(idea) > 4 and idea in name)
 
 
 def assignment_problem(text: str) -> str:

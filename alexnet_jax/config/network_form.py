@@ -12,9 +12,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.config.fields import FIELDS
+from alexnet_jax.config.fields import FIELDS, without_effect
 from alexnet_jax.config.old_names import with_defaults
-from alexnet_jax.config.recipes import without_effect
 from alexnet_jax.errors import UserError
 
 # Fields of the network and of its input. Of the others, a network's mean and its initial

@@ -16,10 +16,11 @@ from alexnet_jax.config.fields import (
     FIELDS,
     NEUTRAL_FIELDS,
     TYPE_NAMES,
+    without_effect,
 )
 from alexnet_jax.config.hints import hint
 from alexnet_jax.config.layer_rates import LENGTHS, of_layers
-from alexnet_jax.config.recipes import NO_RECIPE, RECIPES, without_effect
+from alexnet_jax.config.recipes import NO_RECIPE, RECIPES
 from alexnet_jax.errors import UserError, nearest
 
 # File systems refuse names above 255 bytes, and drafts have longer names.

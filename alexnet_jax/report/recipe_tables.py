@@ -3,8 +3,8 @@
 python -m alexnet_jax.report.recipe_tables > docs/recipes.md
 """
 
-from alexnet_jax.config.fields import FIELDS
-from alexnet_jax.config.recipes import CHOICES, DEFAULT, RECIPES, Value, without_effect
+from alexnet_jax.config.fields import FIELDS, without_effect
+from alexnet_jax.config.recipes import CHOICES, DEFAULT, RECIPES, Value
 from alexnet_jax.report.tables import markdown
 
 SECTIONS = {

@@ -17,7 +17,14 @@ from alexnet_jax.config.layer_rates import LENGTHS
 PACKAGE = Path(__file__).parents[2] / "alexnet_jax"
 
 # Modules that declare and check fields: a name in them is not a use.
-DECLARATIONS = ("fields.py", "old_names.py", "recipes.py", "presets.py", "validate.py")
+DECLARATIONS = (
+    "fields.py",
+    *(f"{section}_fields.py" for section in ("model", "data", "optimizer", "training")),
+    "old_names.py",
+    "recipes.py",
+    "presets.py",
+    "validate.py",
+)
 
 
 def test_the_defaults_are_valid():

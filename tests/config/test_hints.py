@@ -60,5 +60,9 @@ def test_nothing_is_suggested_where_nothing_is_near(name):
 
 def test_no_field_is_said_to_be_missing():
     last = {name.rpartition(".")[2] for name in FIELDS} - {"dataset"}
-    assert not last & (ELSEWHERE.keys() | NOT_OFFERED.keys())
+    other = ELSEWHERE.keys() | NOT_OFFERED.keys()
+    assert not last & other
+    names = [name for field in FIELDS.values() for name in field.also]
+    assert not set(names) & (last | other)
+    assert len(names) == len(set(names))
     assert all(RENAMED[old] in hint(old) for old in RENAMED)

@@ -4,15 +4,13 @@ import itertools
 
 import pytest
 
-from alexnet_jax.config.fields import FIELDS
+from alexnet_jax.config.fields import FIELDS, SWITCHES, without_effect
 from alexnet_jax.config.recipes import (
     CHOICES,
     DEFAULT,
     NO_RECIPE,
     RECIPES,
-    SWITCHES,
     departures,
-    without_effect,
 )
 
 

@@ -1,0 +1,74 @@
+"""The fields of the section `data`: what is trained on (sections 2 and 4.1)."""
+
+from alexnet_jax.config.field_type import BY_RECIPE, Field, Switches
+
+DATA_FIELDS: dict[str, Field] = {
+    "data.dataset": Field("digits", "digits, a TFDS name, tfds=NAME or folder=PATH"),
+    "data.tfds_dir": Field("", "data folder of TFDS; empty: the default of TFDS"),
+    "data.prepared_dir": Field(
+        "",
+        "prepared dataset; empty: prepared/<dataset>-<size>; none: the original images",
+    ),
+    "data.rescale": Field(
+        BY_RECIPE,
+        "shorter side and central square, s. 2, or the whole image warped to a square",
+        ("shorter_side", "warp"),
+    ),
+    "data.rescale_size": Field(
+        BY_RECIPE, "side of the square, pixels, s. 2", minimum=1
+    ),
+    "data.crop_size": Field(BY_RECIPE, "side of a crop, pixels, s. 4.1", minimum=1),
+    "data.random_crop": Field(
+        BY_RECIPE, "crop at random positions, s. 4.1; off: the center"
+    ),
+    "data.random_flip": Field(BY_RECIPE, "reflect images at random, s. 4.1"),
+    "data.crop_sharing": Field(
+        BY_RECIPE, "consecutive images that share one crop and reflection", minimum=1
+    ),
+    "data.mean": Field(
+        BY_RECIPE, "which mean is subtracted, s. 2", ("image", "center", "channel")
+    ),
+    "data.channel_mean": Field(
+        BY_RECIPE,
+        "mean of R, G, B in gray levels; (): that of the training set",
+        minimum=0,
+        maximum=255,
+    ),
+    "data.channel_scale": Field(
+        BY_RECIPE,
+        "divisors of R, G, B after the mean is subtracted, gray levels",
+        above=0,
+    ),
+    "data.channel_order": Field(
+        BY_RECIPE, "order of the channels of the network's input", ("rgb", "bgr")
+    ),
+    "data.lighting_std": Field(
+        BY_RECIPE,
+        "standard deviation of alpha, PCA color augmentation of s. 4.1; 0: off",
+        minimum=0,
+    ),
+    "data.lighting_scale": Field(
+        BY_RECIPE, "what alpha multiplies, s. 4.1", ("eigenvalue", "standard_deviation")
+    ),
+    "data.lighting_shrink": Field(
+        BY_RECIPE, "whether shifted images are divided by 1 + lighting_std"
+    ),
+    "data.lighting_off_epoch": Field(
+        BY_RECIPE, "epoch at which PCA color augmentation ends; 0: never", minimum=0
+    ),
+    "data.eval_crops": Field(
+        BY_RECIPE,
+        "crops of a test image, s. 4.1: probabilities are averaged",
+        ("ten", "center"),
+    ),
+}
+
+DATA_SWITCHES: Switches = (
+    ({"data.mean": "image"}, ("data.channel_mean",)),
+    ({"data.mean": "center"}, ("data.channel_mean",)),
+    (
+        {"data.lighting_std": 0.0},
+        ("data.lighting_scale", "data.lighting_shrink", "data.lighting_off_epoch"),
+    ),
+    ({"data.random_crop": False, "data.random_flip": False}, ("data.crop_sharing",)),
+)

@@ -1,0 +1,104 @@
+"""The fields of the section `optimizer`: the update rule and its rate (section 5)."""
+
+from alexnet_jax.config.field_type import BY_RECIPE, SCHEDULES, Field, Switches
+
+# Fields that only one schedule of the learning rate reads.
+_STEPS_FIELDS = (
+    "optimizer.drop_epochs",
+    "optimizer.conv1_drop_epochs",
+    "optimizer.conv1_stop_epoch",
+)
+_PLATEAU_FIELDS = ("optimizer.plateau_epochs", "optimizer.plateau_drops")
+
+OPTIMIZER_FIELDS: dict[str, Field] = {
+    "optimizer.learning_rate": Field(
+        BY_RECIPE,
+        "initial learning rate, s. 5",
+        above=0,
+        also=("lr",),
+    ),
+    "optimizer.schedule": Field(
+        BY_RECIPE,
+        "when the rate falls, s. 5: at drop_epochs, at plateaus, never, along a cosine",
+        SCHEDULES,
+    ),
+    "optimizer.drop_epochs": Field(
+        BY_RECIPE, "epochs at which the rate falls, s. 5", above=0
+    ),
+    "optimizer.plateau_epochs": Field(
+        BY_RECIPE,
+        "epochs without a lower validation error until the rate falls",
+        above=0,
+    ),
+    "optimizer.plateau_drops": Field(
+        BY_RECIPE, "how often the rate falls at plateaus, s. 5", minimum=1
+    ),
+    "optimizer.drop_factor": Field(
+        BY_RECIPE, "factor of the rate at each fall, s. 5", above=0, maximum=1
+    ),
+    "optimizer.bias_lr_multiplier": Field(
+        BY_RECIPE, "learning rate of biases relative to that of weights", minimum=0
+    ),
+    "optimizer.bias_drops": Field(
+        BY_RECIPE, "whether the learning rate of biases falls too"
+    ),
+    "optimizer.conv1_drop_epochs": Field(
+        BY_RECIPE,
+        "epochs at which the rate of conv1's weights falls once more",
+        above=0,
+    ),
+    "optimizer.conv1_stop_epoch": Field(
+        BY_RECIPE, "epoch from which conv1 is frozen; 0: never", minimum=0
+    ),
+    "optimizer.layer_lr_multipliers": Field(
+        "",
+        "factors of layers' rates: conv1-conv5=0.01,others=0.1,last=1; 0: frozen",
+    ),
+    "optimizer.frozen_layers": Field(
+        0, "first layers that keep their initial weights; 5: conv1 to conv5", minimum=0
+    ),
+    "optimizer.momentum": Field(BY_RECIPE, "momentum, s. 5", minimum=0, maximum=0.9999),
+    "optimizer.lr_inside_momentum": Field(
+        BY_RECIPE, "whether the velocity holds the learning rate, s. 5"
+    ),
+    "optimizer.weight_decay": Field(
+        BY_RECIPE, "weight decay, s. 5", minimum=0, also=("wd",)
+    ),
+    "optimizer.bias_decay": Field(
+        BY_RECIPE, "whether weight decay applies to biases too"
+    ),
+}
+
+OPTIMIZER_SWITCHES: Switches = (
+    ({"optimizer.schedule": "steps"}, _PLATEAU_FIELDS),
+    ({"optimizer.schedule": "plateau"}, _STEPS_FIELDS),
+    (
+        {"optimizer.schedule": "cosine"},
+        (*_STEPS_FIELDS, *_PLATEAU_FIELDS, "optimizer.drop_factor"),
+    ),
+    (
+        {"optimizer.schedule": "constant"},
+        (
+            *_STEPS_FIELDS,
+            *_PLATEAU_FIELDS,
+            "optimizer.drop_factor",
+            "optimizer.bias_drops",
+        ),
+    ),
+    (
+        {"optimizer.schedule": "steps", "optimizer.drop_epochs": ()},
+        ("optimizer.bias_drops",),
+    ),
+    (
+        {
+            "optimizer.schedule": "steps",
+            "optimizer.drop_epochs": (),
+            "optimizer.conv1_drop_epochs": (),
+        },
+        ("optimizer.drop_factor",),
+    ),
+    (
+        {"optimizer.bias_lr_multiplier": 0.0},
+        ("optimizer.bias_drops", "optimizer.bias_decay"),
+    ),
+)
