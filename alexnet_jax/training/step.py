@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from alexnet_jax.model.network import Network, Params, root_key
+from alexnet_jax.training.objective import Objective
 from alexnet_jax.training.optimizer import (
     Hyperparameters,
     OptimizerSpec,
@@ -32,6 +33,7 @@ from alexnet_jax.training.preprocess import (
 )
 
 AXIS = "batch"
+CROSS_ENTROPY = Objective()  # of evaluations, whatever was minimized
 
 
 @jax.tree_util.register_dataclass
@@ -147,6 +149,7 @@ def make_gradient_step(
     form: InputForm,
     microbatches: int,
     frozen: Collection[str] = (),
+    objective: Objective = CROSS_ENTROPY,
 ) -> GradientStep:
     """Returns gradient_step(params, batch, seed, mean) -> (gradients, counts).
 
@@ -179,7 +182,8 @@ def make_gradient_step(
             def mean_loss(params: Params) -> tuple[jax.Array, Counts]:
                 fixed = {name: lax.stop_gradient(params[name]) for name in frozen}
                 logits = network.apply({**params, **fixed}, images, keys)
-                counts = count(logits, part["label"], jnp.ones(len(images)))
+                losses = objective.losses(logits, part["label"])
+                counts = count(logits, part["label"], jnp.ones(len(images)), losses)
                 return counts.loss / len(images), counts
 
             return jax.grad(mean_loss, has_aux=True)(varying)
@@ -240,8 +244,9 @@ def make_eval_step(network: Network, form: InputForm, ensemble: int = 1) -> Eval
     prediction = make_prediction(network, form, ensemble)
 
     def eval_step(params: Params, batch: Batch, mean: Float[Array, "h w 3"]) -> Counts:
-        found = prediction(params, batch["image"], mean)
-        return lax.psum(count(found, batch["label"], batch["weight"]), AXIS)
+        found, labels = prediction(params, batch["image"], mean), batch["label"]
+        losses = CROSS_ENTROPY.losses(found, labels)
+        return lax.psum(count(found, labels, batch["weight"], losses), AXIS)
 
     return eval_step
 
@@ -302,13 +307,13 @@ def count(
     logits: Float[Array, "n classes"],
     labels: Int[Array, " n"],
     weights: Float[Array, " n"],
+    losses: Float[Array, " n"],
 ) -> Counts:
-    """Cross-entropy (nats) and errors, summed over the examples of weight 1.
+    """Losses (nats) and errors, summed over the examples of weight 1.
 
     An example is a top-5 error if its label is not among the five largest logits. Of
     equal logits, that of the lower class counts as the larger.
     """
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     _, best = lax.top_k(logits, min(5, logits.shape[-1]))
     hits = best == labels[:, None]
     real = weights > 0

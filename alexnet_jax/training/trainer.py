@@ -17,6 +17,7 @@ from alexnet_jax.model.network import Network, Params, build, root_key
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.diagnosis import Diagnose, make_diagnose
 from alexnet_jax.training.metrics import MEANS, means_row
+from alexnet_jax.training.objective import Objective
 from alexnet_jax.training.optimizer import Hyperparameters, OptimizerSpec
 from alexnet_jax.training.prefetch import PREFETCHED, Prefetcher
 from alexnet_jax.training.preprocess import (
@@ -48,6 +49,7 @@ class StepSpec:
     Attributes:
       model: section `model`, from which the network is built.
       form: how images become its input.
+      objective: what it minimizes.
       optimizer: the form of its update rule.
       num_classes: of the data.
       microbatches: the parts in which a device takes its share of a training batch.
@@ -56,6 +58,7 @@ class StepSpec:
 
     model: FrozenConfigDict
     form: InputForm
+    objective: Objective
     optimizer: OptimizerSpec
     num_classes: int
     microbatches: int
@@ -67,6 +70,7 @@ class StepSpec:
         return StepSpec(
             FrozenConfigDict(settings.model),
             InputForm.of(settings.data),
+            Objective.of(settings),
             OptimizerSpec.of(settings.optimizer, settings.model),
             len(data.source.class_names),
             settings.training.gradient_accumulation,
@@ -180,7 +184,7 @@ def _trainer(spec: StepSpec, devices: Devices, seed_index: tuple[int, ...]) -> T
     form, update = spec.form, make_update(spec.optimizer)
     network = _network(spec.model, form.crop_size, spec.num_classes)
     gradient_step = make_gradient_step(
-        network, form, spec.microbatches, spec.optimizer.frozen
+        network, form, spec.microbatches, spec.optimizer.frozen, spec.objective
     )
     train_step = stack_train_step(gradient_step, update, seed_index)
     eval_step = make_eval_step(network, form, spec.ensemble)
