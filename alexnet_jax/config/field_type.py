@@ -20,6 +20,8 @@ class Field:
     """One field: its default, its meaning, and the values that it accepts.
 
     Attributes:
+      later: whether it came after the paper: it has no effect by default, and no recipe
+        sets it.
       also: what else it is called, by people who look for it.
     """
 
@@ -29,6 +31,7 @@ class Field:
     minimum: float = -math.inf
     maximum: float = math.inf
     above: float = -math.inf  # an exclusive minimum
+    later: bool = False
     also: tuple[str, ...] = ()
 
 

@@ -89,6 +89,9 @@ SWITCHES: Switches = (
     *OPTIMIZER_SWITCHES,
 )
 
+# Values that all recipes share and no row of `recipes.py` lists.
+IN_ALL_RECIPES: dict[str, Value] = {"model.width": 1.0, "model.dtype": "float32"}
+
 # The first seed of the stage that chooses tuned values: those measured are below it.
 FIRST_TUNING_SEED = int(FIELDS["seeds"].maximum)
 
@@ -172,3 +175,20 @@ def without_effect(values: Mapping[str, Any]) -> dict[str, str]:
             reason = " and ".join(f"{name}={value}" for name, value in switches.items())
             found |= {field: reason for field in fields if field not in found}
     return found
+
+
+def departures(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the choices of `values`, by dotted name, that differ from their recipe's.
+
+    So are values other than those that all recipes share, and what came later.
+    """
+    recipe = values["recipe"]
+    if recipe == NO_RECIPE:
+        return {}
+    of_recipe = {name: choice.of(recipe) for name, choice in CHOICES.items()}
+    later = {name: field.default for name, field in FIELDS.items() if field.later}
+    return {
+        name: values[name]
+        for name, chosen in (IN_ALL_RECIPES | later | of_recipe).items()
+        if values[name] != chosen
+    }

@@ -54,8 +54,6 @@ ALSO = {name: field for field, facts in FIELDS.items() for name in facts.also}
 
 # Ideas that have no field, by words in the last part of the name.
 NOT_OFFERED = {
-    "label_smoothing": "Label smoothing",
-    "smoothing": "Label smoothing",
     "mixup": "Mixup",
     "cutmix": "CutMix",
     "randaugment": "RandAugment",
@@ -63,17 +61,8 @@ NOT_OFFERED = {
     "batch_norm": "Batch normalization",
     "batchnorm": "Batch normalization",
     "layer_norm": "Layer normalization",
-    "warmup": "Warm-up of the learning rate",
-    "warm_up": "Warm-up of the learning rate",
     "ema": "An exponential moving average of the weights",
-    "adam": "Adam",
-    "adamw": "AdamW",
-    "lars": "LARS",
-    "lamb": "LAMB",
     "nesterov": "Nesterov momentum",
-    "clip": "Gradient clipping",
-    "clipping": "Gradient clipping",
-    "clipnorm": "Gradient clipping",
     "early_stopping": "Early stopping",
     "patience": "Early stopping",
 }

@@ -10,8 +10,6 @@ defaults of the configuration. `docs/recipes.md` is generated from them.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 Value = bool | int | float | str | tuple
 
@@ -234,19 +232,3 @@ CHOICES: dict[str, Choice] = {
     "training.batch_size": Choice(128, 128, 256, 256, "torchvision: 8 GPUs of 32"),
     "training.num_epochs": Choice(90.0, 91.0, 90.0, 90.0),
 }
-
-# Values that all recipes share and no row lists; other values are departures too.
-IN_ALL_RECIPES: dict[str, Value] = {"model.width": 1.0, "model.dtype": "float32"}
-
-
-def departures(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the choices of `values`, by dotted name, that differ from their recipe's."""
-    recipe = values["recipe"]
-    if recipe == NO_RECIPE:
-        return {}
-    of_recipe = {name: choice.of(recipe) for name, choice in CHOICES.items()}
-    return {
-        name: values[name]
-        for name, chosen in (IN_ALL_RECIPES | of_recipe).items()
-        if values[name] != chosen
-    }

@@ -22,6 +22,7 @@ from alexnet_jax.config.fields import (
     FIRST_TUNING_SEED,
     OPERATIONAL_FIELDS,
     TRACED_FIELDS,
+    departures,
 )
 from alexnet_jax.config.layered import flatten, frozen, mutable, nest
 from alexnet_jax.config.old_names import (
@@ -30,7 +31,6 @@ from alexnet_jax.config.old_names import (
     upgraded,
     with_defaults,
 )
-from alexnet_jax.config.recipes import departures
 
 
 @dataclasses.dataclass(frozen=True)

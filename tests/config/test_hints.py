@@ -10,12 +10,9 @@ from alexnet_jax.config.old_names import RENAMED
 @pytest.mark.parametrize(
     "name",
     [
-        "training.label_smoothing",
-        "optimizer.warmup_epochs",
         "data.mixup_alpha",
         "use_batch_norm",
-        "optimizer.adamw",
-        "optimizer.clip_norm",
+        "nesterov",
         "ema_decay",
     ],
 )

@@ -4,13 +4,12 @@ import itertools
 
 import pytest
 
-from alexnet_jax.config.fields import FIELDS, SWITCHES, without_effect
+from alexnet_jax.config.fields import FIELDS, SWITCHES, departures, without_effect
 from alexnet_jax.config.recipes import (
     CHOICES,
     DEFAULT,
     NO_RECIPE,
     RECIPES,
-    departures,
 )
 
 
