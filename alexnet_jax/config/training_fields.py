@@ -12,6 +12,14 @@ TRAINING_FIELDS: dict[str, Field] = {
         above=0,
         also=("epoch", "epochs", "max_epochs"),
     ),
+    "training.label_smoothing": Field(
+        0.0,
+        "share of the label that is spread evenly over all classes, in training only",
+        minimum=0,
+        maximum=0.9,
+        later=True,
+        also=("smoothing",),
+    ),
     "training.log_every_epochs": Field(
         0.01, "epochs between training records, which are means over them", above=0
     ),

@@ -26,6 +26,7 @@ def test_a_known_idea_is_not_offered_and_no_other_field_is_named(name):
     [
         ("optimizer.lr", "optimizer.learning_rate"),
         ("epochs", "training.num_epochs"),
+        ("smoothing_factor", "training.label_smoothing"),
         ("optimizer.learning_rat", "optimizer.learning_rate"),
         ("training.batchsize", "training.batch_size"),
         ("model.weight_decay", "optimizer.weight_decay"),

@@ -48,6 +48,12 @@ def test_departures_are_the_choices_that_differ_from_the_recipes_own():
     assert departures(values) == {}
     values |= {"optimizer.momentum": 0.5, "training.log_every_epochs": 7.0}
     assert departures(values) == {"optimizer.momentum": 0.5}
+    values |= {"training.label_smoothing": 0.1}  # came later: no recipe has it
+    assert departures(values).keys() == {
+        "optimizer.momentum",
+        "training.label_smoothing",
+    }
+    values |= {"training.label_smoothing": 0.0}
     values |= {"model.width": 0.5, "model.dtype": "bfloat16"}  # no row has these
     assert departures(values) == {
         "model.width": 0.5,
