@@ -246,7 +246,7 @@ def test_a_flag_that_is_almost_a_field_is_answered_with_the_fields_flag(refuse):
         RELU, "--batch-size=3"
     )
     assert "Nesterov momentum is not offered." in refuse(RELU, "--nesterov=true")
-    assert "Only SGD" in refuse(RELU, "--optimizer=adam")
+    assert "--config.optimizer.name" in refuse(RELU, "--optimizer=adam")
 
 
 def test_the_dataset_is_not_overridden_past_the_config_that_chooses_by_it(refuse):

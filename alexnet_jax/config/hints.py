@@ -25,7 +25,6 @@ ELSEWHERE = {
     "fp16": "The field is 'model.dtype', and its values float32 and bfloat16.",
     "amp": "The field is 'model.dtype', and its values float32 and bfloat16.",
     "precision": "The field is 'model.dtype', and its values float32 and bfloat16.",
-    "optimizer": "Only SGD with momentum is offered; its fields begin with 'optimizer.'.",
     "pretrained": "The field is 'training.init_from', a trial folder or checkpoint.",
     "freeze": "The field is 'optimizer.frozen_layers', the number of first layers.",
     "layer_lr": "The field is 'optimizer.layer_lr_multipliers': conv1-conv5=0.1,last=10.",

@@ -11,6 +11,9 @@ _STEPS_FIELDS = (
 _PLATEAU_FIELDS = ("optimizer.plateau_epochs", "optimizer.plateau_drops")
 
 OPTIMIZER_FIELDS: dict[str, Field] = {
+    "optimizer.name": Field(
+        "sgd", "update rule: that of s. 5", ("sgd",), later=True, also=("optimizer",)
+    ),
     "optimizer.learning_rate": Field(
         BY_RECIPE,
         "initial learning rate, s. 5",

@@ -1,4 +1,4 @@
-"""The update rule of section 5: stochastic gradient descent with momentum and decay.
+"""The update rule: that of section 5, gradient descent with momentum and decay, or another.
 
 This is the only module that knows the optimizer. A training step, a checkpoint and a
 group of trials carry its state as a pytree whose structure they do not look into.
@@ -24,7 +24,8 @@ class OptimizerSpec:
     """What a training step is compiled for: the form of the update rule.
 
     Attributes:
-      lr_inside_momentum: whether the learning rate multiplies the gradient inside the
+      name: the rule, by its name in `RULES`.
+      lr_inside_momentum: of SGD, whether the learning rate multiplies the gradient inside the
         velocity, as in the paper, or the velocity, as in PyTorch.
       bias_decay: whether biases decay like kernels.
       lr_multipliers: layers with what multiplies their learning rates, where that is not
@@ -34,6 +35,7 @@ class OptimizerSpec:
     lr_inside_momentum: bool
     bias_decay: bool
     lr_multipliers: tuple[tuple[str, float], ...] = ()
+    name: str = "sgd"
 
     @staticmethod
     def of(optimizer: ConfigDict, model: ConfigDict) -> "OptimizerSpec":
@@ -45,6 +47,7 @@ class OptimizerSpec:
             optimizer.lr_inside_momentum,
             optimizer.bias_decay,
             tuple((layer, factor) for layer, factor in factors.items() if factor != 1),
+            optimizer.name,
         )
 
     @property
@@ -87,22 +90,10 @@ class Hyperparameters(NamedTuple):
 def make_optimizer(
     spec: OptimizerSpec, hyperparameters: Hyperparameters
 ) -> optax.GradientTransformation:
-    """The update rule of one step (section 5).
+    """The update rule of one step, which `spec.name` names.
 
-    With `lr_inside_momentum`, as in the paper:
-
-        v <- momentum v - learning_rate (weight_decay w + gradient)
-        w <- w + v
-
-    so that after a drop the old velocity dies out at the old learning rate. Without it,
-    as in `optax.sgd` and PyTorch:
-
-        v <- momentum v + (weight_decay w + gradient)
-        w <- w - learning_rate v
-
-    which differs from the first drop on. A learning rate of 0 leaves its parameters
-    unchanged, bit by bit. The hyperparameters may be traced: the structure of the state
-    does not depend on them.
+    A learning rate of 0 leaves its parameters unchanged, bit by bit. The hyperparameters
+    may be traced: the structure of the state does not depend on them.
 
     Each layer's learning rates are multiplied by its factor in `spec.lr_multipliers`,
     after all else that they depend on. Frozen layers do not decay.
@@ -116,11 +107,53 @@ def make_optimizer(
     decay = optax.add_decayed_weights(
         hyperparameters.weight_decay, mask=_decaying(spec)
     )
-    scale = optax.stateless(lambda updates, _: _each(_descend, updates, rate_of))
-    momentum = optax.trace(decay=hyperparameters.momentum)
-    moves = (scale, momentum) if spec.lr_inside_momentum else (momentum, scale)
+    descend = optax.stateless(lambda updates, _: _each(_descend, updates, rate_of))
     freeze = optax.stateless(lambda updates, _: _each(_freeze, updates, rate_of))
-    return optax.chain(decay, *moves, freeze)
+    rule = RULES[spec.name](Pieces(spec, hyperparameters, decay, descend))
+    return optax.chain(*rule, freeze)
+
+
+class Pieces(NamedTuple):
+    """What an update rule is made of.
+
+    Attributes:
+      spec: its form.
+      hyperparameters: its numbers.
+      decay: adds weight decay to the parameters that decay.
+      descend: scales by minus the learning rate of each parameter.
+    """
+
+    spec: OptimizerSpec
+    hyperparameters: Hyperparameters
+    decay: optax.GradientTransformation
+    descend: optax.GradientTransformation
+
+
+Rule = Callable[[Pieces], tuple[optax.GradientTransformation, ...]]
+
+
+def _sgd(pieces: Pieces) -> tuple[optax.GradientTransformation, ...]:
+    """Section 5. With `lr_inside_momentum`, as in the paper:
+
+        v <- momentum v - learning_rate (weight_decay w + gradient)
+        w <- w + v
+
+    so that after a drop the old velocity dies out at the old learning rate. Without it,
+    as in `optax.sgd` and PyTorch:
+
+        v <- momentum v + (weight_decay w + gradient)
+        w <- w - learning_rate v
+
+    which differs from the first drop on.
+    """
+    momentum = optax.trace(decay=pieces.hyperparameters.momentum)
+    if pieces.spec.lr_inside_momentum:
+        return pieces.decay, pieces.descend, momentum
+    return pieces.decay, momentum, pieces.descend
+
+
+# By field optimizer.name: from gradients to updates, one transformation after the other.
+RULES: dict[str, Rule] = {"sgd": _sgd}
 
 
 def initial_opt_state(spec: OptimizerSpec, params: PyTree) -> Any:

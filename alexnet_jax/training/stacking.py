@@ -103,12 +103,12 @@ def stack_train_step(
         def first_gradient_step(params: Params, *arguments: Any) -> Any:
             return gradient_step(_first(params), *arguments)
 
-        # An axis of length 1 makes no difference to the update. Without it, XLA would
-        # copy the whole state, where this updates it in place. The axis comes before the
-        # division, as a reshape within the fused update would round it otherwise.
+        # The update keeps the axis of length 1. Without it, XLA would copy the whole state,
+        # where this updates it in place. The axis comes before the division, as a reshape
+        # within the fused update would round it otherwise.
         step = joined(
             first_gradient_step,
-            update,
+            jax.vmap(update, in_axes=(0, 0, None)),
             lambda summed: lax.optimization_barrier(_with_axis(summed)),
         )
         after, totals = step(state, own, _first(hyperparameters), mean)

@@ -43,7 +43,7 @@ def test_a_field_by_another_name_is_named(name, field):
         ("metric", "config.claim = {'metric': 'top1_error'}"),
         ("workdir", "--workdir=DIR"),
         ("arms", "The config file sets 'arms'."),
-        ("optimizer", "Only SGD"),
+        ("optimizer", "The field is 'optimizer.name'."),
         ("training", "'training.FIELD'"),
     ],
 )
