@@ -12,7 +12,11 @@ _PLATEAU_FIELDS = ("optimizer.plateau_epochs", "optimizer.plateau_drops")
 
 OPTIMIZER_FIELDS: dict[str, Field] = {
     "optimizer.name": Field(
-        "sgd", "update rule: that of s. 5", ("sgd",), later=True, also=("optimizer",)
+        "sgd",
+        "update rule: that of s. 5, or AdamW",
+        ("sgd", "adamw"),
+        later=True,
+        also=("optimizer",),
     ),
     "optimizer.learning_rate": Field(
         BY_RECIPE,
@@ -64,6 +68,23 @@ OPTIMIZER_FIELDS: dict[str, Field] = {
     "optimizer.lr_inside_momentum": Field(
         BY_RECIPE, "whether the velocity holds the learning rate, s. 5"
     ),
+    "optimizer.beta1": Field(
+        0.9, "AdamW's decay of the mean gradient", minimum=0, maximum=0.9999, later=True
+    ),
+    "optimizer.beta2": Field(
+        0.999,
+        "AdamW's decay of the mean square of the gradient",
+        minimum=0,
+        maximum=0.999999,
+        later=True,
+    ),
+    "optimizer.epsilon": Field(
+        1e-8,
+        "what AdamW adds to the root of the mean square",
+        above=0,
+        later=True,
+        also=("eps",),
+    ),
     "optimizer.weight_decay": Field(
         BY_RECIPE, "weight decay, s. 5", minimum=0, also=("wd",)
     ),
@@ -72,7 +93,12 @@ OPTIMIZER_FIELDS: dict[str, Field] = {
     ),
 }
 
+_SGD_FIELDS = ("optimizer.momentum", "optimizer.lr_inside_momentum")
+_ADAM_FIELDS = ("optimizer.beta1", "optimizer.beta2", "optimizer.epsilon")
+
 OPTIMIZER_SWITCHES: Switches = (
+    ({"optimizer.name": "sgd"}, _ADAM_FIELDS),
+    ({"optimizer.name": "adamw"}, _SGD_FIELDS),
     ({"optimizer.schedule": "steps"}, _PLATEAU_FIELDS),
     ({"optimizer.schedule": "plateau"}, _STEPS_FIELDS),
     (

@@ -30,12 +30,17 @@ class OptimizerSpec:
       bias_decay: whether biases decay like kernels.
       lr_multipliers: layers with what multiplies their learning rates, where that is not
         1. A layer with 0 is frozen.
+      beta1, beta2, epsilon: of AdamW, the decays of the mean gradient and of the mean of
+        its square, and what is added to the root of that mean.
     """
 
     lr_inside_momentum: bool
     bias_decay: bool
     lr_multipliers: tuple[tuple[str, float], ...] = ()
     name: str = "sgd"
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
 
     @staticmethod
     def of(optimizer: ConfigDict, model: ConfigDict) -> "OptimizerSpec":
@@ -48,6 +53,9 @@ class OptimizerSpec:
             optimizer.bias_decay,
             tuple((layer, factor) for layer, factor in factors.items() if factor != 1),
             optimizer.name,
+            optimizer.beta1,
+            optimizer.beta2,
+            optimizer.epsilon,
         )
 
     @property
@@ -152,8 +160,20 @@ def _sgd(pieces: Pieces) -> tuple[optax.GradientTransformation, ...]:
     return pieces.decay, momentum, pieces.descend
 
 
+def _adamw(pieces: Pieces) -> tuple[optax.GradientTransformation, ...]:
+    """Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019).
+
+    Adam's step and the decay, which no mean enters, both at the learning rate:
+
+        w <- w - learning_rate (mean / (sqrt(mean square) + epsilon) + weight_decay w)
+    """
+    spec = pieces.spec
+    adam = optax.scale_by_adam(spec.beta1, spec.beta2, spec.epsilon)
+    return adam, pieces.decay, pieces.descend
+
+
 # By field optimizer.name: from gradients to updates, one transformation after the other.
-RULES: dict[str, Rule] = {"sgd": _sgd}
+RULES: dict[str, Rule] = {"sgd": _sgd, "adamw": _adamw}
 
 
 def initial_opt_state(spec: OptimizerSpec, params: PyTree) -> Any:

@@ -1,5 +1,6 @@
 """The update rule of section 5, checked by hand across a learning-rate drop."""
 
+import dataclasses
 import functools
 import importlib.util
 import itertools
@@ -14,7 +15,10 @@ import optax
 import pytest
 
 from alexnet_jax.config import base
+from alexnet_jax.config.resolve import resolve
+from alexnet_jax.errors import UserError
 from alexnet_jax.training.optimizer import (
+    RULES,
     Hyperparameters,
     OptimizerSpec,
     make_optimizer,
@@ -125,46 +129,54 @@ import json, sys
 
 import torch
 
-first, gradients, rates = json.load(sys.stdin)
+rule, numbers, first, gradients, rates = json.load(sys.stdin)
 weights = [torch.tensor(leaf, requires_grad=True) for leaf in first]
-sgd = torch.optim.SGD(weights, lr=1.0, momentum=0.9, weight_decay=0.25)
+optimizer = getattr(torch.optim, rule)(weights, lr=1.0, **numbers)
 for rate, of_step in zip(rates, gradients):
-    for group in sgd.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = rate
     for leaf, gradient in zip(weights, of_step):
         leaf.grad = torch.tensor(gradient)
-    sgd.step()
+    optimizer.step()
 json.dump([leaf.tolist() for leaf in weights], sys.stdout)
 """
+
+
+SGD = OptimizerSpec(lr_inside_momentum=False, bias_decay=True)
+ADAMW = dataclasses.replace(SGD, name="adamw", beta1=0.8, beta2=0.95, epsilon=1e-3)
 
 
 @pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"
 )
-def test_the_lr_outside_momentum_matches_pytorch():
+@pytest.mark.parametrize(
+    ("spec", "rule", "numbers"),
+    [
+        pytest.param(SGD, "SGD", {"momentum": 0.9}, id="SGD"),
+        pytest.param(ADAMW, "AdamW", {"betas": [0.8, 0.95], "eps": 1e-3}, id="AdamW"),
+    ],
+)
+def test_twenty_steps_are_those_of_pytorch(spec, rule, numbers):
     """The same gradients across a drop, with decay of kernels and biases."""
-    first = layers(0)
-    gradients = [layers(10 + step) for step in range(len(RATES))]
-    params, velocity = first, jax.tree.map(jnp.zeros_like, first)
-    for rate, of_step in zip(RATES, gradients, strict=True):
-        updates, velocity = moved(
-            params,
-            of_step,
-            everywhere(rate),
-            before=velocity,
-            weight_decay=0.25,
-            lr_inside_momentum=False,
-            bias_decay=True,
-        )
+    rates = [0.05] * 12 + [0.005] * 8
+    first = params = layers(0)
+    gradients = [layers(10 + step) for step in range(len(rates))]
+    state = None
+    for rate, of_step in zip(rates, gradients, strict=True):
+        numbers_of_step = Hyperparameters(everywhere(rate), 0.9, 0.25, np.uint32(0))
+        optimizer = make_optimizer(spec, numbers_of_step)
+        state = optimizer.init(params) if state is None else state
+        updates, state = optimizer.update(of_step, state, params)
         params = optax.apply_updates(params, updates)
 
     def lists(tree):
         return [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(tree)]
 
-    given = json.dumps([lists(first), [lists(one) for one in gradients], RATES])
+    of_steps = [lists(one) for one in gradients]
+    given = [rule, numbers | {"weight_decay": 0.25}, lists(first), of_steps, rates]
     done = subprocess.run(
         [sys.executable, "-c", PYTORCH],
-        input=given,
+        input=json.dumps(given),
         capture_output=True,
         text=True,
         check=False,
@@ -174,6 +186,16 @@ def test_the_lr_outside_momentum_matches_pytorch():
     for ours, other, start in zip(lists(params), theirs, lists(first), strict=True):
         np.testing.assert_allclose(ours, other, rtol=1e-5, atol=1e-6)
         assert np.abs(np.subtract(ours, start)).max() > 0.01
+
+
+@pytest.mark.parametrize("name", sorted(set(RULES) - {"sgd"}))
+def test_a_field_of_another_rule_is_refused(name):
+    given = {"optimizer.name": name, "optimizer.momentum": 0.5}
+    config = base()
+    for field, value in given.items():
+        config.set_by("command line", field, value)
+    with pytest.raises(UserError, match=r"momentum=0\.5 has no effect"):
+        resolve(config, given)
 
 
 @pytest.mark.parametrize("lr_inside_momentum", [True, False])
