@@ -13,8 +13,8 @@ _PLATEAU_FIELDS = ("optimizer.plateau_epochs", "optimizer.plateau_drops")
 OPTIMIZER_FIELDS: dict[str, Field] = {
     "optimizer.name": Field(
         "sgd",
-        "update rule: that of s. 5, or AdamW",
-        ("sgd", "adamw"),
+        "update rule: that of s. 5, AdamW, or for large batches LAMB or LARS",
+        ("sgd", "adamw", "lamb", "lars"),
         later=True,
         also=("optimizer",),
     ),
@@ -69,21 +69,31 @@ OPTIMIZER_FIELDS: dict[str, Field] = {
         BY_RECIPE, "whether the velocity holds the learning rate, s. 5"
     ),
     "optimizer.beta1": Field(
-        0.9, "AdamW's decay of the mean gradient", minimum=0, maximum=0.9999, later=True
+        0.9,
+        "decay of the mean gradient in AdamW and LAMB",
+        minimum=0,
+        maximum=0.9999,
+        later=True,
     ),
     "optimizer.beta2": Field(
         0.999,
-        "AdamW's decay of the mean square of the gradient",
+        "decay of the mean of its square in AdamW and LAMB",
         minimum=0,
         maximum=0.999999,
         later=True,
     ),
     "optimizer.epsilon": Field(
         1e-8,
-        "what AdamW adds to the root of the mean square",
+        "what AdamW and LAMB add to the root of the mean square",
         above=0,
         later=True,
         also=("eps",),
+    ),
+    "optimizer.trust_coefficient": Field(
+        0.001,
+        "share of the norm of a layer's weights that a step of LARS at rate 1 moves them by",
+        above=0,
+        later=True,
     ),
     "optimizer.weight_decay": Field(
         BY_RECIPE, "weight decay, s. 5", minimum=0, also=("wd",)
@@ -94,11 +104,14 @@ OPTIMIZER_FIELDS: dict[str, Field] = {
 }
 
 _SGD_FIELDS = ("optimizer.momentum", "optimizer.lr_inside_momentum")
+_LARS_FIELD = "optimizer.trust_coefficient"
 _ADAM_FIELDS = ("optimizer.beta1", "optimizer.beta2", "optimizer.epsilon")
 
 OPTIMIZER_SWITCHES: Switches = (
-    ({"optimizer.name": "sgd"}, _ADAM_FIELDS),
-    ({"optimizer.name": "adamw"}, _SGD_FIELDS),
+    ({"optimizer.name": "sgd"}, (*_ADAM_FIELDS, _LARS_FIELD)),
+    ({"optimizer.name": "adamw"}, (*_SGD_FIELDS, _LARS_FIELD)),
+    ({"optimizer.name": "lamb"}, (*_SGD_FIELDS, _LARS_FIELD)),
+    ({"optimizer.name": "lars"}, (*_ADAM_FIELDS, "optimizer.lr_inside_momentum")),
     ({"optimizer.schedule": "steps"}, _PLATEAU_FIELDS),
     ({"optimizer.schedule": "plateau"}, _STEPS_FIELDS),
     (

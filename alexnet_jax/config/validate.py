@@ -240,6 +240,7 @@ def values(given: Mapping[str, Any]) -> None:
         given["optimizer.frozen_layers"],
         {name: given[f"model.{name}"] for name in ("name", "channels")},
     )
+    _update_rule(given)
     _profile(given["training.profile"])
     if given["data.crop_size"] > given["data.rescale_size"]:
         raise UserError(
@@ -278,6 +279,15 @@ def _network(given: Mapping[str, Any]) -> None:
         raise UserError(
             f"config.model.pool_stride={given['model.pool_stride']} skips pixels: at most "
             f"config.model.pool_window={given['model.pool_window']}."
+        )
+
+
+def _update_rule(given: Mapping[str, Any]) -> None:
+    if given["optimizer.name"] == "lars" and given["optimizer.bias_decay"]:
+        raise UserError(
+            "config.optimizer.bias_decay=True: LARS scales the decayed gradient of kernels "
+            "only, and biases would decay many times as fast. Use "
+            "config.optimizer.bias_decay=false, or config.optimizer.name=lamb."
         )
 
 

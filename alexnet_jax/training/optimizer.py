@@ -30,8 +30,9 @@ class OptimizerSpec:
       bias_decay: whether biases decay like kernels.
       lr_multipliers: layers with what multiplies their learning rates, where that is not
         1. A layer with 0 is frozen.
-      beta1, beta2, epsilon: of AdamW, the decays of the mean gradient and of the mean of
-        its square, and what is added to the root of that mean.
+      beta1, beta2, epsilon: of AdamW and LAMB, the decays of the mean gradient and of the
+        mean of its square, and what is added to the root of that mean.
+      trust_coefficient: of LARS.
     """
 
     lr_inside_momentum: bool
@@ -41,6 +42,7 @@ class OptimizerSpec:
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    trust_coefficient: float = 0.001
 
     @staticmethod
     def of(optimizer: ConfigDict, model: ConfigDict) -> "OptimizerSpec":
@@ -56,6 +58,7 @@ class OptimizerSpec:
             optimizer.beta1,
             optimizer.beta2,
             optimizer.epsilon,
+            optimizer.trust_coefficient,
         )
 
     @property
@@ -172,8 +175,41 @@ def _adamw(pieces: Pieces) -> tuple[optax.GradientTransformation, ...]:
     return adam, pieces.decay, pieces.descend
 
 
+def _lamb(pieces: Pieces) -> tuple[optax.GradientTransformation, ...]:
+    """You et al., "Large Batch Optimization for Deep Learning" (2020).
+
+    AdamW's update of each kernel and bias, brought to the norm of what it updates before
+    the learning rate multiplies it.
+    """
+    adam, decay, descend = _adamw(pieces)
+    return adam, decay, optax.scale_by_trust_ratio(), descend
+
+
+def _lars(pieces: Pieces) -> tuple[optax.GradientTransformation, ...]:
+    """You et al., "Large Batch Training of Convolutional Networks" (2017).
+
+    A kernel's gradient with its decay is brought to `trust_coefficient` times the norm of
+    the kernel; biases move as under SGD. The velocity holds the learning rate.
+    """
+    ratio = optax.scale_by_trust_ratio(trust_coefficient=pieces.spec.trust_coefficient)
+    of_kernels = optax.masked(ratio, _kernels)
+    momentum = optax.trace(decay=pieces.hyperparameters.momentum)
+    return pieces.decay, of_kernels, pieces.descend, momentum
+
+
+def _kernels(params: Any) -> Any:
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[-1].key == "kernel", params
+    )
+
+
 # By field optimizer.name: from gradients to updates, one transformation after the other.
-RULES: dict[str, Rule] = {"sgd": _sgd, "adamw": _adamw}
+RULES: dict[str, Rule] = {
+    "sgd": _sgd,
+    "adamw": _adamw,
+    "lamb": _lamb,
+    "lars": _lars,
+}
 
 
 def initial_opt_state(spec: OptimizerSpec, params: PyTree) -> Any:

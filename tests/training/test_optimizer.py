@@ -188,14 +188,76 @@ def test_twenty_steps_are_those_of_pytorch(spec, rule, numbers):
         assert np.abs(np.subtract(ours, start)).max() > 0.01
 
 
-@pytest.mark.parametrize("name", sorted(set(RULES) - {"sgd"}))
-def test_a_field_of_another_rule_is_refused(name):
-    given = {"optimizer.name": name, "optimizer.momentum": 0.5}
+def lamb_by_hand(w, g, state, rate, kind):
+    """Algorithm 2 of You et al. (2020), in NumPy; decay 0.25 of kernels and biases."""
+    mean, square, step = state
+    mean, square, step = 0.8 * mean + 0.2 * g, 0.95 * square + 0.05 * g**2, step + 1
+    move = (mean / (1 - 0.8**step)) / (np.sqrt(square / (1 - 0.95**step)) + 1e-3)
+    move = move + 0.25 * w
+    ratio = np.sqrt((w**2).sum()) / np.sqrt((move**2).sum())
+    return w - rate * ratio * move, (mean, square, step)
+
+
+def lars_by_hand(w, g, velocity, rate, kind):
+    """Algorithm 1 of You et al. (2017), with the norm of gradient and decay together."""
+    if kind == "kernel":
+        g = g + 0.25 * w
+        g = 0.02 * g * np.sqrt((w**2).sum()) / np.sqrt((g**2).sum())
+    velocity = 0.9 * velocity + rate * g
+    return w - velocity, velocity
+
+
+LAMB = dataclasses.replace(ADAMW, name="lamb")
+LARS = OptimizerSpec(True, False, name="lars", trust_coefficient=0.02)
+
+
+@pytest.mark.parametrize(
+    ("spec", "by_hand", "start"),
+    [
+        pytest.param(LAMB, lamb_by_hand, (0.0, 0.0, 0), id="LAMB"),
+        pytest.param(LARS, lars_by_hand, 0.0, id="LARS"),
+    ],
+)
+def test_layers_move_by_their_norms_as_in_the_paper(spec, by_hand, start):
+    params, rates = layers(0), [0.05] * 12 + [0.005] * 8
+    theirs = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    states = jax.tree.map(lambda _: start, params)
+    state = make_optimizer(spec, Hyperparameters.zero()).init(params)
+    for step, rate in enumerate(rates):
+        gradients = layers(10 + step)
+        numbers = Hyperparameters(everywhere(rate), 0.9, 0.25, np.uint32(0))
+        updates, state = make_optimizer(spec, numbers).update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+        for layer, kind in itertools.product(theirs, ("kernel", "bias")):
+            theirs[layer][kind], states[layer][kind] = by_hand(
+                theirs[layer][kind],
+                np.asarray(gradients[layer][kind], np.float64),
+                states[layer][kind],
+                rate,
+                kind,
+            )
+    close = functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-6)
+    jax.tree.map(close, params, theirs)
+
+
+def refused(given, message):
     config = base()
     for field, value in given.items():
         config.set_by("command line", field, value)
-    with pytest.raises(UserError, match=r"momentum=0\.5 has no effect"):
+    with pytest.raises(UserError, match=message):
         resolve(config, given)
+
+
+@pytest.mark.parametrize("name", sorted(set(RULES) - {"sgd", "lars"}))
+def test_a_field_of_another_rule_is_refused(name):
+    given = {"optimizer.name": name, "optimizer.momentum": 0.5}
+    refused(given, r"momentum=0\.5 has no effect")
+
+
+def test_lars_does_not_decay_biases():
+    """Whose norms it does not look at."""
+    given = {"optimizer.name": "lars", "optimizer.bias_decay": True}
+    refused(given, r"config\.optimizer\.bias_decay=True")
 
 
 @pytest.mark.parametrize("lr_inside_momentum", [True, False])
