@@ -68,6 +68,18 @@ OPTIMIZER_FIELDS: dict[str, Field] = {
     "optimizer.lr_inside_momentum": Field(
         BY_RECIPE, "whether the velocity holds the learning rate, s. 5"
     ),
+    "optimizer.decoupled_decay": Field(
+        False,
+        "whether SGD decays weights beside the velocity, not through it",
+        later=True,
+    ),
+    "optimizer.clip_norm": Field(
+        0.0,
+        "largest norm of the gradient, which is scaled down to it; 0: none",
+        minimum=0,
+        later=True,
+        also=("clip", "clipping", "clipnorm"),
+    ),
     "optimizer.beta1": Field(
         0.9,
         "decay of the mean gradient in AdamW and LAMB",
@@ -103,15 +115,16 @@ OPTIMIZER_FIELDS: dict[str, Field] = {
     ),
 }
 
-_SGD_FIELDS = ("optimizer.momentum", "optimizer.lr_inside_momentum")
+_MOMENTUM = "optimizer.momentum"
+_SGD_FIELDS = ("optimizer.lr_inside_momentum", "optimizer.decoupled_decay")
 _LARS_FIELD = "optimizer.trust_coefficient"
 _ADAM_FIELDS = ("optimizer.beta1", "optimizer.beta2", "optimizer.epsilon")
 
 OPTIMIZER_SWITCHES: Switches = (
     ({"optimizer.name": "sgd"}, (*_ADAM_FIELDS, _LARS_FIELD)),
-    ({"optimizer.name": "adamw"}, (*_SGD_FIELDS, _LARS_FIELD)),
-    ({"optimizer.name": "lamb"}, (*_SGD_FIELDS, _LARS_FIELD)),
-    ({"optimizer.name": "lars"}, (*_ADAM_FIELDS, "optimizer.lr_inside_momentum")),
+    ({"optimizer.name": "adamw"}, (*_SGD_FIELDS, _MOMENTUM, _LARS_FIELD)),
+    ({"optimizer.name": "lamb"}, (*_SGD_FIELDS, _MOMENTUM, _LARS_FIELD)),
+    ({"optimizer.name": "lars"}, (*_ADAM_FIELDS, *_SGD_FIELDS)),
     ({"optimizer.schedule": "steps"}, _PLATEAU_FIELDS),
     ({"optimizer.schedule": "plateau"}, _STEPS_FIELDS),
     (

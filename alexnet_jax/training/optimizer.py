@@ -33,6 +33,8 @@ class OptimizerSpec:
       beta1, beta2, epsilon: of AdamW and LAMB, the decays of the mean gradient and of the
         mean of its square, and what is added to the root of that mean.
       trust_coefficient: of LARS.
+      decoupled_decay: of SGD, whether the decay is no part of the velocity.
+      clip_norm: the largest norm of the gradient of the whole network; 0: any.
     """
 
     lr_inside_momentum: bool
@@ -43,6 +45,8 @@ class OptimizerSpec:
     beta2: float = 0.999
     epsilon: float = 1e-8
     trust_coefficient: float = 0.001
+    decoupled_decay: bool = False
+    clip_norm: float = 0.0
 
     @staticmethod
     def of(optimizer: ConfigDict, model: ConfigDict) -> "OptimizerSpec":
@@ -59,6 +63,8 @@ class OptimizerSpec:
             optimizer.beta2,
             optimizer.epsilon,
             optimizer.trust_coefficient,
+            optimizer.decoupled_decay,
+            optimizer.clip_norm,
         )
 
     @property
@@ -121,6 +127,8 @@ def make_optimizer(
     descend = optax.stateless(lambda updates, _: _each(_descend, updates, rate_of))
     freeze = optax.stateless(lambda updates, _: _each(_freeze, updates, rate_of))
     rule = RULES[spec.name](Pieces(spec, hyperparameters, decay, descend))
+    if spec.clip_norm:  # Pascanu et al. (2012)
+        rule = optax.clip_by_global_norm(spec.clip_norm), *rule
     return optax.chain(*rule, freeze)
 
 
@@ -155,12 +163,28 @@ def _sgd(pieces: Pieces) -> tuple[optax.GradientTransformation, ...]:
         v <- momentum v + (weight_decay w + gradient)
         w <- w - learning_rate v
 
-    which differs from the first drop on.
+    which differs from the first drop on. With `decoupled_decay` the decay enters no
+    velocity, but the update of this step alone, at its learning rate (SGDW of Loshchilov
+    and Hutter, "Decoupled Weight Decay Regularization").
     """
+    decay, descend = pieces.decay, pieces.descend
     momentum = optax.trace(decay=pieces.hyperparameters.momentum)
-    if pieces.spec.lr_inside_momentum:
-        return pieces.decay, pieces.descend, momentum
-    return pieces.decay, momentum, pieces.descend
+    inside = pieces.spec.lr_inside_momentum
+    moves = (descend, momentum) if inside else (momentum, descend)
+    if pieces.spec.decoupled_decay:
+        return *moves, _added(optax.chain(decay, descend))
+    return decay, *moves
+
+
+def _added(to_nothing: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Adds to the updates what a transformation without a state makes of zeros."""
+
+    def update(updates: Any, params: Any) -> Any:
+        zeros = jax.tree.map(jnp.zeros_like, updates)
+        found, _ = to_nothing.update(zeros, to_nothing.init(params), params)
+        return jax.tree.map(jnp.add, updates, found)
+
+    return optax.stateless(update)
 
 
 def _adamw(pieces: Pieces) -> tuple[optax.GradientTransformation, ...]:

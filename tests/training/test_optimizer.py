@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import itertools
 import json
+import math
 import subprocess
 import sys
 
@@ -238,6 +239,44 @@ def test_layers_move_by_their_norms_as_in_the_paper(spec, by_hand, start):
             )
     close = functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-6)
     jax.tree.map(close, params, theirs)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_decoupled_decay_enters_no_velocity(inside):
+    spec = OptimizerSpec(inside, False, decoupled_decay=True)
+    params, before, gradients = layers(0), layers(1), layers(2)
+    rates = LearningRates(kernel=0.1, bias=0.3, conv1_kernel=0.02, conv1_bias=0.7)
+    rule = make_optimizer(spec, Hyperparameters(rates, 0.9, 0.25, np.uint32(0)))
+    structure = jax.tree.structure(rule.init(params))
+    state = jax.tree.unflatten(structure, jax.tree.leaves(before))
+    updates, _ = rule.update(gradients, state, params)
+    for path, rate in {("conv1", "kernel"): 0.02, ("fc2", "bias"): 0.3}.items():
+        w, v, g = (tree[path[0]][path[1]] for tree in (params, before, gradients))
+        move = 0.9 * v - rate * g if inside else -rate * (0.9 * v + g)
+        expected = move - (rate * 0.25 * w if path[1] == "kernel" else 0)
+        found = updates[path[0]][path[1]]
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_clipped_gradient_is_one_of_that_norm(name):
+    """Only a gradient that is longer, and as a whole: its direction stays."""
+    clipping = dataclasses.replace(OptimizerSpec(True, False), name=name, clip_norm=2.0)
+    plain = dataclasses.replace(clipping, clip_norm=0.0)
+    params, long = layers(0), layers(1)
+    norm = math.sqrt(sum((np.asarray(x) ** 2).sum() for x in jax.tree.leaves(long)))
+    assert norm > 3
+    short = jax.tree.map(lambda leaf: leaf * 1.99 / norm, long)
+    clipped = jax.tree.map(lambda leaf: leaf * 2.0 / norm, long)
+    numbers = Hyperparameters(everywhere(0.1), 0.9, 0.25, np.uint32(0))
+
+    def updates(spec, gradients):
+        rule = make_optimizer(spec, numbers)
+        return rule.update(gradients, rule.init(params), params)[0]
+
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
+    jax.tree.map(close, updates(clipping, short), updates(plain, short))
+    jax.tree.map(close, updates(clipping, long), updates(plain, clipped))
 
 
 def refused(given, message):
