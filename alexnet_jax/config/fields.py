@@ -147,6 +147,7 @@ EVALUATION_FIELDS = ("data.eval_crops", "training.ensemble")
 TRACED_FIELDS = (
     "optimizer.learning_rate",
     "optimizer.schedule",
+    "optimizer.warmup_epochs",
     "optimizer.drop_epochs",
     "optimizer.plateau_epochs",
     "optimizer.plateau_drops",

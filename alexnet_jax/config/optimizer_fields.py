@@ -29,6 +29,13 @@ OPTIMIZER_FIELDS: dict[str, Field] = {
         "when the rate falls, s. 5: at drop_epochs, at plateaus, never, along a cosine",
         SCHEDULES,
     ),
+    "optimizer.warmup_epochs": Field(
+        0.0,
+        "epochs in which the rate rises in proportion to the step, up to the schedule's",
+        minimum=0,
+        later=True,
+        also=("warmup", "warm_up"),
+    ),
     "optimizer.drop_epochs": Field(
         BY_RECIPE, "epochs at which the rate falls, s. 5", above=0
     ),

@@ -283,6 +283,12 @@ def _network(given: Mapping[str, Any]) -> None:
 
 
 def _update_rule(given: Mapping[str, Any]) -> None:
+    warmup, end = given["optimizer.warmup_epochs"], given["training.num_epochs"]
+    if warmup > end:
+        raise UserError(
+            f"config.optimizer.warmup_epochs={warmup:g} is longer than the training: at most "
+            f"config.training.num_epochs={end:g}."
+        )
     if given["optimizer.name"] == "lars" and given["optimizer.bias_decay"]:
         raise UserError(
             "config.optimizer.bias_decay=True: LARS scales the decayed gradient of kernels "

@@ -49,6 +49,7 @@ class ScheduleSpec:
     conv1_stop_epoch: float
     plateau_epochs: float
     plateau_drops: int
+    warmup_epochs: float = 0.0
 
     @staticmethod
     def of(optimizer: Mapping[str, Any] | ConfigDict) -> "ScheduleSpec":
@@ -71,7 +72,8 @@ def learning_rates_at(
     plateau   multiplied by `drop_factor` for each of `drops`, which `Plateau` counts:
               the schedule of section 5
     constant  the initial learning rate throughout
-    cosine    half a cosine from the initial learning rate down to 0 at `num_epochs`
+    cosine    half a cosine from the initial learning rate down to 0 at `num_epochs`,
+              which begins when the warm-up ends
     """
     initial = float(spec.learning_rate)
 
@@ -84,7 +86,8 @@ def learning_rates_at(
         case "plateau":
             kernel = initial * spec.drop_factor**drops
         case "cosine":
-            share = min(max(epoch / num_epochs, 0.0), 1.0)
+            left = num_epochs - spec.warmup_epochs
+            share = min(max((epoch - spec.warmup_epochs) / (left or 1.0), 0.0), 1.0)
             kernel = initial * (1 + math.cos(math.pi * share)) / 2
         case _:
             kernel = initial
@@ -178,13 +181,21 @@ class Schedule:
         return float(images // (period * self.num_examples) * period)
 
     def learning_rates(self, step: int, drops: int = 0) -> LearningRates:
-        """The learning rates of step `step`, counted from 1, after `drops` plateaus."""
-        return learning_rates_at(
+        """The learning rates of step `step`, counted from 1, after `drops` plateaus.
+
+        In the warm-up they are in proportion to the step, so that its last ones are the
+        schedule's: Goyal et al., "Accurate, Large Minibatch SGD" (2017), section 2.2.
+        """
+        rates = learning_rates_at(
             self.epoch(step - 1),
             self.spec,
             num_epochs=self.epoch(self.num_steps),
             drops=drops,
         )
+        if self.epoch(step) >= self.spec.warmup_epochs:
+            return rates
+        share = self.epoch(step) / self.spec.warmup_epochs
+        return LearningRates(*(share * rate for rate in rates))
 
 
 def _exact(decimal: float) -> Fraction:

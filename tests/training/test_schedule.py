@@ -7,12 +7,14 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import optax
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alexnet_jax.config import base
 from alexnet_jax.config.resolve import resolve
+from alexnet_jax.errors import UserError
 from alexnet_jax.training.schedule import (
     LearningRates,
     Plateau,
@@ -249,6 +251,45 @@ def test_cosine_never_rises(num_epochs):
     ]
     assert rates == sorted(rates, reverse=True)
     assert (rates[0], rates[-1]) == (0.01, 0.0)
+
+
+def warmed_up(kind, *, warmup, epochs=4.0):
+    """The learning rate of kernels in each step, ten steps an epoch."""
+    config = base()
+    config.training.batch_size = 10
+    config.training.num_epochs = epochs
+    config.optimizer.schedule = kind
+    config.optimizer.warmup_epochs = warmup
+    schedule = Schedule.of(config.training, config.optimizer, 100)
+    steps = range(1, schedule.num_steps + 1)
+    return [schedule.learning_rates(step) for step in steps]
+
+
+def test_a_warm_up_rises_to_the_cosine_that_follows():
+    """As optax's schedule, whose cosine begins a step before."""
+    rates = [of_step.kernel for of_step in warmed_up("cosine", warmup=1.5)]
+    optaxs = optax.warmup_cosine_decay_schedule(0.0, 0.01, 15, 40)
+    expected = [float(optaxs(t if t <= 15 else t - 1)) for t in range(1, 41)]
+    assert rates == pytest.approx(expected, rel=1e-5)
+    assert rates[13] < rates[14] == rates[15] == 0.01 > rates[16]
+
+
+@pytest.mark.parametrize("warmup", [0.05, 1.5, 4.0])
+def test_a_warm_up_ends_in_the_rates_of_the_schedule(warmup):
+    whole = warmed_up("steps", warmup=0.0)
+    steps = round(warmup * 10)
+    for step, of_step in enumerate(warmed_up("steps", warmup=warmup), 1):
+        share = min(1.0, step / steps if steps else 1.0)
+        expected = [share * rate for rate in whole[step - 1]]
+        assert of_step == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_warm_up_beyond_the_end_is_refused():
+    config = base()
+    config.training.num_epochs = 2.0
+    config.optimizer.warmup_epochs = 3.0
+    with pytest.raises(UserError, match="longer than the training: at most"):
+        resolve(config, {})
 
 
 @pytest.mark.parametrize("epoch", [0.0, 25.0, 70.0, 1e6])
