@@ -91,8 +91,9 @@ MODEL_FIELDS: dict[str, Field] = {
     ),
     "model.initialization": Field(
         BY_RECIPE,
-        "distribution of the initial weights: normal as in s. 5, or fan_in",
-        ("normal", "fan_in"),
+        "distribution of the initial weights: normal as in s. 5, or one that their number "
+        "and that of the inputs sets",
+        ("normal", "fan_in", "he", "xavier", "orthogonal"),
     ),
     "model.weight_stds": Field(
         BY_RECIPE,
@@ -106,6 +107,9 @@ MODEL_FIELDS: dict[str, Field] = {
         ("float32", "bfloat16"),
     ),
 }
+
+# Fields that only the initialization "normal" reads.
+_NORMAL_FIELDS = ("model.weight_stds", "model.biases")
 
 MODEL_SWITCHES: Switches = (
     (
@@ -140,5 +144,8 @@ MODEL_SWITCHES: Switches = (
         ),
     ),
     ({"model.dropout_rate": 0.0}, ("model.dropout_form", "model.dropout_place")),
-    ({"model.initialization": "fan_in"}, ("model.weight_stds", "model.biases")),
+    ({"model.initialization": "fan_in"}, _NORMAL_FIELDS),
+    ({"model.initialization": "he"}, _NORMAL_FIELDS),
+    ({"model.initialization": "xavier"}, _NORMAL_FIELDS),
+    ({"model.initialization": "orthogonal"}, _NORMAL_FIELDS),
 )

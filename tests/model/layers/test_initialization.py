@@ -52,6 +52,53 @@ def test_fan_in_starts_uniform_to_one_over_the_root_of_a_units_inputs():
     assert kernel.std() == pytest.approx(0.1 / 3**0.5, rel=0.02)
 
 
+RULES = ("fan_in", "he", "xavier", "orthogonal")
+
+
+def drawn(rule, shape):
+    (found,) = layers.layer_initializations(rule, (0.01,), (1.0,), width=4.0)
+    return layers.initial_parameters(shape, found, jax.random.key(5))
+
+
+@pytest.mark.parametrize(
+    ("rule", "std", "largest"),
+    [
+        ("fan_in", 1 / math.sqrt(3 * 200), 1 / math.sqrt(200)),
+        ("he", math.sqrt(2 / 200), math.inf),
+        ("xavier", math.sqrt(2 / 2700), math.sqrt(6 / 2700)),
+    ],
+)
+def test_weights_spread_as_the_rule_says(rule, std, largest):
+    """200 inputs a unit, each of which reaches 25 pixels of 100 units."""
+    kernel, bias = drawn(rule, (5, 5, 8, 100))
+    assert kernel.dtype == np.float32
+    assert kernel.std() == pytest.approx(std, rel=0.01)
+    assert abs(kernel.mean()) < 0.03 * std
+    assert abs(kernel).max() <= largest
+    assert rule == "fan_in" or not bias.any()
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 8, 20), (2, 2, 2, 20), (20, 20)])
+def test_orthogonal_weights_are_orthogonal(shape):
+    kernel, bias = drawn("orthogonal", shape)
+    matrix = kernel.reshape(-1, shape[-1]).astype(np.float64)
+    fewer = matrix.T @ matrix if matrix.shape[0] >= 20 else matrix @ matrix.T
+    np.testing.assert_allclose(fewer, 2 * np.eye(len(fewer)), atol=1e-5)
+    assert kernel.dtype == np.float32
+    assert not bias.any()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_weights_of_a_compiled_program_are_close(rule):
+    """QR is another library's there, and rounds otherwise."""
+    (found,) = layers.layer_initializations(rule, (0.01,), (1.0,), width=4.0)
+    compiled = jax.jit(lambda key: layers.initial_parameters((3, 3, 4, 5), found, key))
+    for one, other in zip(
+        drawn(rule, (3, 3, 4, 5)), compiled(jax.random.key(5)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
 def assert_equal_bits(ours, theirs):
     assert isinstance(ours, np.ndarray)
     assert ours.tobytes() == np.asarray(theirs).tobytes()
