@@ -120,7 +120,7 @@ def compare_steps(
 ) -> Comparison:
     """Compares our step with plain JAX and with the forms that PyTorch has for it."""
     ours, batch = workload.network(), noise_batch(workload)
-    plain = dataclasses.replace(ours, apply=plain_apply(workload, settings))
+    plain = plain_network(ours, workload, settings)
     implementations: dict[str, Implementation] = {
         "ours": train_step(ours, workload, batch),
         "plain": train_step(plain, workload, batch),
@@ -174,14 +174,18 @@ def four_layer(
     )
 
 
-def plain_apply(workload: Workload, settings: BenchmarkSettings) -> Callable:
-    """Returns the network's function in plain JAX."""
+def plain_network(
+    ours: Network, workload: Workload, settings: BenchmarkSettings
+) -> Network:
+    """Returns our network with its function in plain JAX."""
 
-    def apply(params, images, keys):
-        images = images.astype(settings.array_dtype)
-        return workload.plain_logits(params, images, keys).astype(jnp.float32)
+    class Plain(Network):
+        def train(self, params, images, dropout_keys, frozen=()):
+            images = images.astype(settings.array_dtype)
+            logits = workload.plain_logits(params, images, dropout_keys)
+            return logits.astype(jnp.float32), {}
 
-    return apply
+    return Plain(ours.module, ours.graph)
 
 
 def noise_batch(workload: Workload) -> dict[str, np.ndarray]:

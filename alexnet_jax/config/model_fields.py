@@ -1,6 +1,10 @@
 """The fields of the section `model`: the network (sections 3 and 4.2)."""
 
 from alexnet_jax.config.field_type import BY_RECIPE, ORDERS, Field, Switches
+from alexnet_jax.config.recipes import Value
+
+# Values of model.normalization that normalize the features of every layer.
+FEATURE_NORMS = ("layer", "group")
 
 MODEL_FIELDS: dict[str, Field] = {
     "model.name": Field(
@@ -33,8 +37,9 @@ MODEL_FIELDS: dict[str, Field] = {
     "model.layer2_order": Field(BY_RECIPE, "operations after conv2, s. 3.5", ORDERS),
     "model.normalization": Field(
         BY_RECIPE,
-        "normalization across channels in layers 1 and 2, s. 3.3",
-        ("local_response", "none"),
+        "normalization across channels in layers 1 and 2, s. 3.3, or of the features of "
+        "all layers but the last before their activation",
+        ("local_response", "none", *FEATURE_NORMS),
     ),
     "model.norm_depth": Field(BY_RECIPE, "channels in the sum, n of s. 3.3", minimum=1),
     "model.norm_k": Field(BY_RECIPE, "k of s. 3.3", above=0),
@@ -108,6 +113,22 @@ MODEL_FIELDS: dict[str, Field] = {
     ),
 }
 
+# Fields of local response normalization, and of that within channels.
+_LOCAL_FIELDS = (
+    "model.norm_depth",
+    "model.norm_k",
+    "model.norm_alpha",
+    "model.norm_beta",
+    "model.norm_across_towers",
+)
+_WITHIN_FIELDS = (
+    "model.within_channel_norm",
+    "model.within_channel_norm_size",
+    "model.within_channel_norm_k",
+    "model.within_channel_norm_alpha",
+    "model.within_channel_norm_beta",
+)
+
 # Fields that only the initialization "normal" reads.
 _NORMAL_FIELDS = ("model.weight_stds", "model.biases")
 
@@ -123,26 +144,16 @@ MODEL_SWITCHES: Switches = (
             "model.dropout_place",
         ),
     ),
-    (
-        {"model.normalization": "none"},
+    ({"model.normalization": "none"}, _LOCAL_FIELDS),
+    *(
         (
-            "model.norm_depth",
-            "model.norm_k",
-            "model.norm_alpha",
-            "model.norm_beta",
-            "model.norm_across_towers",
-        ),
+            dict[str, Value]({"model.normalization": name}),
+            _LOCAL_FIELDS + _WITHIN_FIELDS,
+        )
+        for name in FEATURE_NORMS
     ),
     ({"model.towers": 1}, ("model.norm_across_towers",)),
-    (
-        {"model.within_channel_norm": False},
-        (
-            "model.within_channel_norm_size",
-            "model.within_channel_norm_k",
-            "model.within_channel_norm_alpha",
-            "model.within_channel_norm_beta",
-        ),
-    ),
+    ({"model.within_channel_norm": False}, _WITHIN_FIELDS[1:]),
     ({"model.dropout_rate": 0.0}, ("model.dropout_form", "model.dropout_place")),
     ({"model.initialization": "fan_in"}, _NORMAL_FIELDS),
     ({"model.initialization": "he"}, _NORMAL_FIELDS),

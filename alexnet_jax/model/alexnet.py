@@ -1,5 +1,6 @@
 """AlexNet: five convolutions and three dense layers in two towers (section 3.5)."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -53,14 +54,13 @@ class AlexNet(nnx.Module):
         self.max_pool = components.max_pool(settings)
         self.dropout = components.dropout(settings)
         self.dropout_place = settings.dropout_place
-        self.layer1_order = settings.layer1_order
-        self.layer2_order = settings.layer2_order
+        self.orders = settings.layer1_order, settings.layer2_order
         self.dtype = settings.dtype
 
         size = pool5_size(settings, image_size)
         padding = CONV1_PADDING[settings.conv1_padding]
         make = components.LayerFactory.of(settings, LAYERS, key)
-        c1, c2, c3, c4, c5, c6, f6, f7 = channels_by_layer(settings)
+        c1, c2, c3, c4, c5, c6, f6, f7 = channels = channels_by_layer(settings)
         towers = settings.towers
 
         # Of conv2 to conv5 only conv3 reads both towers (Figure 2).
@@ -88,6 +88,7 @@ class AlexNet(nnx.Module):
         units = f6 or units
         self.fc7 = make.dense("fc7", units, f7) if f7 else None
         self.fc8 = make.dense("fc8", f7 or units, num_classes)
+        components.add_feature_norms(self, settings, LAYERS[:-1], channels)
 
     def __call__(
         self, x: Float[Array, "n h w 3"], dropout_keys: Key[Array, " n"] | None
@@ -103,35 +104,36 @@ class AlexNet(nnx.Module):
         The shapes in the comments are those of the paper's channels and 224x224 images.
         """
         found: dict[str, jax.Array] = {}
+        layer = functools.partial(components.apply_layer, self)
 
         x = x.astype(self.dtype)  # 224x224x3
-        x = self.conv1(x)  # 55x55x96
-        x = self.finish_layer(self.layer1_order, x, self.norm)  # 27x27x96
+        x = layer("conv1", x)  # 55x55x96
+        x = self.finish_layer(self.orders[0], x, self.norm)  # 27x27x96
         found["conv1"] = x
 
         if self.conv2 is not None:
-            x = self.conv2(x)  # 27x27x256
-        x = self.finish_layer(self.layer2_order, x, self.layer2_norm)  # 13x13x256
+            x = layer("conv2", x)  # 27x27x256
+        x = self.finish_layer(self.orders[1], x, self.layer2_norm)  # 13x13x256
         found["conv2"] = x
 
         if self.conv3 is not None:
-            found["conv3"] = x = self.activate(self.conv3(x))  # 13x13x384
+            found["conv3"] = x = self.activate(layer("conv3", x))  # 13x13x384
         if self.conv4 is not None:
-            found["conv4"] = x = self.activate(self.conv4(x))  # 13x13x384
+            found["conv4"] = x = self.activate(layer("conv4", x))  # 13x13x384
         if self.conv5 is not None:
-            found["conv5"] = x = self.activate(self.conv5(x))  # 13x13x256
+            found["conv5"] = x = self.activate(layer("conv5", x))  # 13x13x256
         x = self.max_pool(x)  # 6x6x256
         if self.conv6 is not None:
-            found["conv6"] = x = self.activate(self.conv6(x))  # 6x6x256
+            found["conv6"] = x = self.activate(layer("conv6", x))  # 6x6x256
 
         x = x.reshape(x.shape[0], -1)  # 9216, in the order height, width, channel
         if self.fc6 is not None:
             x = self.drop("before", x, dropout_keys, layer=6)
-            found["fc6"] = x = self.activate(self.fc6(x))  # 4096
+            found["fc6"] = x = self.activate(layer("fc6", x))  # 4096
             x = self.drop("after", x, dropout_keys, layer=6)
         if self.fc7 is not None:
             x = self.drop("before", x, dropout_keys, layer=7)
-            found["fc7"] = x = self.activate(self.fc7(x))  # 4096
+            found["fc7"] = x = self.activate(layer("fc7", x))  # 4096
             x = self.drop("after", x, dropout_keys, layer=7)
         found["fc8"] = self.fc8(x).astype(jnp.float32)  # classes
         return found

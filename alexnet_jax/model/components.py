@@ -5,15 +5,17 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
+from flax import nnx
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
 from alexnet_jax.model import layers
+from alexnet_jax.model.layers import FEATURE_NORMS
 
 
 def local_response_norm(settings: ConfigDict) -> Callable[[jax.Array], jax.Array]:
     """Normalization across channels (section 3.3), or the identity."""
-    if settings.normalization == "none":
+    if settings.normalization != "local_response":
         return identity
     return functools.partial(
         layers.local_response_norm,
@@ -27,7 +29,7 @@ def local_response_norm(settings: ConfigDict) -> Callable[[jax.Array], jax.Array
 
 def within_channel_norm(settings: ConfigDict) -> Callable[[jax.Array], jax.Array]:
     """Normalization within each channel, or the identity."""
-    if not settings.within_channel_norm:
+    if not settings.within_channel_norm or settings.normalization in FEATURE_NORMS:
         return identity
     return functools.partial(
         layers.within_channel_norm,
@@ -36,6 +38,33 @@ def within_channel_norm(settings: ConfigDict) -> Callable[[jax.Array], jax.Array
         alpha=settings.within_channel_norm_alpha,
         beta=settings.within_channel_norm_beta,
     )
+
+
+def add_feature_norms(
+    network: nnx.Module,
+    settings: ConfigDict,
+    names: Sequence[str],
+    channels: Sequence[int],
+) -> None:
+    """Gives a network the layers that normalize others, if its settings ask for some.
+
+    That of a layer is called as it with "_norm" after it.
+
+    Args:
+      names: all layers but the last.
+      channels: of each of them; 0 if it is left out.
+    """
+    if make := FEATURE_NORMS.get(settings.normalization):
+        for name, count in zip(names, channels, strict=True):
+            if count:
+                setattr(network, f"{name}_norm", make(count))
+
+
+def apply_layer(network: nnx.Module, name: str, x: jax.Array) -> jax.Array:
+    """What the layer called `name` makes of `x`, normalized if there is a layer for that."""
+    x = getattr(network, name)(x)
+    norm = getattr(network, f"{name}_norm", None)
+    return x if norm is None else norm(x).astype(x.dtype)
 
 
 def max_pool(settings: ConfigDict) -> Callable[[jax.Array], jax.Array]:

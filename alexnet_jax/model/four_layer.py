@@ -6,6 +6,8 @@ kernels, each followed by pooling over 3x3 windows with stride 2, by the maximum
 first and by the mean after the others, and one dense layer.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -46,6 +48,7 @@ class FourLayer(nnx.Module):
         self.conv2 = make.same("conv2", c1, c2, window=5, towers=1)
         self.conv3 = make.same("conv3", c2, c3, window=5, towers=1)
         self.fc4 = make.dense("fc4", size * size * c3, num_classes)
+        components.add_feature_norms(self, settings, LAYERS[:-1], (c1, c2, c3))
 
     def __call__(
         self, x: Float[Array, "n h w 3"], dropout_keys: Key[Array, " n"] | None
@@ -61,13 +64,14 @@ class FourLayer(nnx.Module):
         The shapes in the comments are those of 32x32 images and width 1.
         """
         found: dict[str, jax.Array] = {}
+        layer = functools.partial(components.apply_layer, self)
 
         x = x.astype(self.dtype)  # 32x32x3
-        x = self.activate(self.max_pool(self.conv1(x)))  # 16x16x32
+        x = self.activate(self.max_pool(layer("conv1", x)))  # 16x16x32
         found["conv1"] = x = self.norm(x)
-        x = self.average_pool(self.activate(self.conv2(x)))  # 8x8x32
+        x = self.average_pool(self.activate(layer("conv2", x)))  # 8x8x32
         found["conv2"] = x = self.norm(x)
-        x = self.average_pool(self.activate(self.conv3(x)))  # 4x4x64
+        x = self.average_pool(self.activate(layer("conv3", x)))  # 4x4x64
         found["conv3"] = x
 
         x = x.reshape(x.shape[0], -1)  # 1024, in the order height, width, channel

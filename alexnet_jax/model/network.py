@@ -1,7 +1,7 @@
 """The network that a configuration asks for, as pure functions of its parameters."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -9,10 +9,13 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
+from alexnet_jax.model import layers
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.four_layer import FourLayer
+from alexnet_jax.model.layers import STATISTICS
 
 Params = dict[str, Any]
+
 
 # By field model.name.
 NETWORKS: dict[str, type[AlexNet] | type[FourLayer]] = {
@@ -23,20 +26,71 @@ NETWORKS: dict[str, type[AlexNet] | type[FourLayer]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network as three pure functions.
+    """A network as pure functions.
 
     Parameters are a plain nested dict, {"conv1": {"kernel": ..., "bias": ...}, ...}, and
-    the only state. Dropout keys, one an example, turn dropout on; None turns it off.
+    the only state: those of the layer that normalizes conv1 are "conv1_norm". Beside what
+    is learned it has the running statistics of batch normalization, which `split` tells
+    from it. Images are NHWC. Dropout keys, one an example, turn dropout on; None turns it
+    off.
 
     Attributes:
-      initialize: `root_key` -> parameters, in host memory.
-      apply: parameters, NHWC images, dropout keys -> logits.
-      outputs: the same arguments -> the output of each layer by its name, logits last.
+      module: `root_key` -> the network with its initial parameters, as a module of Flax.
+      graph: what is left of the module without its parameters.
     """
 
-    initialize: Callable[[Key[Array, ""]], Params]
-    apply: Callable[[Params, jax.Array, jax.Array | None], jax.Array]
-    outputs: Callable[[Params, jax.Array, jax.Array | None], dict[str, jax.Array]]
+    module: Callable[[Key[Array, ""]], AlexNet | FourLayer]
+    graph: nnx.GraphDef
+
+    def initialize(self, key: Key[Array, ""]) -> Params:
+        """Returns the initial parameters that a `root_key` draws, in host memory."""
+        return nnx.to_pure_dict(nnx.state(self.module(key)))
+
+    def apply(
+        self,
+        params: Params,
+        images: Float[Array, "n h w 3"],
+        dropout_keys: Key[Array, " n"] | None,
+    ) -> Float[Array, "n classes"]:
+        """Returns the logits."""
+        return self._with(params)(images, dropout_keys)
+
+    def outputs(
+        self,
+        params: Params,
+        images: Float[Array, "n h w 3"],
+        dropout_keys: Key[Array, " n"] | None,
+    ) -> dict[str, jax.Array]:
+        """Returns the output of each layer by its name, the logits last."""
+        return self._with(params).outputs(images, dropout_keys)
+
+    def outputs_of_batch(
+        self, params: Params, images: Float[Array, "n h w 3"]
+    ) -> dict[str, jax.Array]:
+        """`outputs`, normalized by the batch's own statistics where training does so."""
+        network = self._with(params)
+        layers.normalize_by_batch(network, across_devices=False)
+        return network.outputs(images, None)
+
+    def train(
+        self,
+        params: Params,
+        images: Float[Array, "n h w 3"],
+        dropout_keys: Key[Array, " n"],
+        frozen: Collection[str] = (),
+    ) -> tuple[Float[Array, "n classes"], Params]:
+        """Returns the logits, and the running statistics after this batch.
+
+        What normalizes the batch are its own statistics, over all devices of the axis
+        `AXIS`. The layers `frozen` keep to their running ones.
+        """
+        network = self._with(params)
+        layers.normalize_by_batch(network, but={f"{name}_norm" for name in frozen})
+        logits = network(images, dropout_keys)
+        return logits, nnx.to_pure_dict(nnx.state(network, nnx.BatchStat))
+
+    def _with(self, params: Params) -> AlexNet | FourLayer:
+        return nnx.merge(self.graph, nnx.State(params))
 
 
 def root_key(seed: int) -> Key[Array, ""]:
@@ -64,21 +118,32 @@ def build(settings: ConfigDict, *, image_size: int, num_classes: int) -> Network
 
     graph = nnx.graphdef(nnx.eval_shape(lambda: module(root_key(0))))
 
-    def initialize(key: Key[Array, ""]) -> Params:
-        return nnx.to_pure_dict(nnx.state(module(key)))
+    return Network(module, graph)
 
-    def apply(
-        params: Params,
-        images: Float[Array, "n h w 3"],
-        dropout_keys: Key[Array, " n"] | None,
-    ) -> Float[Array, "n classes"]:
-        return nnx.merge(graph, nnx.State(params))(images, dropout_keys)
 
-    def outputs(
-        params: Params,
-        images: Float[Array, "n h w 3"],
-        dropout_keys: Key[Array, " n"] | None,
-    ) -> dict[str, jax.Array]:
-        return nnx.merge(graph, nnx.State(params)).outputs(images, dropout_keys)
+def layer_of(name: str) -> str:
+    """The layer that the parameters `name` belong to: "conv1" of "conv1_norm"."""
+    return name.removesuffix("_norm")
 
-    return Network(initialize, apply, outputs)
+
+def split(params: Params) -> tuple[Params, Params]:
+    """What is learned, and the running statistics: {} unless there are some."""
+    of_norms = {
+        name: kept for name in params if (kept := STATISTICS & params[name].keys())
+    }
+    statistics = {
+        name: {kind: params[name][kind] for kind in sorted(kept)}
+        for name, kept in of_norms.items()
+    }
+    learned = {
+        name: {kind: leaf for kind, leaf in of_layer.items() if kind not in STATISTICS}
+        for name, of_layer in params.items()
+    }
+    return learned, statistics
+
+
+def united(learned: Params, statistics: Params) -> Params:
+    """The parameters that `split` has taken apart."""
+    return {
+        name: of_layer | statistics.get(name, {}) for name, of_layer in learned.items()
+    }

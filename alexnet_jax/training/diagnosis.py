@@ -29,7 +29,7 @@ MOST_IMAGES = 64
 # anything on; gray levels minus their mean have 50 to 80.
 LEAST_INPUT_STD = 5.0
 
-Outputs = Callable[[PyTree, jax.Array, None], dict[str, jax.Array]]
+Outputs = Callable[[PyTree, jax.Array], dict[str, jax.Array]]
 Diagnose = Callable[[PyTree, Mapping[str, Any], jax.Array], dict[str, Any]]
 
 
@@ -44,14 +44,14 @@ def make_diagnose(outputs_of: Outputs, form: InputForm) -> Diagnose:
     "logit_spread", the spread of the last layer.
 
     Args:
-      outputs_of: `Network.outputs`, of a single network.
+      outputs_of: `Network.outputs_of_batch`, of a single network.
       form: how images become its input.
     """
 
     @jax.jit
     def measure(params: PyTree, batch: Batch, mean: jax.Array) -> dict[str, Any]:
         images = train_input(batch, mean, form)
-        outputs = outputs_of(params, images, None)
+        outputs = outputs_of(params, images)
         layers = {
             name: {
                 "std": y.std(),

@@ -16,6 +16,7 @@ from jaxtyping import Array, PyTree, UInt32
 from ml_collections import ConfigDict
 
 from alexnet_jax.config.layer_rates import of_layers
+from alexnet_jax.model.network import layer_of
 from alexnet_jax.training.schedule import LearningRates, Scalar
 
 
@@ -118,7 +119,8 @@ def make_optimizer(
     factors = dict(spec.lr_multipliers)
 
     def rate_of(path: tuple[Any, ...]) -> Scalar:
-        rate, factor = hyperparameters.learning_rates.of(path), factors.get(path[0].key)
+        rate = hyperparameters.learning_rates.of(path)
+        factor = factors.get(layer_of(path[0].key))
         return rate if factor is None else factor * rate
 
     decay = optax.add_decayed_weights(
@@ -268,8 +270,10 @@ def _decaying(spec: OptimizerSpec) -> Callable[[Any], Any] | None:
         return None
 
     def decays(path: tuple[Any, ...]) -> bool:
-        layer, kind = (part.key for part in path)
-        return layer not in spec.frozen and (spec.bias_decay or kind == "kernel")
+        name, kind = (part.key for part in path)
+        return layer_of(name) not in spec.frozen and (
+            spec.bias_decay or kind == "kernel"
+        )
 
     return lambda params: jax.tree_util.tree_map_with_path(
         lambda path, _: decays(path), params

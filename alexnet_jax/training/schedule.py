@@ -14,6 +14,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from alexnet_jax.model.network import layer_of
+
 Scalar = float | np.floating | jax.Array
 
 
@@ -26,10 +28,13 @@ class LearningRates(NamedTuple):
     conv1_bias: Scalar
 
     def of(self, path: tuple[Any, ...]) -> Scalar:
-        """The learning rate of the parameter at `path`, (layer, "kernel" or "bias")."""
-        layer, kind = (part.key for part in path)
-        prefix = "conv1_" if layer == "conv1" else ""
-        return getattr(self, prefix + kind)
+        """The learning rate of the parameter at `path`, such as (conv1, bias).
+
+        The scale of a normalization has that of its layer's kernel.
+        """
+        name, kind = (part.key for part in path)
+        prefix = "conv1_" if layer_of(name) == "conv1" else ""
+        return getattr(self, prefix + ("bias" if kind == "bias" else "kernel"))
 
 
 @dataclasses.dataclass(frozen=True)

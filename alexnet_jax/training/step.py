@@ -16,7 +16,15 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt32
 
-from alexnet_jax.model.network import Network, Params, root_key
+from alexnet_jax.model.layers import AXIS
+from alexnet_jax.model.network import (
+    Network,
+    Params,
+    layer_of,
+    root_key,
+    split,
+    united,
+)
 from alexnet_jax.training.objective import Objective
 from alexnet_jax.training.optimizer import (
     Hyperparameters,
@@ -32,7 +40,6 @@ from alexnet_jax.training.preprocess import (
     train_input,
 )
 
-AXIS = "batch"
 CROSS_ENTROPY = Objective()  # of evaluations, whatever was minimized
 
 
@@ -75,10 +82,22 @@ class TrainCounts(NamedTuple):
     gradient_norm: Float[Array, "*trials"] | np.float32
 
 
+class Changes(NamedTuple):
+    """What an update makes new parameters of.
+
+    Attributes:
+      gradients: of what is learned.
+      statistics: the running statistics after the batch; {} unless the network has some.
+    """
+
+    gradients: Params
+    statistics: Params
+
+
 GradientStep = Callable[
-    [Params, Batch, UInt32[Array, ""] | np.uint32, jax.Array], tuple[Params, Counts]
+    [Params, Batch, UInt32[Array, ""] | np.uint32, jax.Array], tuple[Changes, Counts]
 ]
-Update = Callable[[TrainState, Params, Hyperparameters], TrainState]
+Update = Callable[[TrainState, Changes, Hyperparameters], TrainState]
 TrainStep = Callable[
     [TrainState, Batch, Hyperparameters, jax.Array], tuple[TrainState, TrainCounts]
 ]
@@ -88,23 +107,27 @@ Prediction = Callable[[Params, jax.Array, jax.Array], jax.Array]
 
 def initial_state(network: Network, seed: int, spec: OptimizerSpec) -> TrainState:
     """Initial weights drawn with `seed`, and zero momentum."""
-    params = network.initialize(root_key(seed))
-    return TrainState(np.zeros((), np.int32), params, initial_opt_state(spec, params))
+    return _before_training(network.initialize(root_key(seed)), spec)
 
 
 def state_shapes(network: Network, spec: OptimizerSpec) -> TrainState:
     """The shapes and types of a trial's state; nothing is compiled or computed."""
     params = jax.eval_shape(network.initialize, root_key(0))
-    state = TrainState(np.zeros((), np.int32), params, initial_opt_state(spec, params))
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+        _before_training(params, spec),
     )
+
+
+def _before_training(params: Params, spec: OptimizerSpec) -> TrainState:
+    opt_state = initial_opt_state(spec, split(params)[0])
+    return TrainState(np.zeros((), np.int32), params, opt_state)
 
 
 def joined(
     gradient_step: GradientStep,
     update: Update,
-    before_update: Callable[[Params], Params] = lambda summed: summed,
+    before_update: Callable[[Changes], Changes] = lambda summed: summed,
 ) -> TrainStep:
     """Returns train_step(state, batch, hyperparameters, mean) -> (state, counts).
 
@@ -112,7 +135,7 @@ def joined(
 
     Args:
       gradient_step, update: the two parts of a step.
-      before_update: applied to the gradients, summed over all devices, that are handed to
+      before_update: applied to the changes, summed over all devices, that are handed to
         `update`.
     """
 
@@ -122,18 +145,16 @@ def joined(
         hyperparameters: Hyperparameters,
         mean: Float[Array, "h w 3"],
     ) -> tuple[TrainState, TrainCounts]:
-        gradients, counts = gradient_step(
-            state.params, batch, hyperparameters.seed, mean
-        )
-        summed = lax.psum(gradients, AXIS)
-        totals = _total_counts(counts, _mean_over_devices(summed))
-        mean_gradients = _mean_over_devices(before_update(summed))
-        return update(state, mean_gradients, hyperparameters), totals
+        changes, counts = gradient_step(state.params, batch, hyperparameters.seed, mean)
+        summed = lax.psum(changes, AXIS)
+        totals = _total_counts(counts, _mean_over_devices(summed.gradients))
+        mean_changes = _mean_over_devices(before_update(summed))
+        return update(state, mean_changes, hyperparameters), totals
 
     return train_step
 
 
-def _mean_over_devices(summed: Params) -> Params:
+def _mean_over_devices(summed: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf / lax.axis_size(AXIS), summed)
 
 
@@ -151,7 +172,7 @@ def make_gradient_step(
     frozen: Collection[str] = (),
     objective: Objective = CROSS_ENTROPY,
 ) -> GradientStep:
-    """Returns gradient_step(params, batch, seed, mean) -> (gradients, counts).
+    """Returns gradient_step(params, batch, seed, mean) -> (changes, counts).
 
     Both results are of this device's share of the batch. `mean` is `form.mean_of(...)`;
     dropout is on, with masks drawn by `seed`.
@@ -169,57 +190,67 @@ def make_gradient_step(
         batch: Batch,
         seed: UInt32[Array, ""] | np.uint32,
         mean: Float[Array, "h w 3"],
-    ) -> tuple[Params, Counts]:
+    ) -> tuple[Changes, Counts]:
         # Under shard_map's check_vma, gradients with respect to parameters that count
         # as equal on all devices come out summed over the devices. Marked as varying,
         # they come out as each device's own, there and under pmap alike.
-        varying = lax.pcast(params, AXIS, to="varying")
+        learned, statistics = split(lax.pcast(params, AXIS, to="varying"))
 
-        def gradients_of(part: Batch) -> tuple[Params, Counts]:
+        def changes_of(part: Batch) -> tuple[Changes, Counts]:
             keys = dropout_keys(seed, part["epoch"], part["example"])
             images = train_input(part, mean, form)
 
-            def mean_loss(params: Params) -> tuple[jax.Array, Counts]:
-                fixed = {name: lax.stop_gradient(params[name]) for name in frozen}
-                logits = network.apply({**params, **fixed}, images, keys)
+            def mean_loss(learned: Params) -> tuple[jax.Array, tuple[Counts, Params]]:
+                fixed = lax.stop_gradient(_in_layers(frozen, learned))
+                params = united(learned | fixed, statistics)
+                logits, after = network.train(params, images, keys, frozen)
                 losses = objective.losses(logits, part["label"])
                 counts = count(logits, part["label"], jnp.ones(len(images)), losses)
-                return counts.loss / len(images), counts
+                return counts.loss / len(images), (counts, after)
 
-            return jax.grad(mean_loss, has_aux=True)(varying)
+            gradients, (counts, after) = jax.grad(mean_loss, has_aux=True)(learned)
+            return Changes(gradients, after), counts
 
-        return _accumulated(gradients_of, batch, microbatches)
+        return _accumulated(changes_of, batch, microbatches)
 
     return gradient_step
 
 
 def make_update(spec: OptimizerSpec) -> Update:
-    """Returns update(state, gradients, hyperparameters) -> the state after the step."""
+    """Returns update(state, changes, hyperparameters) -> the state after the step."""
 
     def update(
-        state: TrainState, gradients: Params, hyperparameters: Hyperparameters
+        state: TrainState, changes: Changes, hyperparameters: Hyperparameters
     ) -> TrainState:
+        learned, _ = split(state.params)
         optimizer = make_optimizer(spec, hyperparameters)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        updates, opt_state = optimizer.update(
+            changes.gradients, state.opt_state, learned
+        )
+        params = united(optax.apply_updates(learned, updates), changes.statistics)
         # Adding an update of zero would change the sign of a weight of -0.0.
-        kept = {name: state.params[name] for name in spec.frozen}
-        return TrainState(state.step + 1, {**params, **kept}, opt_state)
+        kept = _in_layers(spec.frozen, state.params)
+        return TrainState(state.step + 1, params | kept, opt_state)
 
     return update
 
 
+def _in_layers(layers: Collection[str], params: Params) -> Params:
+    """Those of the parameters that belong to these layers."""
+    return {name: leaves for name, leaves in params.items() if layer_of(name) in layers}
+
+
 def _accumulated(
-    gradients_of: Callable[[Batch], tuple[Params, Counts]], batch: Batch, count: int
-) -> tuple[Params, Counts]:
-    """The mean of the gradients of `count` microbatches, and the sum of their counts."""
+    changes_of: Callable[[Batch], tuple[Changes, Counts]], batch: Batch, count: int
+) -> tuple[Changes, Counts]:
+    """The mean of the changes by `count` microbatches, and the sum of their counts."""
     if count == 1:
-        return gradients_of(batch)
+        return changes_of(batch)
     parts = {
         name: values.reshape(count, -1, *values.shape[1:])
         for name, values in batch.items()
     }
-    shapes = jax.eval_shape(gradients_of, {name: p[0] for name, p in parts.items()})
+    shapes = jax.eval_shape(changes_of, {name: p[0] for name, p in parts.items()})
     # For shard_map's check_vma the sums differ between devices wherever their batches do.
     # So does a zero that is made of the batch.
     zero = 0 * batch["label"].reshape(-1)[0]
@@ -228,12 +259,12 @@ def _accumulated(
     )
 
     def add(
-        total: tuple[Params, Counts], part: Batch
-    ) -> tuple[tuple[Params, Counts], None]:
-        return jax.tree.map(jnp.add, total, gradients_of(part)), None
+        total: tuple[Changes, Counts], part: Batch
+    ) -> tuple[tuple[Changes, Counts], None]:
+        return jax.tree.map(jnp.add, total, changes_of(part)), None
 
-    (gradients, counts), _ = lax.scan(add, zeros, parts)
-    return jax.tree.map(lambda leaf: leaf / count, gradients), counts
+    (changes, counts), _ = lax.scan(add, zeros, parts)
+    return jax.tree.map(lambda leaf: leaf / count, changes), counts
 
 
 def make_eval_step(network: Network, form: InputForm, ensemble: int = 1) -> EvalStep:

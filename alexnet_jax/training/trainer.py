@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from alexnet_jax.data.pipeline import Data, evaluation_batches
-from alexnet_jax.model.network import Network, Params, build, root_key
+from alexnet_jax.model.network import Network, Params, build, root_key, split
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.diagnosis import Diagnose, make_diagnose
 from alexnet_jax.training.metrics import MEANS, means_row
@@ -164,7 +164,9 @@ def num_parameters(spec: StepSpec) -> int:
     network = _network(spec.model, spec.form.crop_size, spec.num_classes)
     return sum(
         math.prod(leaf.shape)
-        for leaf in jax.tree.leaves(state_shapes(network, spec.optimizer).params)
+        for leaf in jax.tree.leaves(
+            split(state_shapes(network, spec.optimizer).params)[0]
+        )
     )
 
 
@@ -194,7 +196,7 @@ def _trainer(spec: StepSpec, devices: Devices, seed_index: tuple[int, ...]) -> T
         spec.optimizer,
         devices.spread_train(train_step),
         devices.spread_eval(stack_eval_step(eval_step, len(seed_index))),
-        make_diagnose(network.outputs, form),
+        make_diagnose(network.outputs_of_batch, form),
     )
 
 

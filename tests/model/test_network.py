@@ -140,7 +140,7 @@ numbers = optimizer.Hyperparameters.of(rates, momentum=0.9, weight_decay=0.0, se
 state = devices.place_copies(step.initial_state(network, 0, rule))
 made, batch = batch, devices.place_batch(batch)
 mean = devices.place_copies(form.mean_of(np.zeros((16, 16, 3)), np.zeros(3)))
-diagnosed = diagnosis.make_diagnose(network.outputs, form)(state.params, made, mean)
+diagnosed = diagnosis.make_diagnose(network.outputs_of_batch, form)(state.params, made, mean)
 state, counts = train_step(state, batch, numbers, mean)
 print(int(state.step), int(counts.examples), diagnosed["images"])
 """

@@ -81,7 +81,7 @@ def diagnosed(config, devices, images, seed=0):
     network = build(config.model, image_size=size, num_classes=10)
     form = InputForm.of(config.data)
     mean = form.mean_of(np.full((size, size, 3), 118.0), np.full(3, 118.0))
-    measured = diagnosis.make_diagnose(network.outputs, form)(
+    measured = diagnosis.make_diagnose(network.outputs_of_batch, form)(
         devices.place_copies(network.initialize(jax.random.key(seed))),
         make_batch(images),
         devices.place_copies(mean),
@@ -354,7 +354,7 @@ def test_the_threshold_separates_the_recipes_from_the_fault(name, changes, fires
     mean = form.mean_of(np.full((256, 256, 3), 118.0), np.full(3, 118.0))
     batch = make_batch(photographs(224))
     params = jax.device_put(network.initialize(jax.random.key(0)))
-    measured = diagnosis.make_diagnose(network.outputs, form)(
+    measured = diagnosis.make_diagnose(network.outputs_of_batch, form)(
         params, batch, jax.device_put(mean)
     )
     assert (row_of(measured, config)["warning"] is not None) == fires

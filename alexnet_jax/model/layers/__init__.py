@@ -9,6 +9,12 @@ from alexnet_jax.model.layers.activation import ACTIVATIONS, activation_function
 from alexnet_jax.model.layers.convolution import Convolution, convolve
 from alexnet_jax.model.layers.dense import Dense
 from alexnet_jax.model.layers.dropout import dropout
+from alexnet_jax.model.layers.feature_norm import (
+    AXIS,
+    FEATURE_NORMS,
+    STATISTICS,
+    normalize_by_batch,
+)
 from alexnet_jax.model.layers.initialization import (
     LayerInitialization,
     initial_parameters,
@@ -32,6 +38,9 @@ from alexnet_jax.model.layers.space_to_depth import space_to_depth_convolve
 
 __all__ = [
     "ACTIVATIONS",
+    "AXIS",
+    "FEATURE_NORMS",
+    "STATISTICS",
     "Convolution",
     "Dense",
     "FeatureMaps",
@@ -49,6 +58,7 @@ __all__ = [
     "layer_key",
     "local_response_norm",
     "max_pool",
+    "normalize_by_batch",
     "pooled_size",
     "space_to_depth_convolve",
     "within_channel_norm",
