@@ -64,6 +64,11 @@ def graph_of(network: TrainedNetwork, mean: np.ndarray) -> bytes:
             "Only AlexNet with ReLU or tanh is exported to ONNX, and this network is "
             f"{model.name} with {model.activation}. Export it as .stablehlo."
         )
+    if model.normalization not in ("local_response", "none"):
+        raise UserError(
+            f"model.normalization={model.normalization} is not exported to ONNX: export the "
+            "network as .stablehlo."
+        )
     if model.normalization != "none" and model.norm_depth % 2 == 0:
         raise UserError(
             f"model.norm_depth={model.norm_depth}: of an even number of channels ONNX "

@@ -16,7 +16,11 @@ NETWORK_TITLES = {
     "alexnet": "AlexNet",
     "four_layer": "the four-layer network of Figure 1",
 }
-ACTIVATION_TITLES = {"relu": "ReLU", "tanh": "tanh"}
+ACTIVATION_TITLES = {"relu": "ReLU", "tanh": "tanh", "gelu": "GELU", "silu": "SiLU"}
+NORMALIZATIONS = {
+    "local_response": "local response normalization",
+    "none": "no normalization",
+}
 CROPS = {"center": "center crop", "ten": "ten crops averaged"}
 
 
@@ -62,8 +66,9 @@ def _choices(settings: FrozenConfigDict) -> Iterable[str]:
     yield ACTIVATION_TITLES.get(model.activation, model.activation)
     if model.name == "alexnet":
         yield "one tower" if model.towers == 1 else f"{model.towers} towers"
-    normalized = model.normalization != "none"
-    yield "local response normalization" if normalized else "no normalization"
+    yield NORMALIZATIONS.get(
+        model.normalization, f"{model.normalization} normalization"
+    )
     yield f"{model.pool_window}x{model.pool_window} pooling with stride {model.pool_stride}"
     rate = model.dropout_rate
     yield f"dropout {rate:g}" if rate else "no dropout"
