@@ -4,7 +4,7 @@ from alexnet_jax.config.field_type import BY_RECIPE, ORDERS, Field, Switches
 from alexnet_jax.config.recipes import Value
 
 # Values of model.normalization that normalize the features of every layer.
-FEATURE_NORMS = ("layer", "group")
+FEATURE_NORMS = ("batch", "layer", "group")
 
 MODEL_FIELDS: dict[str, Field] = {
     "model.name": Field(

@@ -275,6 +275,13 @@ def _network(given: Mapping[str, Any]) -> None:
         raise UserError(
             "config.model.towers: the four_layer network has a single tower."
         )
+    at_once = given["training.batch_size"] // given["training.gradient_accumulation"]
+    if given["model.normalization"] == "batch" and at_once < 2:
+        raise UserError(
+            f"config.model.normalization='batch': a step sees {at_once} image at a time, "
+            "whose own mean it would subtract. Use a config.training.batch_size of at least "
+            "twice config.training.gradient_accumulation, or layer or group normalization."
+        )
     if given["model.pool_stride"] > given["model.pool_window"]:
         raise UserError(
             f"config.model.pool_stride={given['model.pool_stride']} skips pixels: at most "

@@ -20,6 +20,23 @@ GROUPS = 32
 EPSILON = 1e-5
 
 
+def _batch(channels: int) -> nnx.Module:
+    """Over a channel of the batch: Ioffe and Szegedy, "Batch Normalization" (2015).
+
+    A running mean takes a tenth of each batch's statistics, as PyTorch's does; the running
+    variance is that of the batch, which PyTorch multiplies by n / (n - 1).
+    """
+    return nnx.BatchNorm(
+        channels,
+        use_running_average=True,
+        momentum=0.9,
+        epsilon=EPSILON,
+        axis_name=AXIS,
+        use_fast_variance=False,  # A difference of two large numbers would be less exact.
+        rngs=nnx.Rngs(0),
+    )
+
+
 def _layer(channels: int) -> nnx.Module:
     """Over all values of an image: Ba et al., "Layer Normalization" (2016)."""
     return nnx.GroupNorm(channels, num_groups=1, epsilon=EPSILON, rngs=nnx.Rngs(0))
@@ -48,6 +65,7 @@ def normalize_by_batch(
 
 # By field model.normalization, from a number of channels to a layer that normalizes them.
 FEATURE_NORMS: dict[str, Callable[[int], nnx.Module]] = {
+    "batch": _batch,
     "layer": _layer,
     "group": _group,
 }
