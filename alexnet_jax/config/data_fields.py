@@ -56,6 +56,13 @@ DATA_FIELDS: dict[str, Field] = {
     "data.lighting_off_epoch": Field(
         BY_RECIPE, "epoch at which PCA color augmentation ends; 0: never", minimum=0
     ),
+    "data.cutmix": Field(
+        0.0,
+        "parameter alpha of CutMix: a box of each image is another's, labels by area; 0: off",
+        minimum=0,
+        maximum=100,
+        later=True,
+    ),
     "data.eval_crops": Field(
         BY_RECIPE,
         "crops of a test image, s. 4.1: probabilities are averaged",

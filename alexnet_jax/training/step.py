@@ -25,7 +25,7 @@ from alexnet_jax.model.network import (
     split,
     united,
 )
-from alexnet_jax.training.objective import Objective
+from alexnet_jax.training.objective import Objective, Targets
 from alexnet_jax.training.optimizer import (
     Hyperparameters,
     OptimizerSpec,
@@ -198,14 +198,16 @@ def make_gradient_step(
 
         def changes_of(part: Batch) -> tuple[Changes, Counts]:
             keys = dropout_keys(seed, part["epoch"], part["example"])
-            images = train_input(part, mean, form)
+            images, targets = objective.mixed(
+                train_input(part, mean, form), part["label"], keys
+            )
 
             def mean_loss(learned: Params) -> tuple[jax.Array, tuple[Counts, Params]]:
                 fixed = lax.stop_gradient(_in_layers(frozen, learned))
                 params = united(learned | fixed, statistics)
                 logits, after = network.train(params, images, keys, frozen)
-                losses = objective.losses(logits, part["label"])
-                counts = count(logits, part["label"], jnp.ones(len(images)), losses)
+                losses = objective.losses(logits, targets)
+                counts = count(logits, targets.labels, jnp.ones(len(images)), losses)
                 return counts.loss / len(images), (counts, after)
 
             gradients, (counts, after) = jax.grad(mean_loss, has_aux=True)(learned)
@@ -276,7 +278,7 @@ def make_eval_step(network: Network, form: InputForm, ensemble: int = 1) -> Eval
 
     def eval_step(params: Params, batch: Batch, mean: Float[Array, "h w 3"]) -> Counts:
         found, labels = prediction(params, batch["image"], mean), batch["label"]
-        losses = CROSS_ENTROPY.losses(found, labels)
+        losses = CROSS_ENTROPY.losses(found, Targets(labels))
         return lax.psum(count(found, labels, batch["weight"], losses), AXIS)
 
     return eval_step

@@ -15,6 +15,7 @@ from alexnet_jax.config import base
 from alexnet_jax.model.network import Network, build
 from alexnet_jax.training import step as steps
 from alexnet_jax.training.devices import Devices
+from alexnet_jax.training.objective import Targets
 from alexnet_jax.training.optimizer import Hyperparameters, OptimizerSpec
 from alexnet_jax.training.preprocess import InputForm
 from alexnet_jax.training.schedule import LearningRates
@@ -103,7 +104,9 @@ def numbers(rates, weight_decay=0.0005, seed=3):
 def count(logits, labels, weights):
     """Sums over the examples, as plain numbers."""
     given = [jnp.asarray(each) for each in (logits, labels, weights)]
-    counts = steps.count(*given, steps.CROSS_ENTROPY.losses(*given[:2]))
+    counts = steps.count(
+        *given, steps.CROSS_ENTROPY.losses(given[0], Targets(given[1]))
+    )
     return tuple(map(float, counts))
 
 
