@@ -56,6 +56,13 @@ DATA_FIELDS: dict[str, Field] = {
     "data.lighting_off_epoch": Field(
         BY_RECIPE, "epoch at which PCA color augmentation ends; 0: never", minimum=0
     ),
+    "data.mixup": Field(
+        0.0,
+        "parameter alpha of mixup: the mean of each image with another, labels too; 0: off",
+        minimum=0,
+        maximum=100,
+        later=True,
+    ),
     "data.cutmix": Field(
         0.0,
         "parameter alpha of CutMix: a box of each image is another's, labels by area; 0: off",

@@ -40,16 +40,19 @@ class Objective:
     Attributes:
       label_smoothing: the share of the label that is spread evenly over all classes;
         Szegedy et al., "Rethinking the Inception Architecture" (2016), section 7.
-      cutmix: the parameter of the distribution of shares; 0: images are not mixed.
+      mixup, cutmix: the parameter of the distribution of shares; 0: images are not mixed
+        so. With both, each image is mixed in one way or the other, by chance.
     """
 
     label_smoothing: float = 0.0
+    mixup: float = 0.0
     cutmix: float = 0.0
 
     @staticmethod
     def of(settings: ConfigDict) -> "Objective":
         """What a trial's settings ask for."""
-        return Objective(settings.training.label_smoothing, settings.data.cutmix)
+        data = settings.data
+        return Objective(settings.training.label_smoothing, data.mixup, data.cutmix)
 
     def mixed(
         self, images: Images, labels: Labels, keys: Key[Array, " n"]
@@ -63,11 +66,10 @@ class Objective:
           images: the network's input.
           keys: one an example, a function of (seed, epoch, example).
         """
-        if not self.cutmix:
+        if not (self.mixup or self.cutmix):
             return images, Targets(labels)
         draws = jax.vmap(jax.random.fold_in, (0, None))(keys, _MIXING)
-        mix = functools.partial(_cutmix, alpha=self.cutmix)
-        mixed, shares = jax.vmap(mix)(images, _exchanged(images), key=draws)
+        mixed, shares = jax.vmap(self._mixed)(images, _exchanged(images), draws)
         main, others = shares >= 0.5, _exchanged(labels)
         return mixed, Targets(
             jnp.where(main, labels, others),
@@ -84,6 +86,18 @@ class Objective:
             return losses
         of_others = self._of_labels(logits, targets.others)
         return targets.shares * losses + (1 - targets.shares) * of_others
+
+    def _mixed(
+        self, image: Image, other: Image, key: Key[Array, ""]
+    ) -> tuple[Image, Share]:
+        ways = []
+        if self.mixup:
+            ways.append(functools.partial(_mixup, alpha=self.mixup))
+        if self.cutmix:
+            ways.append(functools.partial(_cutmix, alpha=self.cutmix))
+        of_way, of_draws = jax.random.split(key)
+        way = jax.random.randint(of_way, (), 0, len(ways))
+        return jax.lax.switch(way, ways, image, other, of_draws)
 
     def _of_labels(
         self, logits: Float[Array, "n classes"], labels: Labels
@@ -102,8 +116,16 @@ def _exchanged(values: Shaped[Array, "n ..."]) -> Shaped[Array, "n ..."]:
     return jnp.concatenate([pairs[:, ::-1].reshape(values[:even].shape), values[even:]])
 
 
+def _mixup(
+    image: Image, other: Image, key: Key[Array, ""], *, alpha: float
+) -> tuple[Image, Share]:
+    """Zhang et al., "mixup" (2018): a mean of two images, with share of Beta(alpha, alpha)."""
+    share = jax.random.beta(key, alpha, alpha)
+    return share * image + (1 - share) * other, share
+
+
 def _cutmix(
-    image: Image, other: Image, alpha: float, key: Key[Array, ""]
+    image: Image, other: Image, key: Key[Array, ""], *, alpha: float
 ) -> tuple[Image, Share]:
     """Yun et al., "CutMix" (2019): a box of an image is that of another.
 

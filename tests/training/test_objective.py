@@ -54,7 +54,7 @@ def test_losses_are_those_of_torch(smoothing, targets):
 # --- Mixed images -----------------------------------------------------------------------
 
 SIDE = 20
-CUT = Objective(cutmix=1.0)
+CUT, MIX = Objective(cutmix=1.0), Objective(mixup=1.0)
 
 
 def keys_of(count, *, seed=0):
@@ -105,7 +105,42 @@ def test_a_box_of_each_image_is_its_partners(count):
     assert boxes >= 4
 
 
-@pytest.mark.parametrize("objective", [CUT])
+def test_each_image_is_a_mean_with_its_partner():
+    images, labels = numbered(9)
+    mixed, targets = MIX.mixed(images, labels, keys_of(9))
+    for number, image in enumerate(np.asarray(mixed)):
+        assert np.ptp(image) == 0
+        label, other = int(targets.labels[number]), int(targets.others[number])
+        assert {label, other} == {number, partner(number, 9)}
+        share = float(targets.shares[number])
+        assert image[0, 0, 0] == pytest.approx(
+            share * label + (1 - share) * other, rel=1e-5
+        )
+        assert 0.5 <= share <= 1
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
+def test_shares_have_the_variance_of_their_beta_distribution(alpha):
+    count = 4000
+    _, targets = Objective(mixup=alpha).mixed(*numbered(count), keys_of(count))
+    assert (targets.shares >= 0.5).all()
+    own = jnp.where(
+        targets.labels == jnp.arange(count), targets.shares, 1 - targets.shares
+    )
+    assert own.mean() == pytest.approx(0.5, abs=0.03)
+    assert own.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.06)
+
+
+def test_with_both_an_image_is_mixed_in_either_way():
+    images, labels = numbered(200)
+    mixed, _ = Objective(mixup=1.0, cutmix=1.0).mixed(images, labels, keys_of(200))
+    whole = (
+        np.ptp(np.asarray(mixed), axis=(1, 2, 3)) == 0
+    )  # a mean, or a box of none or all
+    assert 0.35 < whole.mean() < 0.75
+
+
+@pytest.mark.parametrize("objective", [CUT, MIX], ids=["cutmix", "mixup"])
 def test_mixing_is_a_function_of_the_example_not_of_the_batch(objective):
     images = jnp.asarray(rng.normal(0, 1, (8, SIDE, SIDE, 3)), jnp.float32)
     labels, keys = jnp.arange(8), keys_of(8)
