@@ -53,13 +53,8 @@ ALSO = {name: field for field, facts in FIELDS.items() for name in facts.also}
 
 # Ideas that have no field, by words in the last part of the name.
 NOT_OFFERED = {
-    "mixup": "Mixup",
-    "cutmix": "CutMix",
     "randaugment": "RandAugment",
     "rand_augment": "RandAugment",
-    "batch_norm": "Batch normalization",
-    "batchnorm": "Batch normalization",
-    "layer_norm": "Layer normalization",
     "ema": "An exponential moving average of the weights",
     "nesterov": "Nesterov momentum",
     "early_stopping": "Early stopping",

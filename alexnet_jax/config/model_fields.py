@@ -40,6 +40,7 @@ MODEL_FIELDS: dict[str, Field] = {
         "normalization across channels in layers 1 and 2, s. 3.3, or of the features of "
         "all layers but the last before their activation",
         ("local_response", "none", *FEATURE_NORMS),
+        also=("batch_norm", "batchnorm", "layer_norm", "group_norm"),
     ),
     "model.norm_depth": Field(BY_RECIPE, "channels in the sum, n of s. 3.3", minimum=1),
     "model.norm_k": Field(BY_RECIPE, "k of s. 3.3", above=0),

@@ -10,8 +10,6 @@ from alexnet_jax.config.old_names import RENAMED
 @pytest.mark.parametrize(
     "name",
     [
-        "data.mixup_alpha",
-        "use_batch_norm",
         "nesterov",
         "ema_decay",
     ],

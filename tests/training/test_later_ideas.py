@@ -29,6 +29,8 @@ ALL = {
     "optimizer__warmup_epochs": 2.9 * STEP,
     "optimizer__clip_norm": 0.5,
     "training__label_smoothing": 0.1,
+    "data__mixup": 0.2,
+    "data__cutmix": 1.0,
 }
 ONE = Devices(devices=jax.devices()[:1])
 
