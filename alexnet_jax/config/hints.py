@@ -55,7 +55,6 @@ ALSO = {name: field for field, facts in FIELDS.items() for name in facts.also}
 NOT_OFFERED = {
     "randaugment": "RandAugment",
     "rand_augment": "RandAugment",
-    "ema": "An exponential moving average of the weights",
     "nesterov": "Nesterov momentum",
     "early_stopping": "Early stopping",
     "patience": "Early stopping",

@@ -87,6 +87,15 @@ OPTIMIZER_FIELDS: dict[str, Field] = {
         later=True,
         also=("clip", "clipping", "clipnorm"),
     ),
+    "optimizer.ema_decay": Field(
+        0.0,
+        "what an average of the parameters keeps of itself in a step; it is what is "
+        "evaluated and saved; 0: none",
+        minimum=0,
+        maximum=0.999999,
+        later=True,
+        also=("ema", "polyak"),
+    ),
     "optimizer.beta1": Field(
         0.9,
         "decay of the mean gradient in AdamW and LAMB",

@@ -187,7 +187,8 @@ def save_arguments(
 def _rest_of(state: TrainState) -> dict[str, Any]:
     """Everything in the state but the weights, whatever fields there are."""
     names = [field.name for field in dataclasses.fields(TrainState)]
-    return {name: getattr(state, name) for name in names if name != "params"}
+    rest = {name: getattr(state, name) for name in names if name != "params"}
+    return {name: value for name, value in rest.items() if value is not None}
 
 
 def checksum(tree: Any) -> int:

@@ -1,6 +1,5 @@
 """A trial's state before its first step: weights drawn by seed, or from a trained network."""
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,8 +23,7 @@ def starting_state(init_from: str, seed: int, trainer: Trainer) -> TrainState:
     """
     state = initial_state(trainer.network, seed, trainer.spec)
     if init_from:
-        params = fine_tuned_params(state.params, init_from)
-        state = dataclasses.replace(state, params=params)
+        return state.starting_from(fine_tuned_params(state.params, init_from))
     return state
 
 

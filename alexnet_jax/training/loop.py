@@ -136,7 +136,7 @@ def evaluate(
     group.context.progress.compiling(("evaluation", id(group.trainer)))
     start, counts = time.perf_counter(), []
     with contextlib.closing(
-        group.evaluator.batch_counts(group.state.params)
+        group.evaluator.batch_counts(group.state.params, group.state.raw)
     ) as of_batches:
         for of_batch in of_batches:
             counts.append(of_batch)

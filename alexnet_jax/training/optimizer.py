@@ -36,6 +36,7 @@ class OptimizerSpec:
       trust_coefficient: of LARS.
       decoupled_decay: of SGD, whether the decay is no part of the velocity.
       clip_norm: the largest norm of the gradient of the whole network; 0: any.
+      ema_decay: of the average of the parameters; 0: there is none.
     """
 
     lr_inside_momentum: bool
@@ -48,6 +49,7 @@ class OptimizerSpec:
     trust_coefficient: float = 0.001
     decoupled_decay: bool = False
     clip_norm: float = 0.0
+    ema_decay: float = 0.0
 
     @staticmethod
     def of(optimizer: ConfigDict, model: ConfigDict) -> "OptimizerSpec":
@@ -66,6 +68,7 @@ class OptimizerSpec:
             optimizer.trust_coefficient,
             optimizer.decoupled_decay,
             optimizer.clip_norm,
+            optimizer.ema_decay,
         )
 
     @property

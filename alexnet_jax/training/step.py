@@ -51,13 +51,25 @@ class TrainState:
     Attributes:
       step: steps done, int32 without axes. As in every pytree, shapes or shardings may
         stand in place of the arrays.
-      params: the network's parameters.
+      params: the network's parameters: what is evaluated and saved.
       opt_state: the optimizer's state; only `optimizer.py` knows its structure.
+      raw: where `params` are an average, what it is an average of; else None.
     """
 
     step: Any
     params: Params
     opt_state: Any
+    raw: Params | None = None
+
+    @property
+    def trained(self) -> Params:
+        """The parameters that gradients are taken of, and that an update changes."""
+        return self.params if self.raw is None else self.raw
+
+    def starting_from(self, params: Params) -> "TrainState":
+        """The same, before the first step, with other parameters."""
+        raw = None if self.raw is None else jax.tree.map(np.array, params)
+        return dataclasses.replace(self, params=params, raw=raw)
 
 
 class Counts(NamedTuple):
@@ -107,7 +119,8 @@ Prediction = Callable[[Params, jax.Array, jax.Array], jax.Array]
 
 def initial_state(network: Network, seed: int, spec: OptimizerSpec) -> TrainState:
     """Initial weights drawn with `seed`, and zero momentum."""
-    return _before_training(network.initialize(root_key(seed)), spec)
+    state = _before_training(network.initialize(root_key(seed)), spec)
+    return state.starting_from(state.params)
 
 
 def state_shapes(network: Network, spec: OptimizerSpec) -> TrainState:
@@ -121,7 +134,8 @@ def state_shapes(network: Network, spec: OptimizerSpec) -> TrainState:
 
 def _before_training(params: Params, spec: OptimizerSpec) -> TrainState:
     opt_state = initial_opt_state(spec, split(params)[0])
-    return TrainState(np.zeros((), np.int32), params, opt_state)
+    raw = params if spec.ema_decay else None
+    return TrainState(np.zeros((), np.int32), params, opt_state, raw)
 
 
 def joined(
@@ -145,7 +159,9 @@ def joined(
         hyperparameters: Hyperparameters,
         mean: Float[Array, "h w 3"],
     ) -> tuple[TrainState, TrainCounts]:
-        changes, counts = gradient_step(state.params, batch, hyperparameters.seed, mean)
+        changes, counts = gradient_step(
+            state.trained, batch, hyperparameters.seed, mean
+        )
         summed = lax.psum(changes, AXIS)
         totals = _total_counts(counts, _mean_over_devices(summed.gradients))
         mean_changes = _mean_over_devices(before_update(summed))
@@ -224,17 +240,32 @@ def make_update(spec: OptimizerSpec) -> Update:
     def update(
         state: TrainState, changes: Changes, hyperparameters: Hyperparameters
     ) -> TrainState:
-        learned, _ = split(state.params)
+        learned, _ = split(state.trained)
         optimizer = make_optimizer(spec, hyperparameters)
         updates, opt_state = optimizer.update(
             changes.gradients, state.opt_state, learned
         )
         params = united(optax.apply_updates(learned, updates), changes.statistics)
         # Adding an update of zero would change the sign of a weight of -0.0.
-        kept = _in_layers(spec.frozen, state.params)
-        return TrainState(state.step + 1, params | kept, opt_state)
+        params = params | _in_layers(spec.frozen, state.trained)
+        if state.raw is None:
+            return TrainState(state.step + 1, params, opt_state)
+        average = _averaged(state.params, params, spec.ema_decay, state.step)
+        return TrainState(state.step + 1, average, opt_state, raw=params)
 
     return update
+
+
+def _averaged(average: Params, params: Params, decay: float, step: jax.Array) -> Params:
+    """The exponential moving average after a step: Polyak and Juditsky (1992).
+
+    Early ones keep less of themselves, as in TensorFlow, so that the initial weights are
+    soon forgotten. Equal parameters stay equal to the last bit.
+    """
+    kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(
+        lambda mean, new: mean + (1 - kept) * (new - mean), average, params
+    )
 
 
 def _in_layers(layers: Collection[str], params: Params) -> Params:

@@ -285,8 +285,12 @@ class Evaluator:
         seconds = time.perf_counter() - start
         return self.rows(of_all, step=step, epoch=epoch, seconds=seconds)
 
-    def batch_counts(self, params: Params) -> Generator[tuple[Counts, ...], None, None]:
+    def batch_counts(
+        self, params: Params, raw: Params | None = None
+    ) -> Generator[tuple[Counts, ...], None, None]:
         """The counts of each batch, by the trainer and by those beside it.
+
+        If `params` are averages of `raw`, the last are those of `raw`.
 
         They may still be being computed, but not more than `PREFETCHED` batches are in
         flight. To be closed when it is left early.
@@ -298,6 +302,8 @@ class Evaluator:
                 counts = tuple(
                     each.eval_step(params, batch, self.mean) for each in trainers
                 )
+                if raw is not None:
+                    counts += (self.trainer.eval_step(raw, batch, self.mean),)
                 in_flight.append(counts)
                 if len(in_flight) > PREFETCHED:
                     jax.block_until_ready(in_flight.pop(0))
@@ -341,10 +347,11 @@ class Evaluator:
                 for total in totals
             )
             row["split"] = split.split.name
-            if self.beside:
+            if others:
+                names = (*self.beside, "raw")[: len(others)]
                 row["beside"] = {
-                    crops: {name: other[name] for name in MEANS}
-                    for crops, other in zip(self.beside, others, strict=True)
+                    beside: {name: other[name] for name in MEANS}
+                    for beside, other in zip(names, others, strict=True)
                 }
             rows.append(row)
         return rows

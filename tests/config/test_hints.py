@@ -11,7 +11,6 @@ from alexnet_jax.config.old_names import RENAMED
     "name",
     [
         "nesterov",
-        "ema_decay",
     ],
 )
 def test_a_known_idea_is_not_offered_and_no_other_field_is_named(name):

@@ -14,7 +14,15 @@ from alexnet_jax.errors import Stopped
 from alexnet_jax.model.network import split
 from alexnet_jax.training import loop
 from alexnet_jax.training.devices import Devices
+from alexnet_jax.training.initial_weights import starting_state
+from alexnet_jax.training.optimizer import (
+    Hyperparameters,
+    OptimizerSpec,
+    initial_opt_state,
+)
 from alexnet_jax.training.saved_network import read_weights
+from alexnet_jax.training.schedule import LearningRates
+from alexnet_jax.training.step import Changes, TrainState, make_update
 from alexnet_jax.training.trainer import Trainer
 
 ALL = {
@@ -28,6 +36,7 @@ ALL = {
     "optimizer__schedule": "cosine",
     "optimizer__warmup_epochs": 2.9 * STEP,
     "optimizer__clip_norm": 0.5,
+    "optimizer__ema_decay": 0.7,
     "training__label_smoothing": 0.1,
     "data__mixup": 0.2,
     "data__cutmix": 1.0,
@@ -69,8 +78,10 @@ def test_it_learns_and_keeps_statistics(whole):
     _, statistics = split(params)
     assert set(statistics) == {"conv1_norm", "conv2_norm", "conv3_norm"}
     assert all((of["var"] > 0).all() and of["mean"].any() for of in statistics.values())
-    losses = [row["loss"] for row in rows if row["kind"] == "eval"]
-    assert losses[-1] < losses[0]
+    evaluated = [row for row in rows if row["kind"] == "eval"]
+    for of in (evaluated, [row["beside"]["raw"] for row in evaluated]):
+        assert of[-1]["loss"] < of[0]["loss"]
+    assert evaluated[-1]["loss"] != evaluated[-1]["beside"]["raw"]["loss"]
 
 
 def test_stopped_it_resumes_bit_identically(whole, data, tmp_path, monkeypatch):
@@ -139,3 +150,63 @@ def test_a_frozen_layer_keeps_its_statistics(data, tmp_path):
     assert (params["conv1_norm"]["var"] == 1).all()
     assert (params["conv1_norm"]["scale"] == 1).all()
     assert params["conv2_norm"]["mean"].any()
+
+
+# --- The average of the parameters ------------------------------------------------------
+
+
+def some_params(seed):
+    draws = np.random.default_rng(seed)
+    return {
+        "conv1": {"kernel": draws.normal(size=(3, 3)), "bias": draws.normal(size=3)},
+        "conv1_norm": {kind: draws.normal(size=3) for kind in ("mean", "scale", "var")},
+    }
+
+
+def single(leaf):
+    return jax.numpy.asarray(leaf, jax.numpy.float32)
+
+
+def test_the_average_is_that_of_a_slow_loop():
+    """Of running statistics too; what is averaged is what it would be without."""
+    plain = OptimizerSpec(lr_inside_momentum=True, bias_decay=False)
+    averaging = dataclasses.replace(plain, ema_decay=0.6)
+    params = jax.tree.map(single, some_params(0))
+    opt_state = initial_opt_state(plain, split(params)[0])
+    without = TrainState(jax.numpy.int32(0), params, opt_state)
+    state = TrainState(jax.numpy.int32(0), params, opt_state, raw=params)
+    rates = LearningRates(0.1, 0.1, 0.1, 0.1)
+    numbers = Hyperparameters.of(rates, momentum=0.9, weight_decay=0.01, seed=0)
+    expected = jax.tree.map(np.float64, params)
+    for step in range(12):
+        changes = Changes(*split(jax.tree.map(single, some_params(1 + step))))
+        without = make_update(plain)(without, changes, numbers)
+        state = make_update(averaging)(state, changes, numbers)
+        jax.tree.map(np.testing.assert_array_equal, state.raw, without.params)
+        kept = min(0.6, (1 + step) / (10 + step))
+        expected = jax.tree.map(
+            lambda mean, new, kept=kept: kept * mean + (1 - kept) * np.float64(new),
+            expected,
+            state.raw,
+        )
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6),
+        state.params,
+        expected,
+    )
+
+
+def test_an_average_starts_at_a_trained_network(data, tmp_path):
+    """Whether or not that is an average, it and what it averages are its weights."""
+    train_one(tiny(), data, ONE, tmp_path)
+    origin = str(tmp_path / "checkpoints" / "10")
+    config = tiny(optimizer__ema_decay=0.9)
+    state = starting_state(origin, 0, trainer_of(config, data, ONE))
+    held, _ = read_weights(origin)
+    for params in (state.params, state.raw):
+        np.testing.assert_array_equal(
+            params["conv2"]["kernel"], held["conv2"]["kernel"]
+        )
+    assert not np.shares_memory(
+        state.params["conv2"]["kernel"], state.raw["conv2"]["kernel"]
+    )
