@@ -21,6 +21,15 @@ DATA_FIELDS: dict[str, Field] = {
     "data.random_crop": Field(
         BY_RECIPE, "crop at random positions, s. 4.1; off: the center"
     ),
+    "data.random_resized_crop": Field(
+        0.0,
+        "least share of an image's area that a crop of any size and of an aspect of 3/4 to "
+        "4/3 has, which is resized to crop_size, in place of random_crop; 0: off",
+        minimum=0,
+        maximum=1,
+        later=True,
+        also=("rrc",),
+    ),
     "data.random_flip": Field(BY_RECIPE, "reflect images at random, s. 4.1"),
     "data.crop_sharing": Field(
         BY_RECIPE, "consecutive images that share one crop and reflection", minimum=1

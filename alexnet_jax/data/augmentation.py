@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 from alexnet_jax.data import sampling
 
 # The purposes of an example's random numbers, which make their keys differ.
-CROP, FLIP, LIGHTING = 0, 1, 2
+CROP, FLIP, LIGHTING, BOX = 0, 1, 2, 3
 SHARED = 2**32 - 1  # Takes the place of the epoch where neighbors share their numbers.
 
 Positions = Int64[np.ndarray, " n"]
@@ -37,6 +37,9 @@ class Augmentation:
       lighting_off_epoch: The epoch at which the lighting ends; 0 means never.
       components: The matrix that the lighting's random numbers multiply, from
         `Statistics.components`.
+      random_resized_crop: The least share of an image's area that a box of it has, which
+        the training step resizes to the crop; 0 means that there are none. With boxes,
+        `crop_size` is that of whole images.
     """
 
     crop_size: int
@@ -47,6 +50,7 @@ class Augmentation:
     lighting_shrink: bool
     lighting_off_epoch: float
     components: Float32[np.ndarray, "3 3"]
+    random_resized_crop: float = 0.0
 
     def draw(
         self,
@@ -70,12 +74,13 @@ class Augmentation:
           seed: The seed of the run.
 
         Returns:
-          The fields "offset", "mirrored", "lighting" and "gain" of `TrainBatch`.
+          The fields "offset", "mirrored", "lighting" and "gain" of `TrainBatch`, and with
+          `random_resized_crop` "box".
         """
         count, epochs = len(positions), positions // num_examples
 
         def keys(purpose: int) -> sampling.Keys:
-            if self.crop_sharing > 1 and purpose != LIGHTING:
+            if self.crop_sharing > 1 and purpose in (CROP, FLIP):
                 group = positions // self.crop_sharing
                 return sampling.keys(seed, SHARED, group, purpose)
             return sampling.keys(seed, epochs, examples, purpose)
@@ -101,9 +106,33 @@ class Augmentation:
             lighting[on] = (alpha @ self.components.T)[on]
             if self.lighting_shrink:
                 gain[on] = 1 / (1 + self.lighting_std)
-        return {
+        drawn = {
             "offset": offset,
             "mirrored": mirrored,
             "lighting": lighting,
             "gain": gain,
         }
+        if self.random_resized_crop:
+            drawn["box"] = _boxes(keys(BOX), image_size, self.random_resized_crop)
+        return drawn
+
+
+def _boxes(keys: sampling.Keys, side: int, least: float) -> Float32[np.ndarray, "n 4"]:
+    """Draws a box of each image, (y, x, height, width) in whole pixels.
+
+    As torchvision's RandomResizedCrop, after Szegedy et al., "Going Deeper with
+    Convolutions" (2015): its area is uniform between `least` and 1 of the image's, the
+    logarithm of its aspect between those of 3/4 and 4/3. Of ten draws the first that fits
+    into the image is taken; if there is none, the whole image.
+    """
+    area, aspect = (sampling.uniforms(keys + np.uint64(k), 10) for k in (100, 200))
+    area = side**2 * (least + (1 - least) * area)
+    aspect = np.exp(np.log(4 / 3) * (2 * aspect - 1))
+    sides = np.stack([np.sqrt(area / aspect), np.sqrt(area * aspect)], axis=-1)
+    sides = np.maximum(np.rint(sides), 1)  # (n, 10, 2): heights and widths
+    sides[:, -1] = np.where((sides[:, -1] > side).any(1)[:, None], side, sides[:, -1])
+    first = (sides <= side).all(2).argmax(1)
+    size = sides[np.arange(len(keys)), first]
+    place = sampling.uniforms(keys + np.uint64(300), 2)
+    corner = np.minimum(np.floor(place * (side - size + 1)), side - size)
+    return np.concatenate([corner, size], axis=1).astype(np.float32)

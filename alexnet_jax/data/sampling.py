@@ -47,15 +47,16 @@ def integers(key: Keys, below: int) -> Int32[np.ndarray, " n"]:
     return ((upper * np.uint64(below)) >> np.uint64(32)).astype(np.int32)
 
 
+def uniforms(key: Keys, count: int) -> Float64[np.ndarray, "n count"]:
+    """Returns `count` independent numbers per key, uniform in (0, 1] in steps of 2**-53."""
+    numbers = mix(key[:, None] + np.arange(count, dtype=np.uint64))
+    return ((numbers >> np.uint64(11)) + np.uint64(1)) * 2.0**-53
+
+
 def normals(key: Keys, count: int) -> Float64[np.ndarray, "n count"]:
     """Returns `count` independent standard normal numbers per key (Box and Muller)."""
-    pairs = np.arange(-(-count // 2), dtype=np.uint64)
-    radius, angle = (
-        # Uniform in (0, 1], in steps of 2**-53.
-        ((mix(key[:, None] + 2 * pairs + np.uint64(k)) >> np.uint64(11)) + np.uint64(1))
-        * 2.0**-53
-        for k in (0, 1)
-    )
+    drawn = uniforms(key, 2 * -(-count // 2))
+    radius, angle = drawn[:, ::2], drawn[:, 1::2]
     length = np.sqrt(-2 * np.log(radius))
     turn = 2 * np.pi * angle
     both = np.stack([length * np.cos(turn), length * np.sin(turn)], axis=-1)

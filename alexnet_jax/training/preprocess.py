@@ -24,6 +24,7 @@ class InputForm:
     channel_scale: tuple[float, ...]
     channel_order: str
     eval_crops: str
+    random_resized_crop: float = 0.0
 
     @staticmethod
     def of(data: Mapping[str, Any] | ConfigDict) -> "InputForm":
@@ -59,16 +60,19 @@ class InputForm:
 
 
 def batch_shapes(
-    crop_size: int, leading: tuple[int, ...]
+    form: InputForm, image_size: int, leading: tuple[int, ...]
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes and types of a training batch: the fields of `data.pipeline.TrainBatch`.
 
     Args:
-      crop_size: the side of its images, in pixels.
+      form: how its images become the network's input.
+      image_size: the side of the images before they are cropped, in pixels.
       leading: the axes before those of an example, such as (n,).
     """
+    boxes = form.random_resized_crop > 0
+    side = image_size if boxes else form.crop_size
     of_example = {
-        "image": ((crop_size, crop_size, 3), np.uint8),
+        "image": ((side, side, 3), np.uint8),
         "label": ((), np.int32),
         "offset": ((2,), np.int32),
         "mirrored": ((), np.int32),
@@ -76,6 +80,7 @@ def batch_shapes(
         "gain": ((), np.float32),
         "example": ((), np.int32),
         "epoch": ((), np.int32),
+        **({"box": ((4,), np.float32)} if boxes else {}),
     }
     return {
         name: jax.ShapeDtypeStruct((*leading, *shape), dtype)
@@ -86,15 +91,50 @@ def batch_shapes(
 def train_input(
     batch: Batch, mean: Float[Array, "h w 3"], form: InputForm
 ) -> Float[Array, "n s s 3"]:
-    """Cropped images minus the mean, plus each one's lighting offset, times its gain."""
-    means = mean[None]
+    """Cropped images minus the mean, plus each one's lighting offset, times its gain.
+
+    Whole images in place of crops are cropped and resized to their boxes here.
+    """
+    x, size = batch["image"].astype(jnp.float32), batch["image"].shape[1]
     if form.mean == "image":
-        means = jax.vmap(lambda place: _crop(mean[None], place, form.crop_size)[0])(
+        x = x - jax.vmap(lambda place: _crop(mean[None], place, size)[0])(
             jnp.concatenate([batch["offset"], batch["mirrored"][:, None]], axis=1)
         )
-    x = batch["image"].astype(jnp.float32) - means
+    if form.random_resized_crop:
+        x = jax.vmap(_resized, (0, 0, None))(x, batch["box"], form.crop_size)
+    if form.mean != "image":
+        x = x - mean[None]
     x = (x + batch["lighting"][:, None, None, :]) * batch["gain"][:, None, None, None]
     return _scaled(x, form)
+
+
+def _resized(
+    image: Float[Array, "side side 3"], box: Float[Array, "4"], size: int
+) -> Float[Array, "size size 3"]:
+    """The box (y, x, height, width) of an image, resized by antialiased interpolation.
+
+    As if it were cut out first, which is why it is not `jax.image.scale_and_translate`:
+    that would read pixels around the box.
+    """
+    y, x, height, width = box
+    rows, columns = (
+        _weights(start, length, len(image), size)
+        for start, length in ((y, height), (x, width))
+    )
+    return jnp.einsum("sy,yxc,tx->stc", rows, image, columns)
+
+
+def _weights(
+    start: jax.Array, length: jax.Array, side: int, size: int
+) -> Float[Array, "size side"]:
+    """What each of `size` pixels takes of those from `start` on, along one axis."""
+    step = length / size
+    centers = start + (jnp.arange(size) + 0.5) * step
+    pixels = jnp.arange(side) + 0.5
+    inside = (pixels > start) & (pixels < start + length)
+    distances = abs(pixels[None] - centers[:, None]) / jnp.maximum(1.0, step)
+    weights = jnp.where(inside[None], jnp.maximum(0.0, 1 - distances), 0.0)
+    return weights / weights.sum(1, keepdims=True)
 
 
 def crop_places(side: int, form: InputForm) -> Int32[np.ndarray, "crops 3"]:

@@ -49,8 +49,8 @@ def _seen(
     batch: TrainBatch, mean: np.ndarray, form: InputForm
 ) -> UInt8[np.ndarray, "n crop crop 3"]:
     """The network's input as images: with the mean added back, unscaled, in RGB."""
-    names = ("image", "offset", "mirrored", "lighting", "gain")
-    given = {name: np.asarray(dict(batch)[name]) for name in names}
+    names = ("image", "offset", "mirrored", "lighting", "gain", "box")
+    given = {name: np.asarray(x) for name, x in dict(batch).items() if name in names}
     black = given | {
         "image": np.zeros_like(given["image"]),
         "lighting": np.zeros_like(given["lighting"]),

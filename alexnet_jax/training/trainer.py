@@ -141,7 +141,7 @@ class Trainer:
           image_size: the side of the images before they are cropped, in pixels.
         """
         num_trials, share = slots.num_trials, batch_size // devices.num_hosts
-        batch = batch_shapes(self.form.crop_size, (share, len(slots.seeds)))
+        batch = batch_shapes(self.form, image_size, (share, len(slots.seeds)))
         mean = jax.ShapeDtypeStruct(self.form.mean_shape(image_size), np.float32)
         of_trials = devices.trials_shapes
         return (

@@ -93,8 +93,9 @@ class TrialSpec:
 
 def _augmentation(wanted: ConfigDict, data: Data) -> Augmentation:
     """What the section `data` of a trial's settings, `wanted`, asks for."""
+    boxes = wanted.random_resized_crop
     return Augmentation(
-        crop_size=wanted.crop_size,
+        crop_size=data.train.size if boxes else wanted.crop_size,
         random_crop=wanted.random_crop,
         random_flip=wanted.random_flip,
         crop_sharing=wanted.crop_sharing,
@@ -102,6 +103,7 @@ def _augmentation(wanted: ConfigDict, data: Data) -> Augmentation:
         lighting_shrink=wanted.lighting_shrink,
         lighting_off_epoch=wanted.lighting_off_epoch,
         components=data.statistics.components(wanted.lighting_scale),
+        random_resized_crop=boxes,
     )
 
 

@@ -215,3 +215,48 @@ def test_the_papers_text_would_shift_imagenet_colors_by_a_thousand():
     """For intensities in 0..255; for 0..1 it is 1/255 of that, in gray levels."""
     first = np.linalg.norm(IMAGENET.components("eigenvalue"), axis=0)[0]
     np.testing.assert_allclose(0.1 * first, 1483.04 / 255, rtol=1e-4)
+
+
+# --- Boxes that the step resizes --------------------------------------------------------
+
+BOXED = dataclasses.replace(AUGMENTATION, crop_size=256, random_resized_crop=0.08)
+
+
+def boxes(positions, *, side=256, least=0.08, seed=3):
+    augmentation = dataclasses.replace(
+        BOXED, crop_size=side, random_resized_crop=least, random_crop=True
+    )
+    return augmentation.draw(
+        positions, positions % 1000, image_size=side, num_examples=1000, seed=seed
+    )["box"]
+
+
+def test_boxes_lie_in_the_image_and_spread_as_torchvisions():
+    """Area and the logarithm of the aspect uniform, but for boxes that do not fit."""
+    y, x, height, width = boxes(np.arange(20_000)).T.astype(np.float64)
+    for start, length in ((y, height), (x, width)):
+        assert start.min() == 0
+        assert length.min() >= 1
+        assert (start + length).max() == 256
+        np.testing.assert_array_equal(start, np.floor(start))
+    area = height * width / 256**2
+    assert area.min() == pytest.approx(0.08, abs=0.003)
+    assert area.mean() == pytest.approx(0.49, abs=0.02)  # 0.54 without those too long
+    aspect = np.log(width / height)
+    assert abs(aspect).max() == pytest.approx(np.log(4 / 3), abs=0.02)
+    assert aspect.mean() == pytest.approx(0, abs=0.01)
+    free = (256 - height)[height < 250]
+    assert (y[height < 250] / free).mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_boxes_are_a_function_of_seed_epoch_and_example():
+    whole = boxes(np.arange(1200))
+    np.testing.assert_array_equal(whole[300:310], boxes(np.arange(300, 310)))
+    assert (whole[:200] != whole[1000:]).any(1).mean() > 0.9  # another epoch
+    assert (whole != boxes(np.arange(1200), seed=4)).any(1).mean() > 0.9
+
+
+def test_where_none_fits_the_box_is_the_image():
+    assert (boxes(np.arange(500), least=1.0) == (0, 0, 256, 256)).all()
+    tiny = boxes(np.arange(500), side=1)
+    assert (tiny == (0, 0, 1, 1)).all()

@@ -38,6 +38,7 @@ ALL = {
     "optimizer__clip_norm": 0.5,
     "optimizer__ema_decay": 0.7,
     "training__label_smoothing": 0.1,
+    "data__random_resized_crop": 0.3,
     "data__mixup": 0.2,
     "data__cutmix": 1.0,
 }

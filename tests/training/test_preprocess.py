@@ -4,6 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 import pytest
 
 from alexnet_jax.config import base
@@ -243,3 +244,46 @@ def test_a_crop_is_its_part_of_each_image():
         )
         expected = np.stack([cut(image, (y, x), mirrored) for image in WHOLE])
         np.testing.assert_array_equal(view, expected)
+
+
+# --- Boxes that are resized -------------------------------------------------------------
+
+BOXES = [
+    (0, 0, 9, 9),
+    (0, 0, 3, 4),
+    (2, 1, 7, 5),
+    (5, 6, 4, 3),
+    (8, 8, 1, 1),
+    (1, 0, 2, 9),
+]
+
+
+def resized(image, box, channel):
+    """Pillow's: a triangle filter over the pixels of the box alone."""
+    y, x, height, width = box
+    given = PIL.Image.fromarray(image[..., channel].astype(np.float32))
+    where = (x, y, x + width, y + height)
+    return np.asarray(
+        given.crop(where).resize((CROP, CROP), PIL.Image.Resampling.BILINEAR)
+    )
+
+
+@pytest.mark.parametrize("mean", ["image", "center", "channel"])
+def test_boxes_are_resized_as_pillow_resizes_them(mean):
+    some = form(mean=mean, random_resized_crop=0.08)
+    batch = make_batch(lighting=3.0) | {
+        "image": WHOLE,
+        "offset": np.zeros((COUNT, 2), np.int32),
+        "mirrored": np.zeros(COUNT, np.int32),
+        "box": np.array(BOXES, np.float32),
+    }
+    subtracted = mean_of(some)
+    images = WHOLE - subtracted if mean == "image" else WHOLE
+    expected = np.stack(
+        [
+            np.stack([resized(image, box, channel) for channel in range(3)], axis=-1)
+            for image, box in zip(images, BOXES, strict=True)
+        ]
+    )
+    expected = expected + 3.0 - (0 if mean == "image" else subtracted)
+    np.testing.assert_allclose(train_input(batch, some), expected, rtol=1e-4, atol=2e-3)
