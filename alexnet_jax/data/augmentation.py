@@ -95,17 +95,7 @@ class Augmentation:
         mirrored = np.zeros(count, np.int32)
         if self.random_flip:
             mirrored = sampling.integers(keys(FLIP), 2)
-        lighting = np.zeros((count, 3), np.float32)
-        gain = np.ones(count, np.float32)
-        if self.lighting_std > 0:
-            on = np.ones(count, bool)
-            if self.lighting_off_epoch > 0:
-                on = positions < round(self.lighting_off_epoch * num_examples)
-            # components @ alpha with alpha ~ N(0, lighting_std**2), section 4.1
-            alpha = self.lighting_std * sampling.normals(keys(LIGHTING), 3)
-            lighting[on] = (alpha @ self.components.T)[on]
-            if self.lighting_shrink:
-                gain[on] = 1 / (1 + self.lighting_std)
+        lighting, gain = self._lighting(positions, num_examples, keys(LIGHTING))
         drawn = {
             "offset": offset,
             "mirrored": mirrored,
@@ -115,6 +105,23 @@ class Augmentation:
         if self.random_resized_crop:
             drawn["box"] = _boxes(keys(BOX), image_size, self.random_resized_crop)
         return drawn
+
+    def _lighting(
+        self, positions: Positions, num_examples: int, keys: sampling.Keys
+    ) -> tuple[Float32[np.ndarray, "n 3"], Float32[np.ndarray, " n"]]:
+        """What is added to the colors, and what multiplies them afterwards."""
+        count = len(positions)
+        lighting, gain = np.zeros((count, 3), np.float32), np.ones(count, np.float32)
+        if self.lighting_std > 0:
+            on = np.ones(count, bool)
+            if self.lighting_off_epoch > 0:
+                on = positions < round(self.lighting_off_epoch * num_examples)
+            # components @ alpha with alpha ~ N(0, lighting_std**2), section 4.1
+            alpha = self.lighting_std * sampling.normals(keys, 3)
+            lighting[on] = (alpha @ self.components.T)[on]
+            if self.lighting_shrink:
+                gain[on] = 1 / (1 + self.lighting_std)
+        return lighting, gain
 
 
 def _boxes(keys: sampling.Keys, side: int, least: float) -> Float32[np.ndarray, "n 4"]:

@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import sys
 from collections.abc import Generator
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
@@ -37,7 +37,8 @@ class TrainBatch(TypedDict):
 
     `offset` (y, x) is where the crop begins in the rescaled image, `mirrored` is 1 if
     the crop was then mirrored. `lighting` is to be added to the pixels, in gray levels;
-    `gain` multiplies them afterwards.
+    `gain` multiplies them afterwards. `box` (y, x, height, width) is what is then cut out of
+    the image and resized, with random resized crops.
     """
 
     image: UInt8[np.ndarray, "n h w 3"]
@@ -48,6 +49,7 @@ class TrainBatch(TypedDict):
     gain: Float32[np.ndarray, " n"]
     example: Int32[np.ndarray, " n"]
     epoch: Int32[np.ndarray, " n"]
+    box: NotRequired[Float32[np.ndarray, "n 4"]]
 
 
 class EvalBatch(TypedDict):

@@ -158,10 +158,8 @@ def _tile(pixels: np.ndarray) -> Image.Image:
 
 def _crop_frame(one: ImageRow, i: int, x: int, y: int) -> list[float]:
     scale = TILE / one.images.whole.shape[1]
-    top, left = (int(offset) for offset in one.images.batch["offset"][i])
-    side = one.images.seen.shape[1] * scale - 1
-    x0, y0 = x + left * scale, y + top * scale
-    return [x0, y0, x0 + side, y0 + side]
+    top, left, height, width = (scale * number for number in one.images.place_of(i))
+    return [x + left, y + top, x + left + width - 1, y + top + height - 1]
 
 
 def caption_of(

@@ -26,6 +26,17 @@ class SeenImages(NamedTuple):
     whole: UInt8[np.ndarray, "n size size 3"]
     seen: UInt8[np.ndarray, "n crop crop 3"]
 
+    def place_of(self, number: int) -> tuple[int, int, int, int]:
+        """(y, x, height, width) of what is seen of an image, in the whole of it."""
+        if "box" not in self.batch:
+            top, left = map(int, self.batch["offset"][number])
+            side = self.seen.shape[1]
+            return top, left, side, side
+        top, left, height, width = map(int, self.batch["box"][number])
+        if self.batch["mirrored"][number]:  # before the box was taken
+            left = self.whole.shape[1] - left - width
+        return top, left, height, width
+
 
 def seen_images(
     augmentation: Augmentation, form: InputForm, data: Data, count: int

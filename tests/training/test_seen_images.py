@@ -1,6 +1,7 @@
 """Training images for a person to see are those that the network sees."""
 
 import numpy as np
+import PIL.Image
 import pytest
 from numbered_images import CROP, SIZE, load
 from small_question import resolved
@@ -46,6 +47,20 @@ def test_without_lighting_the_network_sees_the_crop_itself(numbers, form):
         if images.batch["mirrored"][i]:
             crop = crop[:, ::-1]
         np.testing.assert_array_equal(images.seen[i], crop)
+
+
+def test_boxes_are_seen_at_their_places(numbers):
+    """Some of them in reflected images."""
+    images = seen(spec_of(numbers, data__random_resized_crop=0.2), numbers, 8)
+    assert set(images.batch["mirrored"]) == {0, 1}
+    for i in range(8):
+        y, x, height, width = images.place_of(i)
+        cut = images.whole[i, y : y + height, x : x + width]
+        cut = cut[:, ::-1] if images.batch["mirrored"][i] else cut
+        resized = PIL.Image.fromarray(np.ascontiguousarray(cut)).resize(
+            (CROP, CROP), PIL.Image.Resampling.BILINEAR
+        )
+        np.testing.assert_allclose(images.seen[i], np.asarray(resized, int), atol=1.01)
 
 
 def test_lighting_is_seen(numbers):
