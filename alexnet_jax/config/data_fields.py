@@ -65,6 +65,17 @@ DATA_FIELDS: dict[str, Field] = {
     "data.lighting_off_epoch": Field(
         BY_RECIPE, "epoch at which PCA color augmentation ends; 0: never", minimum=0
     ),
+    "data.randaugment": Field(
+        0,
+        "operations of RandAugment on each training image, such as rotations; 0: off",
+        minimum=0,
+        maximum=10,
+        later=True,
+        also=("rand_augment", "autoaugment"),
+    ),
+    "data.randaugment_magnitude": Field(
+        9.0, "strength of these operations, of 30", minimum=0, maximum=30, later=True
+    ),
     "data.mixup": Field(
         0.0,
         "parameter alpha of mixup: the mean of each image with another, labels too; 0: off",
@@ -93,5 +104,6 @@ DATA_SWITCHES: Switches = (
         {"data.lighting_std": 0.0},
         ("data.lighting_scale", "data.lighting_shrink", "data.lighting_off_epoch"),
     ),
+    ({"data.randaugment": 0}, ("data.randaugment_magnitude",)),
     ({"data.random_crop": False, "data.random_flip": False}, ("data.crop_sharing",)),
 )

@@ -53,8 +53,6 @@ ALSO = {name: field for field, facts in FIELDS.items() for name in facts.also}
 
 # Ideas that have no field, by words in the last part of the name.
 NOT_OFFERED = {
-    "randaugment": "RandAugment",
-    "rand_augment": "RandAugment",
     "nesterov": "Nesterov momentum",
     "early_stopping": "Early stopping",
     "patience": "Early stopping",

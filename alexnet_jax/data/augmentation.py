@@ -9,12 +9,12 @@ raw prepared ones by `rescaled`. The training step adds the lighting on the devi
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int32, Int64
 
-from alexnet_jax.data import sampling
+from alexnet_jax.data import randaugment, sampling
 
 # The purposes of an example's random numbers, which make their keys differ.
-CROP, FLIP, LIGHTING, BOX = 0, 1, 2, 3
+CROP, FLIP, LIGHTING, BOX, OPERATIONS = 0, 1, 2, 3, 4
 SHARED = 2**32 - 1  # Takes the place of the epoch where neighbors share their numbers.
 
 Positions = Int64[np.ndarray, " n"]
@@ -40,6 +40,8 @@ class Augmentation:
       random_resized_crop: The least share of an image's area that a box of it has, which
         the training step resizes to the crop; 0 means that there are none. With boxes,
         `crop_size` is that of whole images.
+      randaugment: The number of operations of RandAugment on each image.
+      randaugment_magnitude: Their strength, of 30.
     """
 
     crop_size: int
@@ -51,6 +53,8 @@ class Augmentation:
     lighting_off_epoch: float
     components: Float32[np.ndarray, "3 3"]
     random_resized_crop: float = 0.0
+    randaugment: int = 0
+    randaugment_magnitude: float = 0.0
 
     def draw(
         self,
@@ -74,8 +78,8 @@ class Augmentation:
           seed: The seed of the run.
 
         Returns:
-          The fields "offset", "mirrored", "lighting" and "gain" of `TrainBatch`, and with
-          `random_resized_crop` "box".
+          The fields "offset", "mirrored", "lighting" and "gain" of `TrainBatch`, with
+          `random_resized_crop` "box", and with `randaugment` "operations".
         """
         count, epochs = len(positions), positions // num_examples
 
@@ -104,6 +108,8 @@ class Augmentation:
         }
         if self.random_resized_crop:
             drawn["box"] = _boxes(keys(BOX), image_size, self.random_resized_crop)
+        if self.randaugment:
+            drawn["operations"] = _operations(keys(OPERATIONS), self.randaugment)
         return drawn
 
     def _lighting(
@@ -122,6 +128,17 @@ class Augmentation:
             if self.lighting_shrink:
                 gain[on] = 1 / (1 + self.lighting_std)
         return lighting, gain
+
+
+def _operations(keys: sampling.Keys, count: int) -> Int32[np.ndarray, "n count"]:
+    """Draws operations as `randaugment.changed` takes them, each with either sign."""
+    kinds = len(randaugment.OPERATIONS)
+    drawn = [
+        sampling.integers(sampling.mix(keys + np.uint64(k)), 2 * kinds)
+        for k in range(count)
+    ]
+    numbers = np.stack(drawn, axis=1)
+    return np.where(numbers < kinds, numbers, ~(numbers - kinds)).astype(np.int32)
 
 
 def _boxes(keys: sampling.Keys, side: int, least: float) -> Float32[np.ndarray, "n 4"]:

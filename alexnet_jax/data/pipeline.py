@@ -16,7 +16,7 @@ from typing import Any, NotRequired, TypedDict, cast
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
-from alexnet_jax.data import sampling, statistics
+from alexnet_jax.data import randaugment, sampling, statistics
 from alexnet_jax.data.augmentation import Augmentation
 from alexnet_jax.data.loading import AUTOTUNE, BatchLoader
 from alexnet_jax.data.resampling import enlarged
@@ -176,7 +176,11 @@ def train_batches(
     loader = BatchLoader(
         data, describe, augmentation.crop_size, share, num_parallel_calls
     )
-    return cast(Generator[TrainBatch, None, None], loader.batches(steps))
+    batches = loader.batches(steps)
+    if augmentation.randaugment:
+        strength = augmentation.randaugment_magnitude
+        batches = randaugment.changed_batches(batches, strength)
+    return cast(Generator[TrainBatch, None, None], batches)
 
 
 def _augmented(
@@ -215,6 +219,9 @@ def examples_at(
         BatchLoader(data, lambda _: columns, size, len(positions)).single(described)
         for described, size in ((columns, augmentation.crop_size), (whole, data.size))
     )
+    if augmentation.randaugment:
+        strength = augmentation.randaugment_magnitude
+        (batch,) = randaugment.changed_batches((each for each in (batch,)), strength)
     return cast(TrainBatch, batch), uncropped["image"]
 
 

@@ -104,6 +104,8 @@ def _augmentation(wanted: ConfigDict, data: Data) -> Augmentation:
         lighting_off_epoch=wanted.lighting_off_epoch,
         components=data.statistics.components(wanted.lighting_scale),
         random_resized_crop=boxes,
+        randaugment=wanted.randaugment,
+        randaugment_magnitude=wanted.randaugment_magnitude,
     )
 
 

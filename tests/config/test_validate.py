@@ -53,7 +53,7 @@ def test_a_value_out_of_range_is_refused_with_the_range(name, value, allowed):
     ("name", "wrong", "choices", "near"),
     [
         ("model.name", "alexnett", "alexnet, four_layer", "alexnet"),
-        ("model.normalization", "batch", "local_response, none", ""),
+        ("model.normalization", "instance", "local_response, none", ""),
     ],
 )
 def test_a_wrong_choice_is_refused_with_the_choices_and_the_nearest(

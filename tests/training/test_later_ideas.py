@@ -39,6 +39,7 @@ ALL = {
     "optimizer__ema_decay": 0.7,
     "training__label_smoothing": 0.1,
     "data__random_resized_crop": 0.3,
+    "data__randaugment": 2,
     "data__mixup": 0.2,
     "data__cutmix": 1.0,
 }
