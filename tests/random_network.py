@@ -44,8 +44,9 @@ def random_network(recipe="source2012", *, classes=11, **changes):
     shapes = network.network.initialize(root_key(0))
     params = {
         layer: {
-            "kernel": _drawn(draws, arrays["kernel"].shape),
-            "bias": draws.normal(0, 0.1, arrays["bias"].shape).astype(np.float32),
+            kind: _drawn(draws, kind, arrays[kind].shape)
+            for kind in ("kernel", "bias", "scale", "mean", "var")
+            if kind in arrays
         }
         for layer, arrays in shapes.items()
     }
@@ -53,6 +54,8 @@ def random_network(recipe="source2012", *, classes=11, **changes):
     return network
 
 
-def _drawn(draws, shape):
-    std = (2 / np.prod(shape[:-1])) ** 0.5
+def _drawn(draws, kind, shape):
+    if kind in ("scale", "var"):
+        return draws.uniform(0.5, 2, shape).astype(np.float32)
+    std = (2 / np.prod(shape[:-1])) ** 0.5 if kind == "kernel" else 0.1
     return draws.normal(0, std, shape).astype(np.float32)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from alexnet_jax.config.fields import FIELDS, OPERATIONAL_FIELDS
+from alexnet_jax.config.fields import FIELDS, OPERATIONAL_FIELDS, by_microbatch
 from alexnet_jax.config.old_names import with_defaults
 
 # Fields on which no trial's result depends.
@@ -25,9 +25,9 @@ _WITHOUT_EFFECT = (
 
 def fields_of(settings: ConfigDict) -> dict[str, Any]:
     """The fields of a trial's settings on which its result depends, as JSON values."""
-    names = [n for n in FIELDS if n not in _WITHOUT_EFFECT]
-    values = {n: functools.reduce(getattr, n.split("."), settings) for n in names}
-    return _as_json(values)
+    values = {n: functools.reduce(getattr, n.split("."), settings) for n in FIELDS}
+    without = {*_WITHOUT_EFFECT} - by_microbatch(values)
+    return _as_json({n: value for n, value in values.items() if n not in without})
 
 
 def differing_fields(

@@ -1,6 +1,6 @@
 """The fields of the section `data`: what is trained on (sections 2 and 4.1)."""
 
-from alexnet_jax.config.field_type import BY_RECIPE, Field, Switches
+from alexnet_jax.config.field_type import BY_RECIPE, Above, Field, Switches
 
 DATA_FIELDS: dict[str, Field] = {
     "data.dataset": Field("digits", "digits, a TFDS name, tfds=NAME or folder=PATH"),
@@ -103,6 +103,11 @@ DATA_SWITCHES: Switches = (
     (
         {"data.lighting_std": 0.0},
         ("data.lighting_scale", "data.lighting_shrink", "data.lighting_off_epoch"),
+    ),
+    ({"data.random_resized_crop": Above(0.0)}, ("data.random_crop",)),
+    (
+        {"data.random_resized_crop": Above(0.0), "data.random_flip": False},
+        ("data.crop_sharing",),
     ),
     ({"data.randaugment": 0}, ("data.randaugment_magnitude",)),
     ({"data.random_crop": False, "data.random_flip": False}, ("data.crop_sharing",)),

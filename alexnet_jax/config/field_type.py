@@ -35,5 +35,17 @@ class Field:
     also: tuple[str, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Above:
+    """In the place of a value: equal to any number above the bound."""
+
+    bound: float
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, (int, float)) and other > self.bound
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 # Pairs: values of fields, and the fields that have no effect while all of these hold.
-Switches = tuple[tuple[dict[str, Value], tuple[str, ...]], ...]
+Switches = tuple[tuple[dict[str, Value | Above], tuple[str, ...]], ...]

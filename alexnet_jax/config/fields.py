@@ -139,6 +139,7 @@ NEUTRAL_FIELDS = (
     "training.warn_below_spread",
 )
 
+
 # Fields that only the evaluation reads: arms that differ in nothing else share a training.
 EVALUATION_FIELDS = ("data.eval_crops", "training.ensemble")
 
@@ -168,12 +169,21 @@ def default_of(name: str, recipe: str) -> Value:
     return CHOICES[name].of("paper" if recipe == NO_RECIPE else recipe)
 
 
+def by_microbatch(values: Mapping[str, Any]) -> set[str]:
+    """The operational field on which a network depends all the same, if it does.
+
+    Batch normalization normalizes each microbatch by itself.
+    """
+    by_itself = values["model.normalization"] == "batch"
+    return {"training.gradient_accumulation"} if by_itself else set()
+
+
 def without_effect(values: Mapping[str, Any]) -> dict[str, str]:
     """Returns the fields of `values` that have no effect, each with the reason."""
     found: dict[str, str] = {}
     for switches, fields in SWITCHES:
         if all(values.get(switch) == value for switch, value in switches.items()):
-            reason = " and ".join(f"{name}={value}" for name, value in switches.items())
+            reason = " and ".join(f"{name}={values[name]}" for name in switches)
             found |= {field: reason for field in fields if field not in found}
     return found
 

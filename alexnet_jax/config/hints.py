@@ -82,10 +82,12 @@ def hint(name: str) -> str:
     for idea, called in NOT_OFFERED.items():
         if _speaks_of(idea, last):
             return f" {called} is not offered."
+    if near := _nearest_field(name, last):
+        return near
     for idea, field in ALSO.items():
         if _speaks_of(idea, last):
             return f" Did you mean '{field}'?"
-    return _nearest_field(name, last)
+    return ""
 
 
 def _speaks_of(idea: str, name: str) -> bool:

@@ -1,6 +1,6 @@
 """The fields of the section `model`: the network (sections 3 and 4.2)."""
 
-from alexnet_jax.config.field_type import BY_RECIPE, ORDERS, Field, Switches
+from alexnet_jax.config.field_type import BY_RECIPE, ORDERS, Above, Field, Switches
 from alexnet_jax.config.recipes import Value
 
 # Values of model.normalization that normalize the features of every layer.
@@ -148,7 +148,7 @@ MODEL_SWITCHES: Switches = (
     ({"model.normalization": "none"}, _LOCAL_FIELDS),
     *(
         (
-            dict[str, Value]({"model.normalization": name}),
+            dict[str, Value | Above]({"model.normalization": name}),
             _LOCAL_FIELDS + _WITHIN_FIELDS,
         )
         for name in FEATURE_NORMS

@@ -109,8 +109,8 @@ def resolve(config: ConfigDict, overrides: Mapping[str, Any]) -> ExperimentPlan:
     for arm, names in named_in_arms.items():
         for name in names:
             validate.has_effect(f"Arm '{arm}': {name}", name, [of_arms[arm]])
-    _check_training_differs(of_arms, tuned)
     _check_effects(values, of_arms, tuned, layers, overrides)
+    _check_training_differs(of_arms, tuned)
     return plan
 
 
@@ -333,6 +333,7 @@ def _check_tuning(plan: ExperimentPlan) -> None:
                 f"{epochs[trial.arm]:g} epochs of arm '{trial.arm}'. Leave it out: then a "
                 "tuning trial has as many."
             )
+        validate.update_rule(flatten(trial.settings), "config.tuning_epochs")
         name = f"tuning {trial.arm} {trial.tuned_name}"
         own = of_arms.setdefault(trial.arm, {})
         own[name] = dict(flatten(trial.settings))

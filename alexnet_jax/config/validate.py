@@ -16,6 +16,7 @@ from alexnet_jax.config.fields import (
     FIELDS,
     NEUTRAL_FIELDS,
     TYPE_NAMES,
+    by_microbatch,
     without_effect,
 )
 from alexnet_jax.config.hints import hint
@@ -166,17 +167,18 @@ def has_effect(setting: str, field: str, trials: Sequence[Mapping[str, Any]]) ->
 def effective_values(given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the values on which a trial's trained network depends, by dotted name.
 
-    Events at epochs after the end of training never happen, and are left out.
+    Fields without an effect are left out, and events at epochs after the end of training,
+    which never happen.
     """
-    found = {n: value for n, value in given.items() if n not in NEUTRAL_FIELDS}
-    if found["optimizer.schedule"] != "plateau":  # only plateau depends on evaluations
-        del found["training.evaluate_every_epochs"]
-    end = found["training.num_epochs"]
+    found, end = dict(given), given["training.num_epochs"]
     for name in ("optimizer.drop_epochs", "optimizer.conv1_drop_epochs"):
         found[name] = tuple(epoch for epoch in found[name] if epoch < end)
     for name in ("optimizer.conv1_stop_epoch", "data.lighting_off_epoch"):
         found[name] = found[name] if found[name] < end else 0.0  # 0: never
-    return found
+    neutral = {*NEUTRAL_FIELDS, *without_effect(found)} - by_microbatch(given)
+    if found["optimizer.schedule"] != "plateau":  # only plateau depends on evaluations
+        neutral.add("training.evaluate_every_epochs")
+    return {name: value for name, value in found.items() if name not in neutral}
 
 
 def trainings_differ(trials: Mapping[str, Mapping[str, Any]]) -> None:
@@ -188,8 +190,8 @@ def trainings_differ(trials: Mapping[str, Mapping[str, Any]]) -> None:
     seen: dict[Any, str] = {}
     for name, one in trials.items():
         key = tuple(
-            tuple(value) if isinstance(value, list) else value
-            for value in effective_values(one).values()
+            (field, tuple(value) if isinstance(value, list) else value)
+            for field, value in effective_values(one).items()
         )
         if key in seen:
             _refuse_equal_trainings(f"{seen[key]} and {name}", trials[seen[key]], one)
@@ -240,7 +242,7 @@ def values(given: Mapping[str, Any]) -> None:
         given["optimizer.frozen_layers"],
         {name: given[f"model.{name}"] for name in ("name", "channels")},
     )
-    _update_rule(given)
+    update_rule(given, "config.training.num_epochs")
     _profile(given["training.profile"])
     if given["data.crop_size"] > given["data.rescale_size"]:
         raise UserError(
@@ -276,6 +278,12 @@ def _network(given: Mapping[str, Any]) -> None:
             "config.model.towers: the four_layer network has a single tower."
         )
     at_once = given["training.batch_size"] // given["training.gradient_accumulation"]
+    if (given["data.mixup"] or given["data.cutmix"]) and at_once % 2:
+        raise UserError(
+            f"config.data.mixup and config.data.cutmix mix pairs of images, and a step sees "
+            f"{at_once} at a time. Use a config.training.batch_size that is a multiple of "
+            "twice config.training.gradient_accumulation."
+        )
     if given["model.normalization"] == "batch" and at_once < 2:
         raise UserError(
             f"config.model.normalization='batch': a step sees {at_once} image at a time, "
@@ -289,12 +297,18 @@ def _network(given: Mapping[str, Any]) -> None:
         )
 
 
-def _update_rule(given: Mapping[str, Any]) -> None:
+def update_rule(given: Mapping[str, Any], epochs_field: str) -> None:
+    """Raises UserError unless the fields of the update rule go together.
+
+    Args:
+      given: the values of a trial, by dotted name.
+      epochs_field: what has set the number of its epochs.
+    """
     warmup, end = given["optimizer.warmup_epochs"], given["training.num_epochs"]
     if warmup > end:
         raise UserError(
             f"config.optimizer.warmup_epochs={warmup:g} is longer than the training: at most "
-            f"config.training.num_epochs={end:g}."
+            f"{epochs_field}={end:g}."
         )
     if given["optimizer.name"] == "lars" and given["optimizer.bias_decay"]:
         raise UserError(

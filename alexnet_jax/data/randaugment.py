@@ -2,7 +2,8 @@
 
 Cubuk et al., "RandAugment" (2020). The operations and their ranges are those of
 torchvision; what a rotated, sheared or moved image leaves free is gray, as in the authors'
-code. Pillow computes them, on the host, after the crop and the reflection.
+code. Pillow computes them, on the host, after the crop and the reflection; with random
+resized crops before the box is taken.
 """
 
 import os

@@ -25,8 +25,9 @@ NAME_LINES = 2  # of a class name, at most
 NO_LETTER = "\uffff"  # drawn as letters are that a font lacks
 INK, FAINT, FRAME = "black", "dimgray", "magenta"
 
-# Fields of the section data on which a training image does not depend.
-OTHER_FIELDS = ("eval_crops", "prepared_dir", "lighting_off_epoch")
+# Fields of the section data on which a training image does not depend before it is mixed
+# with another.
+OTHER_FIELDS = ("eval_crops", "prepared_dir", "lighting_off_epoch", "mixup", "cutmix")
 
 
 class ImageRow(NamedTuple):

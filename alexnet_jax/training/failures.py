@@ -81,9 +81,15 @@ def _way_out(memory: StepMemory, share: int, limit: int | None) -> str:
             continue
         needed = memory.step_bytes(microbatches)
         if limit is None or needed <= limit:
+            by_itself = memory.spec.model.normalization == "batch"
             return (
                 f"--config.training.gradient_accumulation={microbatches} needs "
-                f"{format_bytes(needed)} and gives the same updates to rounding."
+                f"{format_bytes(needed)} and "
+                + (
+                    "has batch normalization see each of these parts by itself."
+                    if by_itself
+                    else "gives the same updates to rounding."
+                )
             )
     return (
         "No config.training.gradient_accumulation helps: use more devices, or a smaller "

@@ -10,6 +10,8 @@ import optax
 from jaxtyping import Array, Float, Int, Key, Shaped
 from ml_collections import ConfigDict
 
+from alexnet_jax.errors import UserError
+
 # In the place of a layer's number, what the keys of an example draw how it is mixed by.
 _MIXING = 2**31
 
@@ -60,14 +62,23 @@ class Objective:
         """The images as they are trained on, and what they show.
 
         The first image is mixed with the second and the second with the first, the third
-        with the fourth, and so on. The last of an odd number is left as it is.
+        with the fourth, and so on: the same pairs on any number of devices.
 
         Args:
           images: the network's input.
           keys: one an example, a function of (seed, epoch, example).
+
+        Raises:
+          UserError: if a device has an odd number of images at a time.
         """
         if not (self.mixup or self.cutmix):
             return images, Targets(labels)
+        if len(images) % 2:
+            raise UserError(
+                f"config.data.mixup and config.data.cutmix mix pairs of images, and a device "
+                f"has {len(images)} at a time. Use a config.training.batch_size that is a "
+                "multiple of twice the devices times config.training.gradient_accumulation."
+            )
         draws = jax.vmap(jax.random.fold_in, (0, None))(keys, _MIXING)
         mixed, shares = jax.vmap(self._mixed)(images, _exchanged(images), draws)
         main, others = shares >= 0.5, _exchanged(labels)
@@ -110,10 +121,9 @@ class Objective:
 
 
 def _exchanged(values: Shaped[Array, "n ..."]) -> Shaped[Array, "n ..."]:
-    """The first two exchanged, the next two, and so on; the last of an odd number stays."""
-    even = len(values) // 2 * 2
-    pairs = values[:even].reshape(-1, 2, *values.shape[1:])
-    return jnp.concatenate([pairs[:, ::-1].reshape(values[:even].shape), values[even:]])
+    """The first two exchanged, the next two, and so on."""
+    pairs = values.reshape(-1, 2, *values.shape[1:])
+    return pairs[:, ::-1].reshape(values.shape)
 
 
 def _mixup(

@@ -122,8 +122,9 @@ def _evaluation_seconds(group: TrialGroup) -> float:
         seconds = 0.0
         for _ in range(2):
             start = time.perf_counter()
-            params = group.state.params
-            counts = group.trainer.eval_step(params, batch, group.mean)
-            jax.block_until_ready(counts)
+            for params in (group.state.params, group.state.raw):
+                if params is not None:
+                    counts = group.trainer.eval_step(params, batch, group.mean)
+                    jax.block_until_ready(counts)
             seconds = time.perf_counter() - start
     return seconds

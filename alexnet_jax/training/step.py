@@ -251,6 +251,7 @@ def make_update(spec: OptimizerSpec) -> Update:
         if state.raw is None:
             return TrainState(state.step + 1, params, opt_state)
         average = _averaged(state.params, params, spec.ema_decay, state.step)
+        average = average | _in_layers(spec.frozen, state.params)
         return TrainState(state.step + 1, average, opt_state, raw=params)
 
     return update
@@ -260,7 +261,7 @@ def _averaged(average: Params, params: Params, decay: float, step: jax.Array) ->
     """The exponential moving average after a step: Polyak and Juditsky (1992).
 
     Early ones keep less of themselves, as in TensorFlow, so that the initial weights are
-    soon forgotten. Equal parameters stay equal to the last bit.
+    soon forgotten.
     """
     kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return jax.tree.map(

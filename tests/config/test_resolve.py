@@ -490,6 +490,27 @@ def test_the_command_line_may_select_another_schedule_than_the_file():
         resolved(config)
 
 
+def test_an_arm_is_not_tuned_over_values_without_an_effect_in_it():
+    """SGD would be trained twice, and the better of two equal networks chosen."""
+    config = base()
+    config.arms = {"SGD": {}, "AdamW": {"optimizer.name": "adamw"}}
+    config.tuned = {"optimizer.beta1": (0.8, 0.9)}
+    with pytest.raises(
+        UserError, match=r"differ only in optimizer\.beta1, which does not"
+    ):
+        resolve(config, {})
+
+
+def test_boxes_take_the_place_of_random_crops():
+    config = base()
+    config.data.random_resized_crop = 0.1
+    config.arms = {"both": {}, "boxes": {"data.random_crop": False}}
+    with pytest.raises(
+        UserError, match=r"data\.random_crop has no effect: .*_crop=0\.1"
+    ):
+        resolve(config, {})
+
+
 def test_tuned_values_without_an_effect_are_refused():
     """Trials would differ in nothing: by the file, and by a switch on the command line."""
     config = base()

@@ -99,7 +99,7 @@ def test_images_match_their_own_fields(data, crop_sharing):
     whole = rescaled(range(COUNT))
     batches = train_batches(data, crop_sharing=crop_sharing)
     for batch in batches:
-        assert set(batch) == set(pipeline.TrainBatch.__annotations__)
+        assert set(batch) == pipeline.TrainBatch.__required_keys__
         assert batch["image"].dtype == np.uint8
         assert batch["image"].shape == (8, CROP, CROP, 3)
         for i, number in enumerate(batch["example"]):

@@ -139,6 +139,29 @@ def test_an_exported_program_makes_the_networks_errors(suffix, tmp_path):
     assert 0 < expected.top5_errors < expected.top1_errors < 359
 
 
+@pytest.mark.slow
+def test_batch_normalization_is_exported_with_its_statistics(tmp_path):
+    """And is used with them, whatever else is in the batch; ten crops too."""
+    network = random_network("source2012", **SMALL, model__normalization="batch")
+    export(network, tmp_path / "net.safetensors")
+    assert_same_network(alexnet_jax.load(tmp_path / "net.safetensors"), network)
+    export(network, tmp_path / "net.stablehlo")
+    program = jax.export.deserialize(
+        bytearray((tmp_path / "net.stablehlo").read_bytes())
+    )
+    images, centers = crops(network)
+    expected = network.probabilities(images)
+    found = np.exp(program.call(centers))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+    for crops_of in (1, 10):
+        together = network.probabilities(images, crops=crops_of)
+        alone = [
+            network.probabilities(images[i : i + 1], crops=crops_of) for i in range(3)
+        ]
+        np.testing.assert_allclose(together[:3], np.concatenate(alone), rtol=1e-4)
+    assert np.ptp(expected) > 0.01
+
+
 def test_a_state_dict_of_torchvision_comes_back_bit_equal(tmp_path):
     network = random_network("torchvision", classes=1000)
     said = export(network, tmp_path / "net.safetensors", form="torchvision")
@@ -159,6 +182,7 @@ def test_a_state_dict_of_torchvision_comes_back_bit_equal(tmp_path):
         ("net.onnx", "torchvision", {}, "only 'torchvision', as .safetensors"),
         ("missing/net.onnx", "", {}, "there is no such folder"),
         ("net.onnx", "", {"model__norm_depth": 4}, "model.norm_depth=4"),
+        ("net.onnx", "", {"model__normalization": "batch"}, "normalization=batch"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(name, form, changes, said, tmp_path):

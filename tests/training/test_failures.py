@@ -38,8 +38,10 @@ def said(
     microbatches=1,
     num_trials=1,
     error=FULL,
+    normalization="local_response",
 ):
-    spec = types.SimpleNamespace(microbatches=microbatches)
+    model = types.SimpleNamespace(normalization=normalization)
+    spec = types.SimpleNamespace(microbatches=microbatches, model=model)
     slots = SeedSlots((0,), (0,) * num_trials)
     memory = Needed(spec, devices, slots, 128, 256, needed)
     return explain(error, memory)
@@ -58,6 +60,8 @@ def test_the_fewest_microbatches_that_fit_are_proposed(devices, small_memory):
     )
     assert "of the 0.30 GB it has" in str(error)
     assert "--config.training.gradient_accumulation=4 needs 0.25 GB" in str(error)
+    assert "gives the same updates to rounding" in str(error)
+    assert "each of these parts by itself" in str(said(devices, normalization="batch"))
 
 
 def test_proposed_microbatches_divide_the_share_and_are_smaller(devices, small_memory):

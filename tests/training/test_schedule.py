@@ -292,6 +292,16 @@ def test_a_warm_up_beyond_the_end_is_refused():
         resolve(config, {})
 
 
+def test_a_warm_up_beyond_the_tuning_stage_is_refused():
+    """Which would choose among rates that none of its trials has had."""
+    config = base()
+    config.training.num_epochs, config.optimizer.warmup_epochs = 9.0, 3.0
+    config.tuned = {"optimizer.learning_rate": (0.01, 0.02)}
+    config.tuning_seeds, config.tuning_epochs = 1, 2.0
+    with pytest.raises(UserError, match=r"at most config\.tuning_epochs=2"):
+        resolve(config, {})
+
+
 @pytest.mark.parametrize("epoch", [0.0, 25.0, 70.0, 1e6])
 @pytest.mark.parametrize("drops", [0, 1, 2, 3])
 def test_plateau_learning_rates_depend_on_drops_not_on_the_epoch(epoch, drops):

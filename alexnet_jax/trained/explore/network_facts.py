@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
 
+from alexnet_jax.model.network import split
 from alexnet_jax.trained.explore.explored import LayerShape, TowerView
 from alexnet_jax.trained.kernel_figure import scaled, towers_of
 from alexnet_jax.trained.trained_network import TrainedNetwork
@@ -34,7 +35,8 @@ def short_origin(origin: str) -> str:
 
 
 def num_parameters(network: TrainedNetwork) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(dict(network.params)))
+    learned, _ = split(dict(network.params))
+    return sum(leaf.size for leaf in jax.tree.leaves(learned))
 
 
 def facts(network: TrainedNetwork) -> list[tuple[str, str]]:
@@ -114,6 +116,7 @@ def layer_shapes(network: TrainedNetwork) -> list[LayerShape]:
         network.params,
         image,
     )
+    learned, _ = split(dict(network.params))
     # A layer that is left out has no parameters; its name may stand for a pooling.
     return [
         LayerShape(
@@ -121,7 +124,8 @@ def layer_shapes(network: TrainedNetwork) -> list[LayerShape]:
             tuple(shapes[name].shape[1:]),
             sum(
                 leaf.size
-                for leaf in jax.tree.leaves(dict(network.params).get(name, {}))
+                for of in (name, f"{name}_norm")
+                for leaf in jax.tree.leaves(learned.get(of, {}))
             ),
         )
         for name in network.layers

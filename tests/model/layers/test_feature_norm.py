@@ -9,6 +9,7 @@ from flax import nnx
 from alexnet_jax.config import base
 from alexnet_jax.config.model_fields import FEATURE_NORMS
 from alexnet_jax.config.resolve import resolve
+from alexnet_jax.errors import UserError
 from alexnet_jax.model import layers
 from alexnet_jax.model.network import build
 
@@ -98,6 +99,16 @@ def test_batch_normalization_is_that_of_torch():
     np.testing.assert_allclose(ours, theirs.running_var.numpy(), **close)
 
 
+@pytest.mark.parametrize(("batch", "parts"), [(1, 1), (4, 4), (7, 4)])
+def test_an_image_alone_is_not_normalized_by_itself(batch, parts):
+    config = base()
+    config.model.normalization = "batch"
+    config.training.batch_size = batch
+    config.training.gradient_accumulation = parts
+    with pytest.raises(UserError, match="a step sees 1 image at a time"):
+        resolve(config, {})
+
+
 def small(name, kind):
     config = base(network=name)
     # Without biases, and of a scale beside which EPSILON is small.
@@ -110,7 +121,9 @@ def small(name, kind):
 
 
 @pytest.mark.parametrize("kind", FEATURE_NORMS)
-@pytest.mark.parametrize("name", ["alexnet", "four_layer"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("alexnet", marks=pytest.mark.slow), "four_layer"]
+)
 def test_every_layer_but_the_last_is_normalized_before_its_activation(name, kind):
     """Whatever scale it has: the next layer sees the same."""
     network = small(name, kind)
