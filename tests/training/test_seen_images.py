@@ -31,7 +31,9 @@ def seen(spec, data, count):
 def spec_of(data, **fields):
     config = base(network="four_layer")
     config.data.rescale_size, config.data.crop_size = SIZE, CROP
-    config.data.random_crop = config.data.random_flip = True
+    config.data.random_flip = True
+    if "data__random_resized_crop" not in fields:
+        config.data.random_crop = True
     config.training.batch_size = 16
     config.arms = {"arm": {name.replace("__", "."): v for name, v in fields.items()}}
     return TrialSpec.of(resolved(config).trials[0].settings, data)
