@@ -6,7 +6,6 @@ code. Pillow computes them, on the host, after the crop and the reflection; with
 resized crops before the box is taken.
 """
 
-import os
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,7 +23,7 @@ Image = PIL.Image.Image
 
 
 def _affine(image: Image, *matrix: float) -> Image:
-    """The image at (x, y) is that of a x + b y + c, d x + e y + f, around its center."""
+    """The pixel at (x, y) is the given image's at (a x + b y + c, d x + e y + f)."""
     return image.transform(
         image.size,
         PIL.Image.Transform.AFFINE,
@@ -57,7 +56,7 @@ def _enhanced(enhance: Any) -> Callable[[Image, float], Image]:
     return lambda image, share: enhance(image).enhance(1 + 0.9 * share)
 
 
-# By name: an image, and the strength from -1 to 1. Those of UNSIGNED take its size alone.
+# By name: functions of an image and the strength from -1 to 1, whose sign some ignore.
 OPERATIONS: dict[str, Callable[[Image, float], Image]] = {
     "identity": lambda image, _: image,
     "shear x": _sheared_x,
@@ -107,9 +106,8 @@ def changed_batches(
 
     Close the generator if it is left early.
     """
-    workers = os.process_cpu_count() if hasattr(os, "process_cpu_count") else None
     try:
-        with ThreadPoolExecutor(workers) as pool:  # Pillow leaves Python's lock
+        with ThreadPoolExecutor() as pool:  # Pillow leaves Python's lock
             for batch in batches:
                 images, operations = batch["image"], batch["operations"]
                 found = pool.map(changed, images, operations, [magnitude] * len(images))

@@ -16,7 +16,6 @@ from alexnet_jax.model.layers import STATISTICS
 
 Params = dict[str, Any]
 
-
 # By field model.name.
 NETWORKS: dict[str, type[AlexNet] | type[FourLayer]] = {
     "alexnet": AlexNet,
@@ -128,12 +127,10 @@ def layer_of(name: str) -> str:
 
 def split(params: Params) -> tuple[Params, Params]:
     """What is learned, and the running statistics: {} unless there are some."""
-    of_norms = {
-        name: kept for name in params if (kept := STATISTICS & params[name].keys())
-    }
     statistics = {
-        name: {kind: params[name][kind] for kind in sorted(kept)}
-        for name, kept in of_norms.items()
+        name: {kind: leaf for kind, leaf in of_layer.items() if kind in STATISTICS}
+        for name, of_layer in params.items()
+        if STATISTICS & of_layer.keys()
     }
     learned = {
         name: {kind: leaf for kind, leaf in of_layer.items() if kind not in STATISTICS}
