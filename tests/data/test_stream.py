@@ -1,6 +1,7 @@
 """Graphs that call Python can be closed at any time and continue after errors."""
 
 import contextlib
+import signal
 import subprocess
 import sys
 
@@ -102,3 +103,21 @@ def test_exiting_with_many_open_streams_does_not_hang():
     """Without `stream`, 2 of 9 runs hung (test_prepare.py tests Ctrl-C)."""
     done = subprocess.run([sys.executable, "-c", LEFT], timeout=200)
     assert done.returncode == 3
+
+
+def test_an_interrupt_waits_until_the_graph_is_built():
+    built = []
+
+    def build(numbers, _):
+        signal.raise_signal(signal.SIGINT)
+        built.append(True)
+        return numbers
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(stream(tf.data.Dataset.range(3), build))
+        assert built
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
