@@ -38,6 +38,24 @@ class Question(NamedTuple):
 
 
 QUESTIONS = {
+    "after_2012": Question(
+        {
+            "data.mixup",
+            "data.random_resized_crop",
+            "model.activation",
+            "model.initialization",
+            "model.normalization",
+            "optimizer.ema_decay",
+            "optimizer.learning_rate",
+            "optimizer.name",
+            "optimizer.schedule",
+            "optimizer.warmup_epochs",
+            "optimizer.weight_decay",
+            "training.label_smoothing",
+        },
+        "imagenet2012",
+        [("top1_error", None)],
+    ),
     "alexnet": Question(set(), "imagenet2012", [("top5_error", 0.182)]),
     "bias_initialization": Question(
         {"model.biases"}, "imagenet2012", [("epochs_to_train_error", "higher")]
@@ -61,6 +79,16 @@ QUESTIONS = {
         {"training.ensemble"},
         "imagenet2012",
         [("top1_error", 0.407 - 0.381), ("top5_error", 0.182 - 0.164)],
+    ),
+    "large_batch": Question(
+        {
+            "optimizer.learning_rate",
+            "optimizer.name",
+            "optimizer.warmup_epochs",
+            "training.batch_size",
+        },
+        "imagenet2012",
+        [("top1_error", None)],
     ),
     "lighting": Question(
         {"data.lighting_std", "data.lighting_scale"},
@@ -264,3 +292,29 @@ def test_one_tower_has_98_percent_of_the_parameters():
     }
     assert counts["one tower"] == 59_798_312
     assert counts["one tower"] / counts["two towers"] == pytest.approx(0.981, abs=5e-4)
+
+
+def test_every_later_idea_stands_alone_and_among_all_together():
+    arms = {name: dict(changes) for name, changes in load("after_2012").arms.items()}
+    together, ideas = arms.pop("all together"), [v for v in arms.values() if v]
+    assert len(ideas) == 9
+    assert together == {field: v for idea in ideas for field, v in idea.items()}
+    assert len(together) == sum(map(len, ideas))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "batch", "rate"), [("imagenet2012", 128, 0.01), ("cifar10", 32, 0.0025)]
+)
+def test_larger_batches_have_linearly_scaled_rates_after_a_warm_up(
+    dataset, batch, rate
+):
+    """Goyal et al. (2017): 5 of 90 epochs."""
+    plan = resolved(load("large_batch", dataset))
+    found = {trial.arm: trial.settings for trial in plan.trials if trial.seed == 0}
+    for factor in (1, 8, 64):
+        settings = found[f"batch {batch * factor}"]
+        assert settings.training.batch_size == batch * factor
+        assert settings.optimizer.learning_rate == pytest.approx(rate * factor)
+        warmup = settings.training.num_epochs / 18 if factor > 1 else 0
+        assert settings.optimizer.warmup_epochs == pytest.approx(warmup, abs=0.005)
+    assert found[f"batch {batch * 64} LARS"].optimizer.name == "lars"
