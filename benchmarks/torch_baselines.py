@@ -93,22 +93,31 @@ def convolution(
 
 
 def train_steps(
-    make_network: Callable[[], Any], batch: dict[str, np.ndarray], dtype: str
+    make_network: Callable[[], Any],
+    batch: dict[str, np.ndarray],
+    dtype: str,
+    optimizer: str = "sgd",
 ) -> dict[str, Implementation]:
     """Returns a train step on one batch, by form; empty without PyTorch.
 
     Forms: the images' memory format, NCHW or channels_last, and each also compiled, where
     `torch.compile` has its compiler.
+
+    Args:
+      make_network: makes the network.
+      batch: as of `step_benchmarks.noise_batch`.
+      dtype: float32, tf32 or bfloat16.
+      optimizer: "sgd" with momentum, or "adamw".
     """
     if not pytorch():
         return {}
     found = {}
     for memory_format in ("NCHW", "channels_last"):
-        step = _train_step(make_network(), batch, dtype, memory_format)
+        step = _train_step(make_network(), batch, dtype, memory_format, optimizer)
         found[f"torch {memory_format}"] = step
         if can_compile():
             network = pytorch().compile(make_network())
-            step = _train_step(network, batch, dtype, memory_format)
+            step = _train_step(network, batch, dtype, memory_format, optimizer)
             found[f"torch {memory_format} compiled"] = step
     return found
 
@@ -125,7 +134,11 @@ def can_compile() -> bool:
 
 
 def _train_step(
-    network: Any, batch: dict[str, np.ndarray], dtype: str, memory_format: str
+    network: Any,
+    batch: dict[str, np.ndarray],
+    dtype: str,
+    memory_format: str,
+    optimizer_name: str,
 ) -> Implementation:
     """A train step on one batch, with the images' preprocessing."""
     torch = pytorch()
@@ -139,10 +152,14 @@ def _train_step(
         [p for p in network.parameters() if (p.dim() > 1) == is_weight]
         for is_weight in (True, False)
     )
-    optimizer = torch.optim.SGD(
-        [{"params": weights, "weight_decay": 0.0005}, {"params": biases}],
-        lr=0.001,
-        momentum=0.9,
+    groups = [
+        {"params": weights, "weight_decay": 0.0005},
+        {"params": biases, "weight_decay": 0.0},
+    ]
+    optimizer = (
+        torch.optim.AdamW(groups, lr=0.001, fused=True)
+        if optimizer_name == "adamw"
+        else torch.optim.SGD(groups, lr=0.001, momentum=0.9, fused=True)
     )
     placed = {
         name: torch.from_numpy(values).to(device) for name, values in batch.items()
@@ -164,25 +181,35 @@ def _train_step(
     return run
 
 
-def alexnet(towers: int) -> Any:
-    """Returns the paper's network; PyTorch's normalization ignores the towers."""
+def alexnet(towers: int, *, batch_norm: bool = False) -> Any:
+    """Returns the paper's network; PyTorch's normalization ignores the towers.
+
+    Args:
+      towers: one or two.
+      batch_norm: whether each layer but the last is normalized by batch, before its
+        activation, in place of local response normalization.
+    """
     nn = pytorch().nn
+
+    def activated(norm, outputs):
+        return *((norm(outputs),) if batch_norm else ()), nn.ReLU(inplace=True)
 
     def convolved(inputs, outputs, window, pads, groups):
         layer = nn.Conv2d(inputs, outputs, window, padding=pads, groups=groups)
-        return layer, nn.ReLU(inplace=True)
+        return layer, *activated(nn.BatchNorm2d, outputs)
 
     def normalized_and_pooled():
         norm = nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
-        return norm, nn.MaxPool2d(3, 2)
+        return *(() if batch_norm else (norm,)), nn.MaxPool2d(3, 2)
 
     def dense(inputs, outputs):
-        return nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout(0.5)
+        layer = nn.Linear(inputs, outputs)
+        return layer, *activated(nn.BatchNorm1d, outputs), nn.Dropout(0.5)
 
     return nn.Sequential(
         nn.ZeroPad2d((0, 3, 0, 3)),
         nn.Conv2d(3, 96, 11, stride=4),
-        nn.ReLU(inplace=True),
+        *activated(nn.BatchNorm2d, 96),
         *normalized_and_pooled(),
         *convolved(96, 256, 5, 2, towers),
         *normalized_and_pooled(),

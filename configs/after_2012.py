@@ -36,7 +36,7 @@ def get_config(dataset="digits"):
     config.experiment = "after_2012"
     small = short_name(dataset) in SMALL
     epochs = config.training.num_epochs
-    ideas = {
+    ideas: dict[str, dict] = {
         "batch normalization": {"model.normalization": "batch"},
         "He initialization": {"model.initialization": "he"},
         "AdamW": {

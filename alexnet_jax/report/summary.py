@@ -13,6 +13,7 @@ from alexnet_jax.errors import UserError, nearest
 from alexnet_jax.files import write_json
 from alexnet_jax.report import claims, headline, wording
 from alexnet_jax.report.measures import Measures
+from alexnet_jax.report.record_checks import is_error
 from alexnet_jax.report.run_reader import Outcome, Run, read_run
 from alexnet_jax.report.tuning import Stage, measured
 
@@ -207,11 +208,30 @@ def _final_errors(own: list[Outcome]) -> dict[str, Any]:
         present = [value for value in finals if value is not None]
         return float(np.mean(present)) if len(present) == len(finals) else None
 
+    raw = [_final_raw_error(outcome) for outcome in own]
+    known = [error for error in raw if error is not None]
+    of_raw = {"final_raw_top1_error": float(np.mean(known))} if known else {}
     return {
         "final_train_top1_error": mean("train", "top1_error"),
         "final_top1_error": mean("eval", "top1_error"),
         "final_top5_error": mean("eval", "top5_error"),
+        **(of_raw if len(known) == len(own) else {}),
     }
+
+
+def _final_raw_error(outcome: Outcome) -> float | None:
+    """The last top-1 error of the parameters beside their average, where there is one.
+
+    It is that by the crops of the trial that trained the network.
+    """
+    evaluated = [row for row in outcome.rows if row["kind"] == "eval"]
+    of_own_crops = outcome.trial.records_folder == outcome.trial.folder
+    if outcome.final("eval", "top1_error") is None or not of_own_crops:
+        return None
+    beside = evaluated[-1].get("beside")
+    raw = beside.get("raw") if isinstance(beside, dict) else None
+    error = raw.get("top1_error") if isinstance(raw, dict) else None
+    return error if is_error(error) else None
 
 
 def trial_folder(run_folder: Path, arm: str) -> Path:

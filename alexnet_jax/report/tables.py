@@ -52,14 +52,17 @@ def _arms(summary: dict[str, Any]) -> Table:
     if claims.has_top5(summary.get("num_classes")):  # absent from old files
         others.append("top5_error")
     others = [metric for metric in others if claims.METRICS[metric] not in claimed]
+    titles = {metric: claims.METRICS[metric] for metric in others}
+    if any("final_raw_top1_error" in facts for facts in summary["arms"].values()):
+        titles["raw_top1_error"] = "top-1 error, parameters not averaged"
     if any(facts.get("reached") for facts in summary["arms"].values()):
-        others = []  # The errors of trials that ended at different epochs compare nothing.
+        titles = {}  # The errors of trials that ended at different epochs compare nothing.
     rows = [
         [
             "arm",
             *(field_name(field) for field in fields),
             *claimed,
-            *(claims.METRICS[metric] for metric in others),
+            *titles.values(),
         ]
     ]
     for arm, facts in summary["arms"].items():
@@ -71,7 +74,7 @@ def _arms(summary: dict[str, Any]) -> Table:
                     show_interval(one["arms"][arm], one["claim"])
                     for one in claimed.values()
                 ),
-                *(_percent(facts[f"final_{metric}"]) for metric in others),
+                *(_percent(facts.get(f"final_{metric}")) for metric in titles),
             ]
         )
     return rows

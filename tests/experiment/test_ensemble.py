@@ -42,7 +42,9 @@ def rows(folder):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    plan, folder = configured(), tmp_path_factory.mktemp("ensemble") / "run"
+    """Of networks with a state: the running statistics of batch normalization."""
+    plan = configured(model__normalization="batch")
+    folder = tmp_path_factory.mktemp("ensemble") / "run"
     runner.run(plan, folder)
     return plan, folder
 

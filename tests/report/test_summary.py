@@ -16,6 +16,7 @@ from report_records import (
 )
 from scipy import stats
 
+from alexnet_jax.report import tables
 from alexnet_jax.report.run_reader import Outcome
 from alexnet_jax.report.summary import read_summary
 from alexnet_jax.report.verdict import Standing, interval
@@ -234,3 +235,25 @@ def test_a_file_of_an_older_version_is_read_with_the_keys_of_this_one(tmp_path):
         "comparisons": [{"seeds_per_group": 5}],
         "verdict": "seeds_each",
     }
+
+
+def test_the_errors_of_parameters_that_are_averaged_stand_beside():
+    """Where one seed lacks them, as of a record before an interruption, the mean does."""
+    claim = CLAIM | {"metric": "top1_error", "paper": None, "dataset": "imagenet2012"}
+    content = experiment(seeds=2, rates=(0.1,), claim=claim)
+    outcomes = with_errors(
+        {("ReLU", 0.1): [(0.1, 0.4, 0.1)] * 2, ("tanh", 0.1): [(0.1, 0.3, 0.1)] * 2}
+    )
+    for outcome, error in zip(outcomes[2:], (0.5, 0.3), strict=True):
+        outcome.rows[-1]["beside"] = {"raw": {"loss": 1.0, "top1_error": error}}
+    summary = summary_of(content, outcomes)
+    assert "final_raw_top1_error" not in summary["arms"]["ReLU"]
+    assert summary["arms"]["tanh"]["final_raw_top1_error"] == pytest.approx(0.4)
+    heading, relu, tanh = tables.tables(summary)[0]
+    column = heading.index("top-1 error, parameters not averaged")
+    assert (relu[column], tanh[column]) == ("-", "40.0%")
+
+    del outcomes[-1].rows[-1]["beside"]
+    summary = summary_of(content, outcomes)
+    assert "final_raw_top1_error" not in summary["arms"]["tanh"]
+    assert len(tables.tables(summary)[0][0]) == len(heading) - 1

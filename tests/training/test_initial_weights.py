@@ -61,6 +61,22 @@ def test_other_shapes_are_refused_with_the_flags_that_fit(network):
     assert last == "That network was trained with --config.model.channels=32,32,64"
 
 
+@pytest.mark.parametrize("kind", ["batch", "layer", "group"])
+def test_a_network_without_the_parameters_of_normalization_is_refused(network, kind):
+    with pytest.raises(UserError) as caught:
+        checked(network, model__normalization=kind)
+    first, *others, last = str(caught.value).splitlines()
+    assert first.startswith("config.training.init_from: the layers of ")
+    assert [line.split(":")[0].strip() for line in others] == [
+        "conv1_norm",
+        "conv2_norm",
+        "conv3_norm",
+    ]
+    assert all(": none there, " in line for line in others)
+    assert last.startswith("That network was trained with ")
+    assert "--config.model.normalization=" in last
+
+
 def test_a_network_with_a_layer_more_is_refused(network, monkeypatch):
     params, *rest = initial_weights.read_network(network)
     more = params | {"conv4": params["conv3"]}
