@@ -194,7 +194,7 @@ def _names_preset(
     A plain ConfigDict does not record it: there the preset's fields are the file's.
     """
     named = "preset" in overrides or layer_of(config, "preset") == "file"
-    return named and values["model.name"] == "alexnet"
+    return named and values["model.name"] != "four_layer"
 
 
 def _checked_tuned(tuned: Any) -> dict[str, tuple]:

@@ -267,7 +267,7 @@ def _lengths(given: Mapping[str, Any]) -> None:
 
 def _network(given: Mapping[str, Any]) -> None:
     channels = given["model.channels"]
-    needed = channels[:1] if given["model.name"] == "alexnet" else channels
+    needed = channels if given["model.name"] == "four_layer" else channels[:1]
     if 0 in needed or not all(isinstance(count, int) for count in channels):
         raise UserError(
             f"config.model.channels={channels}: whole numbers are needed, and "

@@ -83,7 +83,7 @@ def preset_notice(plan: ExperimentPlan, datasets: Datasets) -> str | None:
     full = [
         trial.settings
         for trial in plan.one_per_setting()
-        if trial.settings.model.name == "alexnet"
+        if trial.settings.model.name != "four_layer"
         and trial.settings.model.width >= 1
         and trial.settings.data.crop_size >= FULL_CROP
     ]

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,17 @@ LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "f
 # reading of the paper's 224 -> 55. "after" is what the 2012 code does: it rounds sizes up
 # and its last window reads zeros beyond the edge. "none" suits images of 227 pixels.
 CONV1_PADDING = {"both": (2, 2), "after": (0, 3), "none": (0, 0)}
+
+
+class Windows(NamedTuple):
+    """Where a convolution looks: the side of its windows, their stride, and the padding.
+
+    The padding is so many rows (and columns) of zeros before and after the images.
+    """
+
+    window: int
+    stride: int
+    padding: tuple[int, int]
 
 
 class AlexNet(nnx.Module):
@@ -57,19 +69,17 @@ class AlexNet(nnx.Module):
         self.orders = settings.layer1_order, settings.layer2_order
         self.dtype = settings.dtype
 
-        size = pool5_size(settings, image_size)
-        padding = CONV1_PADDING[settings.conv1_padding]
         make = components.LayerFactory.of(settings, LAYERS, key)
         c1, c2, c3, c4, c5, c6, f6, f7 = channels = channels_by_layer(settings)
         towers = settings.towers
+        first, second = (windows._asdict() for windows in self.windows(settings))
+        size = pool5_size(settings, image_size, self.windows(settings))
 
         # Of conv2 to conv5 only conv3 reads both towers (Figure 2).
-        self.conv1 = make.convolution(
-            "conv1", 3, c1, window=11, stride=4, padding=padding, towers=1
-        )
+        self.conv1 = make.convolution("conv1", 3, c1, **first, towers=1)
         maps = c1  # The channels that the next layer reads.
         self.conv2 = (
-            make.same("conv2", maps, c2, window=5, towers=towers) if c2 else None
+            make.convolution("conv2", maps, c2, **second, towers=towers) if c2 else None
         )
         maps = c2 or maps
         self.conv3 = make.same("conv3", maps, c3, window=3, towers=1) if c3 else None
@@ -89,6 +99,12 @@ class AlexNet(nnx.Module):
         self.fc7 = make.dense("fc7", units, f7) if f7 else None
         self.fc8 = make.dense("fc8", f7 or units, num_classes)
         components.add_feature_norms(self, settings, LAYERS[:-1], channels)
+
+    @staticmethod
+    def windows(settings: ConfigDict) -> tuple[Windows, Windows]:
+        """Those of conv1 and conv2."""
+        padding = CONV1_PADDING[settings.conv1_padding]
+        return Windows(11, 4, padding), Windows(5, 1, (2, 2))
 
     def __call__(
         self, x: Float[Array, "n h w 3"], dropout_keys: Key[Array, " n"] | None
@@ -181,16 +197,23 @@ def channels_by_layer(settings: ConfigDict) -> list[int]:
     ]
 
 
-def pool5_size(settings: ConfigDict, image_size: int) -> int:
+def pool5_size(
+    settings: ConfigDict, image_size: int, windows: tuple[Windows, Windows]
+) -> int:
     """The height (or width) of the last feature maps: 6 for the paper's 224 pixels.
+
+    Args:
+      settings: the section `model` of a configuration.
+      image_size: height and width of the images in pixels.
+      windows: those of conv1 and conv2.
 
     Raises:
       UserError: if a layer has no pixels left.
     """
-    padding = CONV1_PADDING[settings.conv1_padding]
-    size = layers.convolved_size(
-        "conv1", image_size, window=11, stride=4, padding=padding
-    )
-    for name in ("pool1", "pool2", "pool5"):
-        size = components.pooled_size(settings, name, size)
-    return size
+    first, second = windows
+    size = layers.convolved_size("conv1", image_size, **first._asdict())
+    size = components.pooled_size(settings, "pool1", size)
+    if settings.channels[1]:
+        size = layers.convolved_size("conv2", size, **second._asdict())
+    size = components.pooled_size(settings, "pool2", size)
+    return components.pooled_size(settings, "pool5", size)

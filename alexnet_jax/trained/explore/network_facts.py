@@ -66,7 +66,7 @@ def _choices(settings: FrozenConfigDict) -> Iterable[str]:
     """The choices that the paper discusses in sections 3 and 4."""
     model = settings.model
     yield ACTIVATION_TITLES.get(model.activation, model.activation)
-    if model.name == "alexnet":
+    if model.name != "four_layer":
         yield "one tower" if model.towers == 1 else f"{model.towers} towers"
     yield NORMALIZATIONS.get(
         model.normalization, f"{model.normalization} normalization"
