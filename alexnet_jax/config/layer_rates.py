@@ -13,11 +13,13 @@ from typing import Any
 from alexnet_jax.errors import UserError, nearest
 
 # The layers with weights of each network, in order; a configuration may omit some of them.
+_OF_ALEXNET = (
+    *("conv1", "conv2", "conv3", "conv4", "conv5", "conv6"),
+    *("fc6", "fc7", "fc8"),
+)
 NAMES = {
-    "alexnet": (
-        *("conv1", "conv2", "conv3", "conv4", "conv5", "conv6"),
-        *("fc6", "fc7", "fc8"),
-    ),
+    "alexnet": _OF_ALEXNET,
+    "zfnet": _OF_ALEXNET,
     "four_layer": ("conv1", "conv2", "conv3", "fc4"),
 }
 

@@ -9,8 +9,8 @@ FEATURE_NORMS = ("batch", "layer", "group")
 MODEL_FIELDS: dict[str, Field] = {
     "model.name": Field(
         "alexnet",
-        "network: AlexNet of s. 3.5, or the four layers of Figure 1",
-        ("alexnet", "four_layer"),
+        "network: AlexNet of s. 3.5, its variant of 2013, or the four layers of Figure 1",
+        ("alexnet", "zfnet", "four_layer"),
     ),
     "model.channels": Field(
         BY_RECIPE,
@@ -145,6 +145,7 @@ MODEL_SWITCHES: Switches = (
             "model.dropout_place",
         ),
     ),
+    ({"model.name": "zfnet"}, ("model.conv1_padding",)),
     ({"model.normalization": "none"}, _LOCAL_FIELDS),
     *(
         (

@@ -13,12 +13,14 @@ from alexnet_jax.model import layers
 from alexnet_jax.model.alexnet import AlexNet
 from alexnet_jax.model.four_layer import FourLayer
 from alexnet_jax.model.layers import STATISTICS
+from alexnet_jax.model.zfnet import ZFNet
 
 Params = dict[str, Any]
 
 # By field model.name.
 NETWORKS: dict[str, type[AlexNet] | type[FourLayer]] = {
     "alexnet": AlexNet,
+    "zfnet": ZFNet,
     "four_layer": FourLayer,
 }
 

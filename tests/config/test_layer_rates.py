@@ -13,7 +13,11 @@ LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 
 
 def test_the_names_are_the_networks():
-    assert NAMES == {"alexnet": alexnet.LAYERS, "four_layer": four_layer.LAYERS}
+    assert NAMES == {
+        "alexnet": alexnet.LAYERS,
+        "zfnet": alexnet.LAYERS,
+        "four_layer": four_layer.LAYERS,
+    }
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_a_value_out_of_range_is_refused_with_the_range(name, value, allowed):
 @pytest.mark.parametrize(
     ("name", "wrong", "choices", "near"),
     [
-        ("model.name", "alexnett", "alexnet, four_layer", "alexnet"),
+        ("model.name", "alexnett", "alexnet, zfnet, four_layer", "alexnet"),
         ("model.normalization", "instance", "local_response, none", ""),
     ],
 )

@@ -26,7 +26,7 @@ def caffes_norm():
     return torch.nn.LocalResponseNorm(5, alpha=0.0001, beta=0.75, k=1.0)
 
 
-def twin(recipe, model, widths):
+def twin(name, recipe, model, widths):
     """The recipe's network in PyTorch's layers, with their own weights, no dropout."""
     nn = torch.nn
     c1, c2, c3, c4, c5, f6, f7, classes = widths
@@ -34,10 +34,16 @@ def twin(recipe, model, widths):
     groups = model["towers"]
     norm = caffes_norm if recipe == "caffe" else nn.Identity
     pool = {"kernel_size": 3, "stride": 2, "ceil_mode": recipe == "caffe"}
+    if name == "zfnet":  # Zeiler and Fergus (2013), Figure 3
+        first = nn.Conv2d(3, c1, 7, stride=2, padding=1)
+        second = nn.Conv2d(c1, c2, 5, stride=2, groups=groups)
+    else:
+        first = nn.Conv2d(3, c1, 11, stride=4, padding=padding)
+        second = nn.Conv2d(c1, c2, 5, padding=2, groups=groups)
     return nn.Sequential(
-        *(nn.Conv2d(3, c1, 11, stride=4, padding=padding), nn.ReLU()),
+        *(first, nn.ReLU()),
         *(norm(), nn.MaxPool2d(**pool)),
-        *(nn.Conv2d(c1, c2, 5, padding=2, groups=groups), nn.ReLU()),
+        *(second, nn.ReLU()),
         *(norm(), nn.MaxPool2d(**pool)),
         *(nn.Conv2d(c2, c3, 3, padding=1), nn.ReLU()),
         *(nn.Conv2d(c3, c4, 3, padding=1, groups=groups), nn.ReLU()),
@@ -60,10 +66,18 @@ def from_torch_order(name, weight):
     return weight.T
 
 
-@pytest.mark.parametrize(("recipe", "size"), [("torchvision", 224), ("caffe", 227)])
-def test_logits_and_gradients_are_pytorchs(recipe, size):
+@pytest.mark.parametrize(
+    ("name", "recipe", "size"),
+    [
+        ("alexnet", "torchvision", 224),
+        ("alexnet", "caffe", 227),
+        ("zfnet", "caffe", 224),
+    ],
+)
+def test_logits_and_gradients_are_pytorchs(name, recipe, size):
     config = base()
     config.recipe = recipe
+    config.model.name = name
     model = resolve(config, {}).settings.model.as_configdict().to_dict() | {
         "width": 0.25
     }
@@ -72,7 +86,7 @@ def test_logits_and_gradients_are_pytorchs(recipe, size):
     assert tuple(shapes) == NAMES
 
     torch.manual_seed(0)
-    there = twin(recipe, model, [shapes[name]["bias"].shape[0] for name in NAMES])
+    there = twin(name, recipe, model, [shapes[name]["bias"].shape[0] for name in NAMES])
     of_torch = [layer for layer in there if hasattr(layer, "weight")]
     params = {
         name: {

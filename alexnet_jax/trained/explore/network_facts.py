@@ -15,6 +15,7 @@ from alexnet_jax.trained.trained_network import TrainedNetwork
 
 NETWORK_TITLES = {
     "alexnet": "AlexNet",
+    "zfnet": "ZFNet, the variant of AlexNet of 2013",
     "four_layer": "the four-layer network of Figure 1",
 }
 ACTIVATION_TITLES = {"relu": "ReLU", "tanh": "tanh", "gelu": "GELU", "silu": "SiLU"}
