@@ -3,10 +3,10 @@
 python -m alexnet_jax.main --config=configs/NAME.py[:DATASET] [--workdir=DIR]
                            [--preflight] [--config.SECTION.FIELD=VALUE ...]
 
-DATASET is digits (the default), a TFDS name, tfds=NAME or folder=PATH. The same command
-continues an interrupted run: finished trials are not repeated. SIGTERM and Ctrl-C save
-and exit, SIGUSR1 saves and continues. Several processes, on one host or many, form one
-run: docs/scaling.md.
+DATASET is digits (the default), a TFDS name, tfds=NAME, folder=PATH or npz=FILE. The same
+command continues an interrupted run: finished trials are not repeated. SIGTERM and Ctrl-C
+save and exit, SIGUSR1 saves and continues. Several processes, on one host or many, form
+one run: docs/scaling.md.
 """
 
 import signal

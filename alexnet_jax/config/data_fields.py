@@ -3,7 +3,9 @@
 from alexnet_jax.config.field_type import BY_RECIPE, Above, Field, Switches
 
 DATA_FIELDS: dict[str, Field] = {
-    "data.dataset": Field("digits", "digits, a TFDS name, tfds=NAME or folder=PATH"),
+    "data.dataset": Field(
+        "digits", "digits, a TFDS name, tfds=NAME, folder=PATH or npz=FILE"
+    ),
     "data.tfds_dir": Field("", "data folder of TFDS; empty: the default of TFDS"),
     "data.prepared_dir": Field(
         "",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from alexnet_jax.errors import UserError, nearest
 
-KINDS = ("tfds", "folder")
+KINDS = ("tfds", "folder", "npz")
 
 
 def check_dataset(given: str) -> str:
@@ -19,12 +19,12 @@ def check_dataset(given: str) -> str:
         raise UserError(
             f"Unknown kind of dataset '{kind}=' in '{given}'."
             + nearest(kind, KINDS)
-            + " After the colon, write digits, a TFDS name, tfds=NAME or folder=PATH."
+            + " After the colon, write digits, a TFDS name, tfds=NAME, folder=PATH or npz=FILE."
         )
     if not (name if equals else kind):
         raise UserError(
-            "No dataset after the colon: write digits, a TFDS name, tfds=NAME or "
-            "folder=PATH, or remove the colon for digits."
+            "No dataset after the colon: write digits, a TFDS name, tfds=NAME, "
+            "folder=PATH or npz=FILE, or remove the colon for digits."
         )
     return given
 
@@ -32,9 +32,9 @@ def check_dataset(given: str) -> str:
 def short_name(dataset: str) -> str:
     """Returns a dataset's name without its version: "cifar10" of "tfds=cifar10:3.0.2".
 
-    A folder's name is "folder=PATH", whatever the folder holds.
+    A folder's name is "folder=PATH", whatever the folder holds, as is "npz=FILE".
     """
-    if dataset.startswith("folder="):
+    if dataset.startswith(("folder=", "npz=")):
         return dataset
     return re.split("[:/]", dataset.removeprefix("tfds="))[0]
 
@@ -44,4 +44,6 @@ def path_part(dataset: str) -> str:
     kind, equals, name = dataset.partition("=")
     if kind == "folder":
         return Path(name).absolute().name
+    if kind == "npz":
+        return Path(name).absolute().stem
     return re.sub("[/:]", "-", name if equals else kind)

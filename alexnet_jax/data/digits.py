@@ -4,12 +4,11 @@ Source: UCI Machine Learning Repository, Optical Recognition of Handwritten Digi
 """
 
 import importlib.util
-import io
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 
+from alexnet_jax.data.arrays import png
 from alexnet_jax.data.types import GrayImages, Source, Split, hash_of, hold_out
 
 FILE = "datasets/data/digits.csv.gz"  # in scikit-learn's folder, a row an image
@@ -29,7 +28,7 @@ def open_digits() -> Source:
         return Split(
             name,
             len(indices),
-            lambda i: (_png(images[indices[i]]), int(labels[indices[i]])),
+            lambda i: (png(images[indices[i]]), int(labels[indices[i]])),
             lambda i: f"digit {indices[i]} of scikit-learn's load_digits()",
             gray=GrayImages(images[indices], labels[indices]),
         )
@@ -51,9 +50,3 @@ def _of_scikit_learn() -> tuple[np.ndarray, np.ndarray]:
     assert found.origin is not None
     rows = np.loadtxt(Path(found.origin).parent / FILE, delimiter=",")
     return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    encoded = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(encoded, "PNG")
-    return encoded.getvalue()

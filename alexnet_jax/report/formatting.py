@@ -26,6 +26,8 @@ def dataset_title(dataset: str) -> str:
     name = short_name(dataset)
     if name.startswith("folder="):
         return f"the folder {name.removeprefix('folder=')}"
+    if name.startswith("npz="):
+        return f"the arrays of {name.removeprefix('npz=')}"
     return DATASET_TITLES.get(name, name)
 
 
