@@ -161,14 +161,13 @@ def standing(comparison: dict[str, Any], claimed: float | None) -> Standing:
         return _standing_without_paper(mean, low, high, no_effect)
     if mean is None:
         return _standing_of_bound(comparison, claimed, no_effect)
-    equal = _is_equal(mean, no_effect)
-    side = 0.0 if equal else math.copysign(1.0, mean - no_effect)
+    side = _side(mean, no_effect)
     if low is None:
-        if equal:
+        if not side:
             return Standing.EQUAL_ONE_SEED
         return Standing.SAME_ONE_SEED if side == claimed else Standing.OPPOSITE_ONE_SEED
     # An interval without any width may miss no effect by the same rounding.
-    if equal or low <= no_effect <= high:
+    if not side or low <= no_effect <= high:
         return Standing.SAME_UNCLEAR if side == claimed else Standing.NOT_SEEN
     return Standing.SAME_CLEAR if side == claimed else Standing.OPPOSITE_CLEAR
 
@@ -184,8 +183,14 @@ def depends_on(comparison: dict[str, Any], others: Sequence[float]) -> bool:
     mean = comparison["mean"]
     if mean is None:
         return False
-    side = np.sign(mean - no_effect)
-    return any(np.sign(other - no_effect) != side for other in others)
+    side = _side(mean, no_effect)
+    return any(_side(other, no_effect) != side for other in others)
+
+
+def _side(mean: float, no_effect: float) -> float:
+    """On which side of no effect a mean is: -1, 1, or 0 on neither."""
+    equal = _is_equal(mean, no_effect)
+    return 0.0 if equal else math.copysign(1.0, mean - no_effect)
 
 
 def _is_equal(mean: float, no_effect: float) -> bool:

@@ -257,3 +257,16 @@ def test_the_errors_of_parameters_that_are_averaged_stand_beside():
     summary = summary_of(content, outcomes)
     assert "final_raw_top1_error" not in summary["arms"]["tanh"]
     assert len(tables.tables(summary)[0][0]) == len(heading) - 1
+
+
+def test_equal_errors_depend_on_nothing():
+    """3, 4 and 6 errors of 359, and 5, 4 and 4: their means differ in the last bit."""
+    claim = CLAIM | {"metric": "top1_error", "paper": None, "dataset": "imagenet2012"}
+    errors = {"ReLU": (3, 4, 6), "tanh": (5, 4, 4)}
+    outcomes = with_errors(
+        {(arm, 0.1): [(0.0, n / 359, 0.0) for n in of] for arm, of in errors.items()}
+    )
+    summary = summary_of(experiment(seeds=3, rates=(0.1,), claim=claim), outcomes)
+    (found,) = summary["comparisons"]
+    assert found["mean"] != 0
+    assert found["standing"] == Standing.DIFFERENCE_UNCLEAR
