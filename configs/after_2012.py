@@ -6,7 +6,8 @@ network of 2012, whose rate and schedule were chosen for it. All arms see the sa
 of images.
 
     batch normalization     Ioffe and Szegedy (2015), in place of local response normalization
-    He initialization       He et al., "Delving Deep into Rectifiers" (2015)
+    He initialization       He et al., "Delving Deep into Rectifiers" (2015), with inputs
+                            divided by ImageNet's standard deviations, as in torchvision
     AdamW                   Loshchilov and Hutter (2019), with PyTorch's rate and decay
     cosine and warm-up      Loshchilov and Hutter, "SGDR" (2017); Goyal et al. (2017)
     label smoothing         Szegedy et al., "Rethinking the Inception Architecture" (2016)
@@ -38,7 +39,11 @@ def get_config(dataset="digits"):
     epochs = config.training.num_epochs
     ideas: dict[str, dict] = {
         "batch normalization": {"model.normalization": "batch"},
-        "He initialization": {"model.initialization": "he"},
+        # It assumes inputs of unit variance: pixels, of +-60, would be far too large.
+        "He initialization": {
+            "model.initialization": "he",
+            "data.channel_scale": (58.395, 57.12, 57.375),
+        },
         "AdamW": {
             "optimizer.name": "adamw",
             "optimizer.learning_rate": 0.001,

@@ -40,6 +40,7 @@ class Question(NamedTuple):
 QUESTIONS = {
     "after_2012": Question(
         {
+            "data.channel_scale",
             "data.mixup",
             "data.random_resized_crop",
             "model.activation",
