@@ -318,4 +318,6 @@ def test_larger_batches_have_linearly_scaled_rates_after_a_warm_up(
         assert settings.optimizer.learning_rate == pytest.approx(rate * factor)
         warmup = settings.training.num_epochs / 18 if factor > 1 else 0
         assert settings.optimizer.warmup_epochs == pytest.approx(warmup, abs=0.005)
-    assert found[f"batch {batch * 64} LARS"].optimizer.name == "lars"
+    for factor, rate in ((8, 1.25), (64, 10.0)):
+        optimizer = found[f"batch {batch * factor} LARS"].optimizer
+        assert (optimizer.name, optimizer.learning_rate) == ("lars", rate)

@@ -21,6 +21,7 @@ from alexnet_jax.errors import UserError
         ("folder=/data/cifar10", "folder=/data/cifar10", "cifar10"),
         ("folder=some/where/images", "folder=some/where/images", "images"),
         ("folder=digits", "folder=digits", "digits"),
+        ("npz=some/where/mnist.npz", "npz=some/where/mnist.npz", "mnist"),
     ],
 )
 def test_a_data_set_has_a_short_name_and_a_part_of_a_path(dataset, short, path):
@@ -39,7 +40,9 @@ def test_a_data_set_has_a_short_name_and_a_part_of_a_path(dataset, short, path):
     ],
 )
 def test_an_unknown_kind_is_refused_with_the_forms_and_the_nearest_kind(dataset, near):
-    with pytest.raises(UserError, match=r"tfds=NAME or folder=PATH") as raised:
+    with pytest.raises(
+        UserError, match=r"tfds=NAME, folder=PATH or npz=FILE"
+    ) as raised:
         check_dataset(dataset)
     assert repr(dataset) in str(raised.value)
     assert near in str(raised.value)
@@ -47,5 +50,7 @@ def test_an_unknown_kind_is_refused_with_the_forms_and_the_nearest_kind(dataset,
 
 @pytest.mark.parametrize("dataset", ["", "tfds=", "folder="])
 def test_an_empty_name_is_refused_with_the_forms(dataset):
-    with pytest.raises(UserError, match=r"No dataset .*tfds=NAME or folder=PATH"):
+    with pytest.raises(
+        UserError, match=r"No dataset .*tfds=NAME, folder=PATH or npz=FILE"
+    ):
         check_dataset(dataset)
