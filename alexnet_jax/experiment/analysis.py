@@ -8,6 +8,7 @@ import functools
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,24 +133,7 @@ class RunAnalysis:
         values = np.array([list(errors.values()) for errors in found.values()])
         chosen = np.sort(np.argsort(np.ptp(values, axis=0))[::-1][:10])
         names = [list(next(iter(found.values())))[number] for number in chosen]
-        figure = Drawing(figsize=(8, 2.6), layout="constrained")
-        axis = figure.subplots()
-        width = 0.8 / len(found)
-        for number, arm in enumerate(found):
-            axis.bar(
-                np.arange(len(names)) + number * width,
-                100 * values[number, chosen],
-                width,
-                label=arm,
-                color=COLORS[number % len(COLORS)],
-            )
-        places = np.arange(len(names)) + 0.4 - width / 2
-        axis.set_xticks(places, names, fontsize=8)
-        if max(map(len, names)) > 10:  # the room that ten of them have side by side
-            axis.tick_params("x", labelrotation=20)
-        axis.set(ylabel="top-1 error, %")
-        axis.legend(loc="best", fontsize=7, frameon=False, ncols=2)
-        return figure
+        return draw_classes(list(found), names, 100 * values[:, chosen])
 
     def draw_beside_paper(self) -> "Drawing":
         """The comparisons with their intervals, and the paper's numbers."""
@@ -168,6 +152,45 @@ class RunAnalysis:
             activation = self.network(arm).network.settings.model.activation
             rows.append([arm, counted.get(activation, "-"), *cells])
         return tables.markdown(rows)
+
+
+def draw_classes(
+    arms: Sequence[str], names: Sequence[str], values: np.ndarray
+) -> "Drawing":
+    """A bar for each arm and class; where colors do not tell the arms apart, a table.
+
+    Args:
+      arms: their names.
+      names: of the classes.
+      values: errors in percent (arms, classes).
+    """
+    bars = len(arms) <= len(COLORS)
+    height = 2.6 if bars else 0.8 + 0.25 * len(arms)
+    figure = Drawing(figsize=(8, height), layout="constrained")
+    axis = figure.subplots()
+    if bars:
+        width = 0.8 / len(arms)
+        for number, arm in enumerate(arms):
+            places = np.arange(len(names)) + number * width
+            axis.bar(places, values[number], width, label=arm, color=COLORS[number])
+        axis.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names, fontsize=8)
+        axis.set(ylabel="top-1 error, %")
+        axis.legend(loc="best", fontsize=7, frameon=False, ncols=2)
+    else:
+        axis.imshow(
+            values, cmap="Reds", vmin=0, vmax=max(1, values.max()), aspect="auto"
+        )
+        dark = values > 0.6 * values.max()
+        for (row, column), value in np.ndenumerate(values):
+            color = "white" if dark[row, column] else "black"
+            shown = axis.text(column, row, f"{value:.1f}", color=color, fontsize=7)
+            shown.set(ha="center", va="center")
+        axis.set_xticks(np.arange(len(names)), names, fontsize=8)
+        axis.set_yticks(np.arange(len(arms)), arms, fontsize=8)
+        axis.set(xlabel="top-1 error, %")
+    if max(map(len, names)) > 10:  # the room that ten of them have side by side
+        axis.tick_params("x", labelrotation=20)
+    return figure
 
 
 def read_summaries(folder: str | Path = "") -> list[dict[str, Any]]:

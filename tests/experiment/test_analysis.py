@@ -127,3 +127,21 @@ def test_the_environment_may_name_the_run(run, monkeypatch, tmp_path):
 def test_a_run_of_another_experiment_is_refused_by_name(run):
     with pytest.raises(UserError, match="'tiny', and this notebook is about 'dropout'"):
         analysis.open_run("dropout", run.run.folder)
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_errors_by_class_tell_any_number_of_arms_apart(count):
+    """More arms than colors are the rows of a table."""
+    arms, names = [f"arm {n}" for n in range(count)], ["cat", "dog", "fish"]
+    values = np.arange(3.0 * count).reshape(count, 3)
+    (axis,) = analysis.draw_classes(arms, names, values).axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == names
+    if count == 2:
+        colors = {bar.get_facecolor() for bar in axis.patches}
+        assert [bar.get_height() for bar in axis.patches] == [*range(6)]
+        assert len(colors) == count
+    else:
+        assert [label.get_text() for label in axis.get_yticklabels()] == arms
+        assert [text.get_text() for text in axis.texts] == [
+            f"{value:.1f}" for value in values.ravel()
+        ]
