@@ -46,6 +46,8 @@ QUESTIONS = {
             "model.activation",
             "model.initialization",
             "model.normalization",
+            "optimizer.bias_drops",
+            "optimizer.bias_lr_multiplier",
             "optimizer.ema_decay",
             "optimizer.learning_rate",
             "optimizer.name",
@@ -83,6 +85,7 @@ QUESTIONS = {
     ),
     "large_batch": Question(
         {
+            "optimizer.bias_lr_multiplier",
             "optimizer.learning_rate",
             "optimizer.name",
             "optimizer.warmup_epochs",
@@ -319,5 +322,9 @@ def test_larger_batches_have_linearly_scaled_rates_after_a_warm_up(
         warmup = settings.training.num_epochs / 18 if factor > 1 else 0
         assert settings.optimizer.warmup_epochs == pytest.approx(warmup, abs=0.005)
     for factor, rate in ((8, 1.25), (64, 10.0)):
-        optimizer = found[f"batch {batch * factor} LARS"].optimizer
-        assert (optimizer.name, optimizer.learning_rate) == ("lars", rate)
+        lars = found[f"batch {batch * factor} LARS"].optimizer
+        assert (lars.name, lars.learning_rate) == ("lars", rate)
+        linear = found[f"batch {batch * factor}"].optimizer
+        assert lars.bias_lr_multiplier * rate == pytest.approx(
+            linear.bias_lr_multiplier * linear.learning_rate
+        )
