@@ -104,7 +104,7 @@ def step_comparisons(settings: BenchmarkSettings) -> Iterator[Comparison]:
     ):
         yield compare_steps(name, alexnet(towers, settings), targets, settings)
     later = with_later_ideas(settings)
-    yield compare_steps("one tower, batch norm, AdamW", later, {}, settings)
+    yield compare_steps("one tower, BN, AdamW", later, {}, settings)
     for batch_size in FOUR_LAYER_BATCHES:
         targets = {"core": {"torch": 1.0}, "all": {"torch": 0.87}}
         for activation in ("relu", "tanh"):

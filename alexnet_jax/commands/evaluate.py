@@ -3,7 +3,7 @@
 python -m alexnet_jax evaluate RUN [RUN ...] --dataset=DATASET [--crops=1|10] [--arm=ARM]
                                [--per_class=FILE.csv] [--reassessed=FILE.json] [--json]
 
-DATASET is digits, a name of TensorFlow Datasets, or folder=PATH, as for training; its
+DATASET is digits, a name of TensorFlow Datasets, folder=PATH or npz=FILE, as for training; its
 validation or test images are used, each once. Classes are matched by their names. With
 several networks their probabilities are averaged. The paper's errors stand beside these
 where they were measured in the same way.

@@ -7,7 +7,7 @@ The page shows the kernels of the first layer, what each layer passes on for a f
 the most confident mistakes, the training images nearest to these images, errors by class,
 and dead units. It is a single HTML file that loads nothing else.
 
-DATASET is digits, a name of TensorFlow Datasets, or folder=PATH; by default the one that
+DATASET is digits, a name of TensorFlow Datasets, folder=PATH or npz=FILE; by default the one that
 the network was trained on. Where that is gone, the page shows what takes no data. --images
 names an image or a folder, and may be given several times; by default images are chosen
 from the validation images of the dataset.

@@ -5,9 +5,10 @@ python -m alexnet_jax neighbors RUN QUERY [QUERY ...] [--among=DATASET] [--layer
                                 [--cache=FOLDER]
 
 QUERY is a file, a folder with images at any depth, or - for one image on the standard
-input. DATASET is digits, a name of TensorFlow Datasets, or folder=PATH; its training images
-are searched. Distances are Euclidean, of the features that a layer passes on for the center
-crop, and exact; of equally near images the one that comes first in the dataset comes first.
+input. DATASET is digits, a name of TensorFlow Datasets, folder=PATH or npz=FILE; its
+training images are searched. Distances are Euclidean, of the features that a layer passes on
+for the center crop, and exact; of equally near images the one that comes first in the dataset
+comes first.
 A training image whose pixels are those of the query is shown as well, and marked.
 
 The features are computed once, and kept in the folder features of the run: 21 GB for fc7 of

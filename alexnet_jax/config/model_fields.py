@@ -9,7 +9,8 @@ FEATURE_NORMS = ("batch", "layer", "group")
 MODEL_FIELDS: dict[str, Field] = {
     "model.name": Field(
         "alexnet",
-        "network: AlexNet of s. 3.5, its variant of 2013, or the four layers of Figure 1",
+        "network: AlexNet of s. 3.5, that of Zeiler and Fergus (2013) with model.towers=1, or "
+        "the four layers of Figure 1",
         ("alexnet", "zfnet", "four_layer"),
     ),
     "model.channels": Field(

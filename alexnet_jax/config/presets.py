@@ -99,7 +99,8 @@ def base(dataset: str = "digits", network: str = "alexnet") -> LayeredConfig:
     """Returns the complete, locked configuration of a network on a dataset.
 
     Args:
-      dataset: "digits", a TFDS name by itself or as "tfds=NAME", or "folder=PATH".
+      dataset: "digits", a TFDS name by itself or as "tfds=NAME", "folder=PATH" or
+        "npz=FILE".
       network: "alexnet", with the choices of recipe source2012 (set `config.recipe` for
         another's), or "four_layer", Figure 1's.
 

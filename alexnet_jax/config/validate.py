@@ -273,9 +273,10 @@ def _network(given: Mapping[str, Any]) -> None:
             f"config.model.channels={channels}: whole numbers are needed, and "
             "conv1 cannot be omitted."
         )
-    if given["model.name"] == "four_layer" and given["model.towers"] != 1:
+    if given["model.name"] in ("four_layer", "zfnet") and given["model.towers"] != 1:
         raise UserError(
-            "config.model.towers: the four_layer network has a single tower."
+            f"config.model.towers: the network {given['model.name']} has a single tower: "
+            "add --config.model.towers=1."
         )
     at_once = given["training.batch_size"] // given["training.gradient_accumulation"]
     if (given["data.mixup"] or given["data.cutmix"]) and at_once % 2:

@@ -1,25 +1,32 @@
 """Opens a NumPy archive (.npz) of images and labels, as of Keras or MedMNIST.
 
-All its arrays are held in memory. Arrays of Python objects are refused: to read them would
-run what they hold.
+Its arrays are held in memory. Those of Python objects are refused: to read them would run
+what they hold.
 """
 
 import io
 import zipfile
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
 
-from alexnet_jax.data.image_files import shown
-from alexnet_jax.data.types import GrayImages, Source, Split, hash_of
+from alexnet_jax.data.image_files import listed, note, shown
+from alexnet_jax.data.types import END_BYTES, GrayImages, Source, Split, hash_of
 from alexnet_jax.errors import UserError, nearest
 
 # The arrays of images and of labels of a split called S, by who writes them.
 LAYOUTS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
 HELD_OUT = ("val", "validation", "test")  # the first that is there
 CLASS_NAMES = "class_names"
+# What a damaged archive raises, or one that is encrypted or compressed in another way.
+DAMAGE = (
+    *(OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 class Labeled(NamedTuple):
@@ -29,136 +36,166 @@ class Labeled(NamedTuple):
     labels: np.ndarray
 
 
+Read = Callable[[str], np.ndarray]
+
+
 def open_arrays(path: Path) -> Source:
     """Opens train_images, train_labels and val_images, val_labels, or x_train, y_train, ....
 
     The images on which errors are measured are those of val, validation or test, whichever
     comes first. The classes are numbered from 0, and named by class_names if that is there.
+    Other arrays are not read.
 
     Raises:
       UserError: If the file cannot be read, lacks an array, or one is not of images or of
         labels; or if a class has no training image.
     """
-    held = _read(path)
-    layout, test = _layout(path, held)
-    of_split = {
-        name: _labeled(path, held, *(part.format(name) for part in layout))
-        for name in ("train", test)
-    }
-    classes = _class_names(path, held, of_split)
-    train, held_out = (
-        _split(path, layout[0].format(name), name, found)
-        for name, found in of_split.items()
-    )
-    parts = [np.ascontiguousarray(a).tobytes() for s in of_split.values() for a in s]
-    return Source(f"npz={shown(path.name)}", classes, train, held_out, hash_of(parts))
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         near = nearest(path.name, [p.name for p in path.parent.glob("*.npz")])
-        raise UserError(f"No such file: {shown(path)}.{near}")
+        raise UserError(f"No such file: {shown(path.absolute())}.{near}")
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no archive, or has lost its end")
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            (of_images, of_labels), test = _layout(path, archive.files)
+
+            def read(name: str) -> np.ndarray:
+                if not isinstance(found := archive[name], np.ndarray):
+                    raise ValueError(f"{name} is no array")
+                return found
+
+            train, held_out = (
+                _labeled(path, of_images.format(split), of_labels.format(split), read)
+                for split in ("train", test)
+            )
+            names = read(CLASS_NAMES) if CLASS_NAMES in archive.files else None
+    except DAMAGE as error:
         raise UserError(
             f"{shown(path)} cannot be read as a NumPy archive of arrays: {error}. Write "
             "one with numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)."
         ) from error
-
-
-def _layout(path: Path, held: dict[str, np.ndarray]) -> tuple[tuple[str, str], str]:
-    """How the arrays are called, and the held-out split."""
-    for layout in LAYOUTS:
-        for name in HELD_OUT:
-            needed = {
-                part.format(split) for part in layout for split in ("train", name)
-            }
-            if needed <= held.keys():
-                return layout, name
-    raise UserError(
-        f"{shown(path)} lacks arrays: it needs x_train, y_train, x_test and y_test, or "
-        "train_images, train_labels, test_images and test_labels (or val in place of "
-        f"test). It has {', '.join(map(shown, held)) or 'none'}."
+    _check_labels(path, train, held_out)
+    classes = _class_names(path, names, int(train.labels.max()) + 1)
+    return Source(
+        f"npz={shown(path.name)}",
+        classes,
+        _split(path, of_images.format("train"), "train", train),
+        _split(path, of_images.format(test), test, held_out),
+        hash_of(_contents(classes, train, held_out)),
     )
 
 
-def _labeled(
-    path: Path, held: dict[str, np.ndarray], of_images: str, of_labels: str
-) -> Labeled:
-    """The images and labels called so, in the shapes of `Labeled`."""
-    images, labels = held[of_images], held[of_labels]
+def _layout(path: Path, names: list[str]) -> tuple[tuple[str, str], str]:
+    """How the arrays are called, and the held-out split; says which one is not used."""
+    for layout in LAYOUTS:
 
-    def refusal(name: str, wanted: str) -> UserError:
-        array = held[name]
+        def arrays(split: str, layout: tuple[str, str] = layout) -> set[str]:
+            return {part.format(split) for part in layout}
+
+        held = [split for split in HELD_OUT if arrays(split) <= set(names)]
+        if held and arrays("train") <= set(names):
+            if len(held) > 1:
+                note(
+                    f"{shown(path)}: errors are measured on {held[0]}; not used: "
+                    f"{', '.join(held[1:])}."
+                )
+            return layout, held[0]
+    raise UserError(
+        f"{shown(path)} lacks arrays: it needs x_train, y_train, x_test and y_test, or "
+        "train_images, train_labels, test_images and test_labels (or val in place of "
+        f"test). It has {listed(names) or 'none'}."
+    )
+
+
+def _labeled(path: Path, of_images: str, of_labels: str, read: Read) -> Labeled:
+    """The images and labels called so, in the shapes of `Labeled`."""
+    images, labels = read(of_images), read(of_labels)
+
+    def refusal(name: str, array: np.ndarray, wanted: str) -> UserError:
         return UserError(
             f"{shown(path)}: {name} has shape {array.shape} and type {array.dtype}; "
             f"{wanted}."
         )
 
+    given = images
     if images.ndim == 4 and images.shape[-1] == 1:
         images = images[..., 0]
     if (
         images.dtype != np.uint8
+        or images.ndim < 3
         or images.shape[3:] not in ((), (3,))
         or not images.size
     ):
         raise refusal(
             of_images,
+            given,
             "images are uint8 from 0 to 255, (number, height, width) if gray or (number, "
             "height, width, 3) in RGB",
         )
-    if images.ndim < 3:
-        raise refusal(of_images, "images have a height and a width")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-        raise refusal(
-            of_labels,
-            f"there must be one whole number for each of {len(images):,} images",
-        )
+        wanted = f"there must be one whole number for each of {len(images):,} images"
+        raise refusal(of_labels, labels, wanted)
     if labels.min() < 0:
-        raise refusal(of_labels, "labels count from 0")
-    return Labeled(images, labels.astype(np.int32))
+        raise refusal(of_labels, labels, "labels count from 0")
+    return Labeled(images, labels)
 
 
-def _class_names(
-    path: Path, held: dict[str, np.ndarray], of_split: dict[str, Labeled]
-) -> tuple[str, ...]:
-    """The names of the classes, indexed by label."""
-    counts = np.bincount(of_split["train"].labels)
-    empty = np.flatnonzero(counts == 0)
-    largest = max(int(split.labels.max()) for split in of_split.values())
-    if len(empty) or largest >= len(counts):
-        missing = int(empty[0]) if len(empty) else largest
+def _check_labels(path: Path, train: Labeled, held_out: Labeled) -> None:
+    """Raises UserError if a label of either split has no training image, or all have one.
+
+    Each class has one: no label is as large as the number of training images, which bounds
+    the memory of counting them.
+    """
+    known = np.unique(train.labels)
+    missing = next((n for n, label in enumerate(known) if n != label), len(known))
+    labels = np.concatenate([known, np.unique(held_out.labels)])
+    if labels.max() >= missing:
         raise UserError(
-            f"{shown(path)}: no training image has the label {missing}. Labels count from "
-            "0, and each class needs a training image."
+            f"{shown(path)}: no training image has the label "
+            f"{missing if missing < len(known) else labels.max()}. Labels count from 0, and "
+            "each class needs a training image."
         )
-    if len(counts) < 2:
+    if len(known) < 2:
         raise UserError(f"{shown(path)}: all training images have the same label, 0.")
-    if CLASS_NAMES not in held:
-        return tuple(map(str, range(len(counts))))
-    names = held[CLASS_NAMES]
-    if names.shape != counts.shape or names.dtype.kind != "U":
+
+
+def _class_names(path: Path, names: np.ndarray | None, count: int) -> tuple[str, ...]:
+    """The names of the classes, indexed by label."""
+    if names is None:
+        return tuple(map(str, range(count)))
+    if names.shape != (count,) or names.dtype.kind != "U":
         raise UserError(
-            f"{shown(path)}: {CLASS_NAMES} must be {len(counts)} strings, one a class; it "
-            f"has shape {names.shape} and type {names.dtype}."
+            f"{shown(path)}: {CLASS_NAMES} must be {count} strings, one for each label of "
+            f"the training images; it has shape {names.shape} and type {names.dtype}."
         )
-    return tuple(map(str, names))
+    found = tuple(map(str, names))
+    if len(set(found)) < count:
+        raise UserError(f"{shown(path)}: {CLASS_NAMES} has a name twice.")
+    return found
+
+
+def _contents(classes: tuple[str, ...], *splits: Labeled) -> Iterator[bytes]:
+    """What the fingerprint is of."""
+    yield repr(classes).encode()
+    for images, labels in splits:
+        yield repr(images.shape).encode()
+        yield np.ascontiguousarray(images).tobytes()
+        yield labels.astype("<i8").tobytes()
 
 
 def _split(path: Path, array: str, name: str, found: Labeled) -> Split:
-    images, labels = found
+    images, labels = found.images, found.labels.astype(np.int32)
     square_gray = images.ndim == 3 and images.shape[1] == images.shape[2]
     return Split(
         name,
         len(labels),
         lambda i: (png(images[i]), int(labels[i])),
         lambda i: f"{array}[{i}] of {shown(path)}",
+        # To find equal images: of their pixels, so that few are encoded for it.
+        size=lambda i: images[i].nbytes,
+        read_end=lambda i: images[i].tobytes()[-END_BYTES:],
         gray=GrayImages(images, labels) if square_gray else None,
     )
 

@@ -60,6 +60,8 @@ def open_folder(path: Path) -> Source:
         what = f"No such folder: {shown(path)}."
         if path.exists():
             what = f"{shown(path)} is a file: unpack an archive, and give the folder."
+            if path.suffix == ".npz":
+                what = f"{shown(path)} holds arrays: write npz={shown(path)}."
         raise UserError(
             f"{what} It should hold train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg."
         )

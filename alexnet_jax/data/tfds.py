@@ -140,10 +140,10 @@ def _builder(tfds, name: str, data_dir: str | None):
 
 
 def _as_folder(name: str) -> str:
-    """A sentence on how a folder of images is named."""
+    """A sentence on how images that are not of TFDS are named."""
     if Path(name).expanduser().exists():
-        return f"Did you mean folder={name}?"
-    return "A folder of images is named folder=PATH."
+        return f"Did you mean {'npz' if name.endswith('.npz') else 'folder'}={name}?"
+    return "A folder of images is named folder=PATH, NumPy's arrays npz=FILE."
 
 
 def _available(name: str, data_dir: str | None) -> str:

@@ -1,8 +1,8 @@
 """The network of Zeiler and Fergus, as a variant of AlexNet.
 
 "Visualizing and Understanding Convolutional Networks" (2013), section 4.1 and Figure 3:
-kernels of the first layer that were dead or of a single frequency led to smaller windows,
-7x7 with stride 2, and to stride 2 in the second layer. Its refinement won ILSVRC-2013.
+what they saw in AlexNet's first layers, few middle frequencies and aliasing from its stride
+of 4, led them to windows of 7x7 with stride 2.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +14,7 @@ class ZFNet(AlexNet):
     """AlexNet with finer windows: 110x110x96 after conv1, 26x26x256 after conv2.
 
     Both are pooled to 55x55 and 13x13, if sizes are rounded up; what follows is as in
-    AlexNet. With one tower and 1000 classes it has 62,357,608 parameters.
+    AlexNet. It has one tower, and with 1000 classes 62,357,608 parameters.
     """
 
     @staticmethod

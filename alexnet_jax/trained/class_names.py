@@ -61,7 +61,8 @@ def match(names: Sequence[str], known: Sequence[str], *, dataset: str) -> Matche
         raise UserError(
             f"{len(unknown)} of the {len(names)} classes of {dataset} are unknown to the "
             f"network: {_shown(unknown)}. It knows {_shown(known)}. Classes are matched by "
-            "their names: rename the folders of the dataset."
+            "their names: rename the folders of the dataset, or give an archive of arrays "
+            "its class_names."
         )
     lacking = len(known) - len(names)
     if lacking:

@@ -190,7 +190,7 @@ class TrainedNetwork:
         """Its errors on a dataset's validation or test images, each used once.
 
         Args:
-          dataset: digits, a name of TensorFlow Datasets, or folder=PATH. Its classes are
+          dataset: digits, a name of TensorFlow Datasets, folder=PATH or npz=FILE. Its classes are
             matched by their names.
           crops: as of `classify`.
           tfds_dir: the data folder of TensorFlow Datasets; if empty, that of its training.

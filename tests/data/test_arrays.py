@@ -1,13 +1,18 @@
 """NumPy archives of images and labels, in the layouts of Keras and of MedMNIST."""
 
+import contextlib
 import io
+import zipfile
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from alexnet_jax.data import arrays, duplicates
 from alexnet_jax.data.arrays import open_arrays
 from alexnet_jax.data.open import open_source
+from alexnet_jax.data.pipeline import evaluation_batches, load_data
+from alexnet_jax.data.prepared import build, reader
 from alexnet_jax.errors import UserError
 
 DRAWS = np.random.default_rng(0)
@@ -71,9 +76,41 @@ def test_a_single_channel_is_gray_and_classes_may_have_names(tmp_path):
     source = open_arrays(written(tmp_path, named))
     assert source.class_names == ("cat", "dog", "fish")
     assert source.train.gray.pixels.shape == (6, 8, 8)
-    assert source.fingerprint == open_arrays(written(tmp_path, KERAS)).fingerprint
-    other = KERAS | {"y_test": np.array([2, 1, 1])}
-    assert source.fingerprint != open_arrays(written(tmp_path, other)).fingerprint
+
+
+def test_the_fingerprint_is_of_pixels_shapes_labels_and_names(tmp_path):
+    flat = {name: KERAS[name].reshape(-1, 4, 16) for name in ("x_train", "x_test")}
+    changes = (
+        {"y_test": np.array([2, 1, 1])},
+        {"x_test": KERAS["x_test"] + np.uint8(1)},
+        flat,
+        {"class_names": np.array(["a", "b", "c"])},
+        {"class_names": np.array(["a", "c", "b"])},
+    )
+    found = [
+        open_arrays(written(tmp_path, KERAS | one)).fingerprint
+        for one in ({}, *changes)
+    ]
+    assert len(set(found)) == len(found)
+    typed = KERAS | {"y_train": KERAS["y_train"].astype(np.int64)}
+    assert open_arrays(written(tmp_path, typed)).fingerprint == found[0]
+
+
+def test_other_arrays_are_not_read_and_other_splits_are_named(tmp_path, capsys):
+    more = {"meta": np.array([{}])}
+    assert len(open_arrays(written(tmp_path, MEDMNIST | more)).validation) == 3
+    assert "measured on val; not used: test" in capsys.readouterr().err
+
+
+def test_equal_images_are_found_without_encoding_the_others(tmp_path, monkeypatch):
+    images = KERAS["x_test"].copy()
+    images[1] = KERAS["x_train"][4]
+    source = open_arrays(written(tmp_path, KERAS | {"x_test": images}))
+    encoded, png = [], arrays.png
+    monkeypatch.setattr(arrays, "png", lambda x: encoded.append(1) or png(x))
+    found = duplicates.find(source)
+    assert (found.count, len(encoded)) == (1, 2)
+    assert found.first[0].startswith("x_train[4] of ")
 
 
 @pytest.mark.parametrize(
@@ -81,15 +118,26 @@ def test_a_single_channel_is_gray_and_classes_may_have_names(tmp_path):
     [
         ({"x_train": drawn(6, 8, 8) / 255}, "x_train has .*float64; images are uint8"),
         ({"x_train": drawn(6, 8, 8, 4)}, r"x_train has shape \(6, 8, 8, 4\)"),
-        ({"x_train": drawn(6, 64)}, "x_train .*height and a width"),
+        ({"x_train": drawn(6, 64)}, r"x_train has shape \(6, 64\).*height"),
+        (
+            {"x_train": drawn(0, 8, 8), "y_train": np.arange(0)},
+            r"x_train .*\(0, 8, 8\)",
+        ),
         ({"y_train": np.arange(5)}, "y_train .*each of 6 images"),
         ({"y_train": np.arange(6) / 2}, "y_train .*whole number"),
         ({"y_train": np.eye(6, dtype=int)}, "y_train .*whole number"),
         ({"y_train": np.arange(6) - 1}, "y_train .*count from 0"),
         ({"y_train": np.arange(6) * 2}, "no training image has the label 1"),
         ({"y_test": np.array([0, 1, 7])}, "no training image has the label 7"),
+        ({"y_train": np.arange(6) * 2**40}, "no training image has the label 1"),
+        (
+            {"y_test": np.array([0, 1, 2**63], np.uint64)},
+            "no training image has the label 9223372036854775808",
+        ),
         ({"y_train": np.zeros(6, int), "y_test": np.zeros(3, int)}, "the same label"),
         ({"class_names": np.array(["a", "b"])}, "class_names must be 3 strings"),
+        ({"class_names": np.array(["a", "b", "a"])}, "class_names has a name twice"),
+        ({"class_names": np.array(["a", "b", None])}, "cannot be read .*pickle"),
         ({"x_train": np.array([{}] * 6)}, "cannot be read .*pickle"),
     ],
 )
@@ -99,12 +147,57 @@ def test_other_arrays_are_refused(tmp_path, changes, words):
         open_arrays(path)
 
 
+def test_it_is_prepared_and_read_as_any_other(tmp_path):
+    source = open_arrays(written(tmp_path, MEDMNIST))
+    size, how = 7, "shorter_side"  # 9 x 7 pixels: cropped, not rescaled
+    data = load_data(source, rescale=how, rescale_size=size)
+    batch = next(iter(evaluation_batches(data.validation, batch_size=3)))
+    np.testing.assert_array_equal(batch["image"], MEDMNIST["val_images"][:, 1:8])
+    build.prepare(
+        source,
+        tmp_path / "prepared",
+        rescale=how,
+        size=size,
+        encoding="raw",
+        skip_bad=False,
+    )
+    prepared = reader.open_prepared(tmp_path / "prepared")
+    assert prepared.fingerprint == source.fingerprint
+    pixels, label = prepared.train.read(2)
+    assert pixels == MEDMNIST["train_images"][2, 1:8].tobytes()
+    assert label == 0
+
+
 def test_missing_files_and_arrays_are_named(tmp_path):
     path = written(tmp_path, {"x_train": KERAS["x_train"], "odd\n": KERAS["y_train"]})
     with pytest.raises(UserError, match=r"lacks arrays.*It has x_train, odd\\n"):
         open_arrays(path)
     with pytest.raises(UserError, match=r"No such file: .*Did you mean 'a set.npz'"):
         open_arrays(tmp_path / "a sett.npz")
+
+
+def test_every_damaged_byte_of_a_compressed_file_gives_a_message_or_nothing(tmp_path):
+    """What describes the arrays is guarded by no checksum of its own."""
+    small = {name: array[..., :2] for name, array in KERAS.items()}
+    np.savez_compressed(tmp_path / "a set.npz", **KERAS | {"x_test": small["x_test"]})
+    path, refused = tmp_path / "a set.npz", 0
+    data = path.read_bytes()
+    for place in range(0, len(data), 11):
+        for value in (data[place] ^ 1, 255 - data[place]):
+            path.write_bytes(data[:place] + bytes([value]) + data[place + 1 :])
+            with contextlib.suppress(UserError):
+                open_arrays(path)
+                continue
+            refused += 1
+    assert refused > len(data) / 11
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path):
+    path = written(tmp_path, {n: a for n, a in KERAS.items() if n != "x_train"})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x_train", b"1234")
+    with pytest.raises(UserError, match="x_train is no array"):
+        open_arrays(path)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "single", "flipped"])

@@ -1,9 +1,11 @@
 """Graphs that call Python can be closed at any time and continue after errors."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import tensorflow as tf
@@ -103,6 +105,34 @@ def test_exiting_with_many_open_streams_does_not_hang():
     """Without `stream`, 2 of 9 runs hung (test_prepare.py tests Ctrl-C)."""
     done = subprocess.run([sys.executable, "-c", LEFT], timeout=200)
     assert done.returncode == 3
+
+
+def test_an_interrupt_waits_for_an_element_and_ends_the_calls():
+    calls = []
+
+    def interrupting(number):
+        calls.append(int(number))
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)  # for the main thread to receive it
+        return number
+
+    def build(numbers, _):
+        return numbers.map(lambda n: tf.numpy_function(interrupting, [n], tf.int64))
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        elements = stream(tf.data.Dataset.range(10_000), build)
+        with pytest.raises(KeyboardInterrupt):
+            for _ in elements:
+                pass
+        called = len(calls)
+        assert called < 10_000
+        assert list(elements) == []
+        assert len(calls) == called
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupt_waits_until_the_graph_is_built():

@@ -40,10 +40,10 @@ def rows(folder):
     ]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Of networks with a state: the running statistics of batch normalization."""
-    plan = configured(model__normalization="batch")
+@pytest.fixture(scope="module", params=["local_response", "batch"])
+def run(tmp_path_factory, request):
+    """Without running statistics in the networks, and with those of batch normalization."""
+    plan = configured(model__normalization=request.param)
     folder = tmp_path_factory.mktemp("ensemble") / "run"
     runner.run(plan, folder)
     return plan, folder

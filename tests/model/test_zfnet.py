@@ -50,6 +50,11 @@ def test_without_conv2_its_windows_are_left_out():
     assert shapes["fc6"]["kernel"].shape == (13 * 13 * 256, 4096)
 
 
+def test_two_towers_are_refused():
+    with pytest.raises(UserError, match=r"single tower: add --config.model.towers=1"):
+        zfnet(model__towers=2)
+
+
 def test_images_that_are_too_small_are_refused_by_layer():
     with pytest.raises(UserError, match="conv2"):
         zfnet(size=16)

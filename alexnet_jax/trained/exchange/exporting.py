@@ -121,6 +121,11 @@ def _complete(network: TrainedNetwork, path: Path) -> tuple[str, str]:
 
 def _torchvision(network: TrainedNetwork, path: Path) -> tuple[str, str]:
     model, form = network.settings.model, network.form
+    if model.name != _OF_TORCHVISION["name"]:
+        raise UserError(
+            f"torchvision's AlexNet cannot compute what this network, {model.name}, does. "
+            "Export it as .stablehlo."
+        )
     own = {name: model[name] for name in _OF_TORCHVISION}
     differing = [
         f"model.{name}={value} in place of {_OF_TORCHVISION[name]}"
