@@ -175,7 +175,7 @@ def draw_classes(
             axis.bar(places, values[number], width, label=arm, color=COLORS[number])
         axis.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names, fontsize=8)
         axis.set(ylabel="top-1 error, %")
-        axis.legend(loc="best", fontsize=7, frameon=False, ncols=2)
+        figure.legend(loc="outside upper center", fontsize=7, frameon=False, ncols=4)
     else:
         axis.imshow(
             values, cmap="Reds", vmin=0, vmax=max(1, values.max()), aspect="auto"
