@@ -32,8 +32,13 @@ def packages() -> tuple[str, ...]:
 
 
 def set_up(dtype: str) -> None:
-    """Seeds PyTorch, and lets its float32 products use tf32 if that is the dtype."""
+    """Seeds PyTorch, and lets its float32 products use tf32 if that is the dtype.
+
+    All compiled networks of a process count as recompilations of one function: beyond the
+    limit they would be timed as they are without a compiler.
+    """
     if torch := pytorch():
+        torch._dynamo.config.recompile_limit = 1000
         torch.manual_seed(0)
         torch.backends.cuda.matmul.allow_tf32 = dtype == "tf32"
         torch.backends.cudnn.allow_tf32 = dtype == "tf32"
