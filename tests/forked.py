@@ -100,14 +100,16 @@ def shared_server():
     return server
 
 
-def command(program, *arguments, folder=ROOT, environment=(), seconds=120):
+def command(
+    program, *arguments, folder=ROOT, environment=(), devices=None, seconds=120
+):
     """Runs `python -m program`, in the working directory `folder`, to its end."""
     with tempfile.TemporaryDirectory() as output:
         started = Forked(
             shared_server(),
             Path(output),
             arguments,
-            int(os.environ["JAX_NUM_CPU_DEVICES"]),
+            devices or int(os.environ["JAX_NUM_CPU_DEVICES"]),
             environment=environment,
             folder=folder,
             program=program,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from forked import command
 from small_sweep import write_config
 from small_trial import learned
 
@@ -29,9 +30,9 @@ EQUAL_PRIORITY = {"RAY_worker_niceness": "0"}
 
 
 class Started:
-    """A command that runs, and what it prints on standard error."""
+    """A sweep that runs, and what it prints on standard error."""
 
-    def __init__(self, folder, *flags, command="alexnet_jax.sweep", env=NO_TOKEN):
+    def __init__(self, folder, *flags, env=NO_TOKEN):
         self.log = folder / "log"
         self.mark = f"SWEEP_TEST={folder}"
         with open(self.log, "w") as log:
@@ -39,7 +40,7 @@ class Started:
                 [
                     sys.executable,
                     "-m",
-                    command,
+                    "alexnet_jax.sweep",
                     f"--config={folder / 'tiny.py'}",
                     f"--workdir={folder / 'run'}",
                     *flags,
@@ -112,6 +113,12 @@ def token_of_slurm_job():
     """Returns the lines of the Slurm job in docs/scaling.md that create the token."""
     text = (ROOT / "docs/scaling.md").read_text()
     return re.search(r"^export RAY_AUTH_MODE.*?(?=^head=)", text, re.M | re.S)[0]
+
+
+def of_main(folder):
+    """`alexnet_jax.main` with the same flags and a single device, to its end."""
+    flags = (f"--config={folder / 'tiny.py'}", f"--workdir={folder / 'run'}")
+    return command("alexnet_jax.main", *flags, folder=folder, devices=1, seconds=300)
 
 
 @contextlib.contextmanager
@@ -240,15 +247,15 @@ def test_a_sweep_survives_a_crash_a_stop_and_a_kill(tmp_path):
 
     # main continues where the sweep stopped, and does the same on its own.
     shutil.rmtree(broken)
-    status, out, log = Started(tmp_path, command="alexnet_jax.main").end()
-    assert status == 0, log
-    assert "1 of 2 trials are already done" in log
-    assert "Verdict:" in out
+    done = of_main(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 2 trials are already done" in done.stderr
+    assert "Verdict:" in done.stdout
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copy(tmp_path / "tiny.py", alone)
-    status, _, log = Started(alone, command="alexnet_jax.main").end()
-    assert status == 0, log
+    done = of_main(alone)
+    assert done.returncode == 0, done.stderr
     for trial in plan.all_trials:
         assert rows(tmp_path / "run", trial) == rows(alone / "run", trial)
 
