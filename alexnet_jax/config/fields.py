@@ -139,7 +139,6 @@ NEUTRAL_FIELDS = (
     "training.warn_below_spread",
 )
 
-
 # Fields that only the evaluation reads: arms that differ in nothing else share a training.
 EVALUATION_FIELDS = ("data.eval_crops", "training.ensemble")
 

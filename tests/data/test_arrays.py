@@ -178,9 +178,8 @@ def test_missing_files_and_arrays_are_named(tmp_path):
 
 def test_every_damaged_byte_of_a_compressed_file_gives_a_message_or_nothing(tmp_path):
     """What describes the arrays is guarded by no checksum of its own."""
-    small = {name: array[..., :2] for name, array in KERAS.items()}
-    np.savez_compressed(tmp_path / "a set.npz", **KERAS | {"x_test": small["x_test"]})
     path, refused = tmp_path / "a set.npz", 0
+    np.savez_compressed(path, **KERAS)
     data = path.read_bytes()
     for place in range(0, len(data), 11):
         for value in (data[place] ^ 1, 255 - data[place]):
