@@ -61,6 +61,24 @@ CIFAR-10 is here from a JPEG copy: each image went through one JPEG round trip (
 Each interval is one by itself: of many, one in twenty excludes zero by chance.
 """
 
+FIGURE_1 = """
+## Figure 1 on CIFAR-10
+
+![Training error over epochs, ReLU solid and tanh dashed]({figure})
+
+| | the paper's Figure 1 | measured ([how]({link})) |
+|---|---|---|
+| solid line | ReLU reaches 25% training error first | {relu} |
+| dashed line | tanh, the same network otherwise | {tanh} |
+| the factor, tanh / ReLU | 6 | {factor} |
+| learning rates | chosen for each network, as large as trains fastest | {rates} |
+| regularization | none | none |
+
+{verdict}
+
+## All claims
+"""
+
 
 class ClaimRow(NamedTuple):
     """One comparison of one claim, whatever the dataset.
@@ -110,7 +128,36 @@ def page(experiments: Path = EXPERIMENTS, place: Path = PAGE) -> str:
         name = f"`{row.experiment}`: {row.what}"
         table.append([row.section, name, row.paper, *measured])
     lines = [table[0], ["---"] * len(table[0]), *table[1:]]
-    return HEAD + "\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return (
+        HEAD
+        + _figure_1(experiments, place)
+        + "\n"
+        + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        + "\n"
+    )
+
+
+def _figure_1(experiments: Path, place: Path) -> str:
+    """The paper's first figure beside ours, on the paper's data; "" if it was not run."""
+    folder = experiments / "relu_vs_tanh/cifar10"
+    if not (folder / "summary.json").is_file():
+        return ""
+    summary = read_summary(folder / "summary.json")
+    arms, claim = summary["arms"], summary["claim"]
+    (comparison,) = summary["comparisons"]
+    rates = "; ".join(
+        f"{arm} {facts['tuned']['optimizer.learning_rate']:g}"
+        for arm, facts in arms.items()
+    )
+    return FIGURE_1.format(
+        figure=os.path.relpath(folder / "figure.png", place.parent),
+        link=os.path.relpath(folder / "README.md", place.parent),
+        relu=f"after {show_interval(arms['ReLU'], claim)} epochs",
+        tanh=f"after {show_interval(arms['tanh'], claim)} epochs",
+        factor=f"{brief(comparison, claim)}, {plural(comparison['n'], 'pair')}",
+        rates=f"{rates}; of {len(arms['ReLU']['by_tuned'])}, by a seed of their own",
+        verdict=summary["verdict"],
+    )
 
 
 def _cells(summary: dict[str, Any]) -> Iterator[tuple[ClaimRow, str]]:
