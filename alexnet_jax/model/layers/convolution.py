@@ -1,6 +1,7 @@
 """Convolutions in one or two towers (section 3.2, Figure 2)."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jaxtyping import Array, Key
 
 from alexnet_jax.model.layers import (
     convolution_cpu,
+    few_channels_cpu,
     kernel_gradient_cpu,
     small_maps_cpu,
 )
@@ -69,15 +71,19 @@ def convolve(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x: Images, kernel: Kernel, stride: int, padding: Padding) -> FeatureMaps:
+    xla = functools.partial(_xla_convolve, stride=stride, padding=padding)
+
+    def with_added_channel(x, kernel):
+        return xla(*few_channels_cpu.with_added_channel(x, kernel))
+
     def forward(x, kernel):
-        if not small_maps_cpu.is_faster(x.shape, kernel.shape, stride):
-            return _xla_convolve(x, kernel, stride, padding)
-        return lax.platform_dependent(
-            x,
-            kernel,
-            cpu=functools.partial(small_maps_cpu.convolve, padding=padding),
-            default=functools.partial(_xla_convolve, stride=stride, padding=padding),
-        )
+        if small_maps_cpu.is_faster(x.shape, kernel.shape, stride):
+            cpu: Callable = functools.partial(small_maps_cpu.convolve, padding=padding)
+        elif few_channels_cpu.is_faster(kernel.shape):
+            cpu = with_added_channel
+        else:
+            return xla(x, kernel)
+        return lax.platform_dependent(x, kernel, cpu=cpu, default=xla)
 
     return convolution_cpu.unroll_vmap(forward)(x, kernel)
 

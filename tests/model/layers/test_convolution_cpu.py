@@ -10,7 +10,12 @@ from random_arrays import normal
 from reference import library_layers
 
 from alexnet_jax.model import layers
-from alexnet_jax.model.layers import blocks_cpu, kernel_gradient_cpu, small_maps_cpu
+from alexnet_jax.model.layers import (
+    blocks_cpu,
+    few_channels_cpu,
+    kernel_gradient_cpu,
+    small_maps_cpu,
+)
 
 EVERYWHERE = mock.patch.object(kernel_gradient_cpu, "is_faster", return_value=True)
 KERNEL_GRADIENTS = [  # images, height, width, window, stride, padding
@@ -170,3 +175,38 @@ def test_images_are_taken_in_equal_blocks(images, pixels):
     block = blocks_cpu.images_at_once(images, pixels, 512)
     assert images % block == 0
     assert block == 1 or block * pixels <= 512
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float32", 1e-6), ("bfloat16", 2**-7)]
+)
+def test_images_with_an_added_channel_are_convolved_alike(dtype, tolerance):
+    x = jnp.asarray(normal(29, 3, 19, 23, 3), dtype)
+    kernel = jnp.asarray(normal(30, 11, 11, 3, 24), dtype)
+    choices = {"stride": 4, "padding": ((0, 3), (0, 3))}
+    assert few_channels_cpu.is_faster(kernel.shape)
+    found, expected = (
+        np.asarray(convolve(x, kernel), np.float64)
+        for convolve in (
+            lambda x, kernel: layers.convolve(x, kernel, **choices),
+            lambda x, kernel: library_layers.convolve(x, kernel, **choices, towers=1),
+        )
+    )
+    assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "added"),
+    [(3, 24, True), (3, 32, True), (3, 16, False), (3, 96, False), (12, 32, False)],
+)
+def test_a_channel_is_added_on_cpus_only(channels, outputs, added):
+    convolve = jax.jit(
+        lambda x, k: layers.convolve(x, k, stride=1, padding=((2, 2), (2, 2)))
+    )
+    traced = convolve.trace(
+        jax.ShapeDtypeStruct((8, 32, 32, channels), "float32"),
+        jax.ShapeDtypeStruct((5, 5, channels, outputs), "float32"),
+    )
+    for name in ("cpu", "cuda"):
+        text = traced.lower(lowering_platforms=(name,)).as_text()
+        assert ("tensor<8x32x32x4xf32>" in text) == (added and name == "cpu")
