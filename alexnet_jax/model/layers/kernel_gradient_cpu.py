@@ -20,9 +20,10 @@ from alexnet_jax.model.layers.space_to_depth import fold_images, unfold_kernel
 MIN_MULTIPLICATIONS = 110_000_000
 MIN_MULTIPLICATIONS_OF_IMAGES = 15_000_000
 
-# Output pixels of one matrix product, which takes as many images as have them and at
-# least one: its operands should stay in the cache. 256 to 1024 were as fast.
-PIXELS_AT_ONCE = 512
+# Values of the first operand of a matrix product, which takes as many images as have them
+# and at least one. A quarter to twice as many were as fast on a single device; of several
+# that compute at once each pays for every round of the loop.
+VALUES_AT_ONCE = 2**20
 
 
 def is_faster(outputs: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
@@ -52,7 +53,8 @@ def kernel_gradient(
     height, width = (-(-window // stride) for window in shape[:2])
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     channels = shape[2] * stride**2
-    images = images_at_once(count, rows * columns, PIXELS_AT_ONCE)
+    values = height * width * channels * rows * columns
+    images = images_at_once(count, values, VALUES_AT_ONCE)
 
     def block_sum(number: int | jax.Array) -> jax.Array:
         block = lax.dynamic_slice_in_dim(x, number * images, images).astype(dtype)

@@ -22,7 +22,7 @@ def loss(kernel, x):
 @pytest.mark.parametrize("how", ["shard_map", "pmap"])
 def test_gradients_summed_over_devices_are_those_of_one(how, monkeypatch):
     monkeypatch.setattr(pooling, "VALUES_AT_ONCE", 1)
-    monkeypatch.setattr(kernel_gradient_cpu, "PIXELS_AT_ONCE", 1)
+    monkeypatch.setattr(kernel_gradient_cpu, "VALUES_AT_ONCE", 1)
     devices = jax.devices()[:4]
     assert len(devices) == 4  # conftest.py makes eight
     x = jnp.asarray(normal(51, 8, 12, 12, 3))
