@@ -45,7 +45,7 @@ def main(_: list[str]) -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     # JAX takes seconds to import; a misspelled flag is refused before.
     from alexnet_jax.experiment import preflight, runner
-    from alexnet_jax.training import cpu_devices, distributed
+    from alexnet_jax.training import cpu_devices, cpu_memory, distributed
 
     distributed.join(
         distributed=DISTRIBUTED.value,
@@ -54,6 +54,8 @@ def main(_: list[str]) -> None:
         process_id=PROCESS_ID.value,
     )
     cpu_devices.use_all_cores()
+    if cpu_memory.only_cpus():
+        cpu_memory.keep_freed_memory()  # JAX starts its threads at its first use.
     report = (preflight if PREFLIGHT.value else runner).run(plan, folder)
     if report:
         print(report)

@@ -53,30 +53,33 @@ HEAD = """# Results
 What this code has measured of the paper's claims. The page is made of the evidence in
 `experiments/` by `python -m alexnet_jax.report.results`; a link leads to the command, the machine,
 the commit, the figure and what was surprising.
+"""
+
+FIGURE_1 = """
+## Figure 1 on CIFAR-10
+
+![Training error over epochs, ReLU solid and tanh dashed; the learning rates that were \
+tried; the factor beside the paper's]({figure})
+
+| | the paper's Figure 1 | measured, from a JPEG copy ([how]({link})) |
+|---|---|---|
+| solid line, ReLU: epochs to 25% training error | fewer | {relu} |
+| dashed line, tanh: epochs to 25% training error | more | {tanh} |
+| the factor, tanh / ReLU | 6 | {factor} |
+| learning rates | chosen for each network, to train as fast as possible | {rates} |
+
+{verdict}
+"""
+
+CLAIMS = """
+## All claims
 
 A cell has the measured value with its 95% interval over paired seeds, and how it stands to the
 paper's: "agrees" and "the opposite" are statistically clear at 95% unless the cell says otherwise.
 Only the paper's own dataset can confirm or refute a claim; it is named in the column of the paper.
 CIFAR-10 is here from a JPEG copy: each image went through one JPEG round trip (quality 75).
 Each interval is one by itself: of many, one in twenty excludes zero by chance.
-"""
 
-FIGURE_1 = """
-## Figure 1 on CIFAR-10
-
-![Training error over epochs, ReLU solid and tanh dashed]({figure})
-
-| | the paper's Figure 1 | measured ([how]({link})) |
-|---|---|---|
-| solid line | ReLU reaches 25% training error first | {relu} |
-| dashed line | tanh, the same network otherwise | {tanh} |
-| the factor, tanh / ReLU | 6 | {factor} |
-| learning rates | chosen for each network, as large as trains fastest | {rates} |
-| regularization | none | none |
-
-{verdict}
-
-## All claims
 """
 
 
@@ -128,13 +131,8 @@ def page(experiments: Path = EXPERIMENTS, place: Path = PAGE) -> str:
         name = f"`{row.experiment}`: {row.what}"
         table.append([row.section, name, row.paper, *measured])
     lines = [table[0], ["---"] * len(table[0]), *table[1:]]
-    return (
-        HEAD
-        + _figure_1(experiments, place)
-        + "\n"
-        + "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        + "\n"
-    )
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return HEAD + _figure_1(experiments, place) + CLAIMS + rows + "\n"
 
 
 def _figure_1(experiments: Path, place: Path) -> str:
@@ -146,16 +144,18 @@ def _figure_1(experiments: Path, place: Path) -> str:
     arms, claim = summary["arms"], summary["claim"]
     (comparison,) = summary["comparisons"]
     rates = "; ".join(
-        f"{arm} {facts['tuned']['optimizer.learning_rate']:g}"
+        f"{arm} {facts['tuned'].get('optimizer.learning_rate', 'as configured')}"
         for arm, facts in arms.items()
     )
+    tuning = summary.get("tuning")
+    seeds = plural(tuning["seeds"], "seed") if tuning else "the measured seeds"
     return FIGURE_1.format(
         figure=os.path.relpath(folder / "figure.png", place.parent),
         link=os.path.relpath(folder / "README.md", place.parent),
-        relu=f"after {show_interval(arms['ReLU'], claim)} epochs",
-        tanh=f"after {show_interval(arms['tanh'], claim)} epochs",
+        relu=show_interval(arms["ReLU"], claim),
+        tanh=show_interval(arms["tanh"], claim),
         factor=f"{brief(comparison, claim)}, {plural(comparison['n'], 'pair')}",
-        rates=f"{rates}; of {len(arms['ReLU']['by_tuned'])}, by a seed of their own",
+        rates=f"{rates}; by {seeds}{' of their own' if tuning else ''}",
         verdict=summary["verdict"],
     )
 

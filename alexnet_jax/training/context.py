@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from alexnet_jax.data.pipeline import Data
 from alexnet_jax.errors import Stopped
 from alexnet_jax.progress import Progress
+from alexnet_jax.training.cpu_memory import keep_freed_memory
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.signals import NOTHING, SAVE, Signals
 
@@ -65,12 +66,16 @@ def open_session(
 ) -> Iterator[Session]:
     """Shows the progress of a run, and receives signals, until it is left.
 
+    On CPUs the process keeps the memory that it frees: see `cpu_memory.py`.
+
     Args:
       devices: the run's; of several processes only the primary one prints.
       total_images: the images that all trials of the run process together.
       silent: whether nothing is printed.
       saves: whether trials are saved when a signal asks for it; see `Signals`.
     """
+    if devices.devices[0].platform == "cpu":
+        keep_freed_memory()
     shown = devices.is_primary and not silent
     with (
         Progress(total_images, shown=shown) as progress,

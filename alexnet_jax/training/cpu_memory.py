@@ -1,8 +1,8 @@
 """Memory that a CPU keeps between steps, so that no step waits for fresh pages.
 
 Where the C library is glibc, the arrays of a step are mapped anew at each step and zeroed
-by the kernel page by page: a sixth of the four-layer network's step at batch 128, and a
-fifth of AlexNet's at batch 32.
+by the kernel page by page. On EPYC cores that was a sixth of the four-layer network's step
+at batch 128, and a fifth of AlexNet's at batch 32.
 """
 
 import ctypes
@@ -19,6 +19,8 @@ _NEVER = -1
 
 def only_cpus() -> bool:
     """Whether CPUs are all that JAX will find, as far as is known before its first use."""
+    # An accelerator's plugin may be there without the accelerator: `open_session`, which
+    # knows the devices, has the memory kept then, as far as it still can.
     if platforms := jax.config.jax_platforms:  # type: ignore[attr-defined]
         return set(platforms.split(",")) == {"cpu"}
     plugins = importlib.metadata.entry_points(group="jax_plugins")
@@ -29,9 +31,10 @@ def only_cpus() -> bool:
 def keep_freed_memory() -> bool:
     """Has this process keep the memory that it frees, for what it allocates next.
 
-    It has to come before JAX starts its threads. Its resident memory then stays at its
-    peak. Returns whether the C library does so; others, such as those of macOS and of musl,
-    are left as they are.
+    The process's resident memory then stays at its peak. Threads that allocate already,
+    such as JAX's after its first use, go on giving back what is larger than 64 MB. Returns
+    whether the C library does so; others, such as those of macOS and of musl, are left as
+    they are.
     """
     if sys.platform != "linux":
         return False

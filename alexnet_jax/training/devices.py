@@ -20,7 +20,6 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.training.cpu_memory import keep_freed_memory, only_cpus
 from alexnet_jax.training.step import AXIS
 
 TRIALS = "trials"  # the mesh's axis beside `AXIS`, that of the batch
@@ -372,12 +371,7 @@ def _largest(values: jax.Array) -> jax.Array:
 
 
 def _found_devices() -> list[jax.Device]:
-    """All devices; a UserError if JAX_PLATFORMS asks for some that are not there.
-
-    Where they are CPUs the process keeps the memory that it frees: see `cpu_memory.py`.
-    """
-    if only_cpus():
-        keep_freed_memory()
+    """All devices; a UserError if JAX_PLATFORMS asks for some that are not there."""
     try:
         return jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter has no message

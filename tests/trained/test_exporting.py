@@ -13,6 +13,7 @@ from alexnet_jax.data.digits import open_digits
 from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.rescaled import RescaledSplit
 from alexnet_jax.errors import UserError
+from alexnet_jax.model import layers
 from alexnet_jax.trained.exchange import exporting, onnx_graph
 from alexnet_jax.trained.exchange.exporting import export
 from alexnet_jax.trained.exchange.importing import import_network
@@ -21,6 +22,7 @@ from alexnet_jax.training.saved_network import read_safetensors
 SMALL = {"data__rescale_size": 80, "data__crop_size": 67}
 FOUR_LAYER = {
     "model__name": "four_layer",
+    "model__towers": 1,
     "model__channels": (16, 32, 24),
     "model__weight_stds": (0.1,) * 4,
     "model__biases": (0.0,) * 4,
@@ -65,7 +67,9 @@ def test_a_run_becomes_one_file_that_is_used_like_it(run_folder, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", alexnet_jax.RECIPES)
 def test_stablehlo_gives_the_same_for_any_number_of_images(recipe, tmp_path):
-    network = random_network(recipe, **SMALL)
+    # 24 kernels of the first layer: a CPU convolves with an added channel.
+    channels = (24, 32, 24, 24, 16, 0, 20, 20)
+    network = random_network(recipe, **SMALL, model__channels=channels)
     export(network, tmp_path / "net.stablehlo")
     program = jax.export.deserialize(
         bytearray((tmp_path / "net.stablehlo").read_bytes())
@@ -97,6 +101,8 @@ def test_stablehlo_gives_the_same_for_any_number_of_images(recipe, tmp_path):
         ("source2012", {**FOUR_LAYER, "model__dropout_rate": 0.5}),
         ("source2012", {**FOUR_LAYER, "model__activation": "sigmoid"}),
         ("paper", {**FOUR_LAYER, "model__normalization": "batch"}),
+        ("caffe", {**FOUR_LAYER, "model__normalization": "layer"}),
+        ("paper", {"model__dropout_form": "mask", "model__dropout_place": "before"}),
     ],
 )
 def test_onnx_gives_the_same_in_onnxruntime(recipe, changes, tmp_path):
@@ -197,6 +203,8 @@ def test_a_state_dict_of_torchvision_comes_back_bit_equal(tmp_path):
         ("net.onnx", "torchvision", {}, "only 'torchvision', as .safetensors"),
         ("missing/net.onnx", "", {}, "there is no such folder"),
         ("net.onnx", "", {"model__norm_depth": 4}, "model.norm_depth=4"),
+        ("net.onnx", "", {"model__norm_alpha": 0.0}, "model.norm_alpha=0.0"),
+        ("net.onnx", "", {"model__dtype": "bfloat16"}, "model.dtype=bfloat16"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(name, form, changes, said, tmp_path):
@@ -217,6 +225,14 @@ def test_a_program_that_computes_something_else_is_not_kept(tmp_path, monkeypatc
         export(network, tmp_path / "net.stablehlo")
     assert (tmp_path / "net.stablehlo").read_bytes() == b"of before"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_activation_without_a_row_for_onnx_is_refused(tmp_path, monkeypatch):
+    assert onnx_graph.ACTIVATIONS.keys() == layers.ACTIVATIONS.keys()
+    monkeypatch.delitem(onnx_graph.ACTIVATIONS, "tanh")
+    network = random_network("caffe", **SMALL, model__activation="tanh")
+    with pytest.raises(UserError, match="activation=tanh is not exported"):
+        export(network, tmp_path / "net.onnx")
 
 
 def test_onnx_without_its_library_says_what_to_install(tmp_path, monkeypatch):

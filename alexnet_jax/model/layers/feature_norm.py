@@ -44,8 +44,14 @@ def _layer(channels: int) -> nnx.Module:
 
 def _group(channels: int) -> nnx.Module:
     """Over groups of channels of an image: Wu and He, "Group Normalization" (2018)."""
-    groups = math.gcd(GROUPS, channels)
-    return nnx.GroupNorm(channels, num_groups=groups, epsilon=EPSILON, rngs=nnx.Rngs(0))
+    return nnx.GroupNorm(
+        channels, num_groups=groups(channels), epsilon=EPSILON, rngs=nnx.Rngs(0)
+    )
+
+
+def groups(channels: int) -> int:
+    """How many groups of channels group normalization makes."""
+    return math.gcd(GROUPS, channels)
 
 
 def normalize_by_batch(

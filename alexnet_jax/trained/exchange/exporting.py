@@ -124,7 +124,7 @@ def _torchvision(network: TrainedNetwork, path: Path) -> tuple[str, str]:
     if model.name != _OF_TORCHVISION["name"]:
         raise UserError(
             f"torchvision's AlexNet cannot compute what this network, {model.name}, does. "
-            "Export it as .stablehlo."
+            "Export it as .onnx or .stablehlo."
         )
     own = {name: model[name] for name in _OF_TORCHVISION}
     differing = [

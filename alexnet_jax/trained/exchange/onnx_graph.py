@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.model.alexnet import AlexNet
-from alexnet_jax.model.network import NETWORKS
-from alexnet_jax.trained.exchange.onnx_layers import ACTIVATIONS, GraphBuilder
+from alexnet_jax.model.zfnet import ZFNet
+from alexnet_jax.trained.exchange.onnx_layers import (
+    ACTIVATIONS,
+    GROUPS_OF,
+    GraphBuilder,
+)
 from alexnet_jax.trained.trained_network import TrainedNetwork
 
 OPSET = 17
@@ -33,23 +38,12 @@ def graph_of(network: TrainedNetwork, mean: np.ndarray) -> bytes:
       UserError: if the library is missing, or ONNX cannot express the network.
     """
     model, side = network.settings.model, network.form.crop_size
-    if model.activation not in ACTIVATIONS:
-        raise UserError(
-            f"model.activation={model.activation} is not exported to ONNX: export the "
-            "network as .stablehlo."
-        )
-    if model.normalization == "local_response" and model.norm_depth % 2 == 0:
-        raise UserError(
-            f"model.norm_depth={model.norm_depth}: of an even number of channels ONNX "
-            "takes another one before the middle. Export it as .stablehlo."
-        )
+    if reason := _not_expressed(model):
+        raise UserError(f"{reason} Export the network as .stablehlo.")
     onnx = _library("onnx")
     graph = GraphBuilder(onnx, model, network.params, side)
     _input(graph, network, mean)
-    if issubclass(NETWORKS[model.name], AlexNet):
-        _alexnet(graph)
-    else:
-        _four_layer(graph)
+    BODIES[model.name](graph)
     graph.add("LogSoftmax", axis=1)
     graph.nodes[-1].output[0] = "log_probabilities"
     info, types = onnx.helper.make_tensor_value_info, onnx.TensorProto
@@ -71,6 +65,29 @@ def graph_of(network: TrainedNetwork, mean: np.ndarray) -> bytes:
     onnx.helper.set_model_props(held, {"classes": json.dumps(network.class_names)})
     onnx.checker.check_model(held)
     return held.SerializeToString()
+
+
+def _not_expressed(model: ConfigDict) -> str:
+    """What of a network's settings a graph of ours cannot express, as a sentence; or ""."""
+    for name, known in (
+        ("name", BODIES),
+        ("activation", ACTIVATIONS),
+        ("normalization", ("none", "local_response", *GROUPS_OF)),
+        ("dtype", ("float32",)),
+    ):
+        if model[name] not in known:
+            return f"model.{name}={model[name]} is not exported to ONNX."
+    if model.normalization != "local_response":
+        return ""
+    if model.norm_depth % 2 == 0:
+        return (
+            f"model.norm_depth={model.norm_depth}: of an even number of channels ONNX "
+            "takes another one before the middle."
+        )
+    for name in ("norm_alpha", "norm_beta"):
+        if not model[name] > 0:
+            return f"model.{name}={model[name]}: onnxruntime wants it positive."
+    return ""
 
 
 def session(path: Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -107,9 +124,9 @@ def _input(graph: GraphBuilder, network: TrainedNetwork, mean: np.ndarray) -> No
 def _alexnet(graph: GraphBuilder) -> None:
     """AlexNet and its variants, of which a layer may be left out."""
     model = graph.model
-    windows: Any = NETWORKS[model.name]
+    network = ZFNet if model.name == "zfnet" else AlexNet
     orders = {"conv1": model.layer1_order, "conv2": model.layer2_order}
-    for layer, window in zip(orders, windows.windows(model), strict=True):
+    for layer, window in zip(orders, network.windows(model), strict=True):
         if layer in graph.params:
             graph.convolution(layer, window.stride, window.padding)
         for part in orders[layer].split():
@@ -155,3 +172,11 @@ def _four_layer(graph: GraphBuilder) -> None:
     graph.flatten()
     graph.dropout()
     graph.dense("fc4")
+
+
+# By field model.name, what appends all layers of a network.
+BODIES: dict[str, Callable[[GraphBuilder], None]] = {
+    "alexnet": _alexnet,
+    "zfnet": _alexnet,
+    "four_layer": _four_layer,
+}

@@ -1,6 +1,5 @@
 """The layers of the networks as nodes of an ONNX graph, of maps (n, channels, rows, columns)."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +15,8 @@ class GraphBuilder:
     """Appends nodes to a graph, each to the output of the one before it.
 
     Attributes:
+      onnx: the library.
+      nodes, constants: the graph so far.
       model: the section `model` of the network's configuration.
       params: the network's parameters, by layer.
       size: rows, and columns, of the maps so far; 0 once they are flat.
@@ -34,6 +35,7 @@ class GraphBuilder:
         self.last = "images"
 
     def constant(self, array: Any, name: str = "") -> str:
+        """Holds an array; returns the name by which nodes take it."""
         name = name or f"constant{len(self.constants)}"
         held = self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name)
         self.constants.append(held)
@@ -106,10 +108,9 @@ class GraphBuilder:
                 epsilon=feature_norm.EPSILON,
             )
             return
-        layer = self.model.normalization == "layer"
-        groups = 1 if layer else math.gcd(feature_norm.GROUPS, self.channels)
+        groups = GROUPS_OF[self.model.normalization](self.channels)
         sides = [self.size, self.size] if self.size else []
-        # An instance of ONNX is what has a channel of its own: here a group.
+        # It normalizes each channel by itself: here a channel is a group.
         self.add("Reshape", self.constant(np.array([0, groups, -1])))
         self.add(
             "InstanceNormalization",
@@ -122,9 +123,10 @@ class GraphBuilder:
         self.add("Mul", self.constant(scale.reshape(channelwise)))
         self.add("Add", self.constant(bias.reshape(channelwise)))
 
-    # --- Layers without ---------------------------------------------------------------
+    # --- Layers without parameters ---------------------------------------------------------------
 
     def activation(self) -> None:
+        """The network's activation function."""
         ACTIVATIONS[self.model.activation](self)
 
     def dropout(self) -> None:
@@ -133,9 +135,11 @@ class GraphBuilder:
             self.add("Mul", self.constant(np.float32(1 - self.model.dropout_rate)))
 
     def max_pool(self) -> None:
+        """The maximum over windows; the last one may overhang the maps."""
         self._pool("MaxPool")
 
     def average_pool(self) -> None:
+        """The mean over the pixels of a window that lie inside the maps."""
         self._pool("AveragePool", count_include_pad=0)
 
     def _pool(self, kind: str, **attributes: Any) -> None:
@@ -213,6 +217,14 @@ def _gelu(graph: GraphBuilder) -> None:
     graph.add("Mul", x)
     graph.add("Mul", graph.constant(np.float32(0.5)))
 
+
+# By field model.normalization, into how many groups it takes so many channels; of batch
+# normalization, whose statistics are those of training, none.
+GROUPS_OF: dict[str, Callable[[int], int]] = {
+    "batch": lambda channels: 0,
+    "layer": lambda channels: 1,
+    "group": feature_norm.groups,
+}
 
 # By field model.activation, what appends it.
 ACTIVATIONS: dict[str, Callable[[GraphBuilder], Any]] = {

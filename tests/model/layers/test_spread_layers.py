@@ -26,7 +26,7 @@ def test_gradients_summed_over_devices_are_those_of_one(how, monkeypatch):
     devices = jax.devices()[:4]
     assert len(devices) == 4  # conftest.py makes eight
     x = jnp.asarray(normal(51, 8, 12, 12, 3))
-    kernel = jnp.asarray(normal(52, 5, 5, 3, 4))
+    kernel = jnp.asarray(normal(52, 5, 5, 3, 24))
 
     def gradient(kernel, x):
         kernel = jax.lax.pcast(kernel, "batch", to="varying")
