@@ -315,7 +315,9 @@ def _check_stage(
     """Refuses fields of a tuning stage where nothing is tuned."""
     if values["tuning_seeds"] and not tuned:
         raise UserError(_WITHOUT_TUNED.format(values["tuning_seeds"]))
-    if values["tuning_epochs"] and not values["tuning_seeds"]:
+    # --config.tuning_seeds=0 leaves out the stage of a file that says how long it is.
+    left_out = "tuning_seeds" in overrides and "tuning_epochs" not in overrides
+    if values["tuning_epochs"] and not values["tuning_seeds"] and not left_out:
         raise UserError(_WITHOUT_STAGE.format(values["tuning_epochs"]))
     asked = values["tuning_seeds"] if "tuning_seeds" in overrides else 0
     if asked and len(search.settings(tuned)) == 1:
@@ -330,8 +332,8 @@ def _check_tuning(plan: ExperimentPlan) -> None:
         if trial.settings.training.num_epochs > epochs[trial.arm]:
             raise UserError(
                 f"config.tuning_epochs={plan.values['tuning_epochs']} is more than the "
-                f"{epochs[trial.arm]:g} epochs of arm '{trial.arm}'. Leave it out: then a "
-                "tuning trial has as many."
+                f"{epochs[trial.arm]:g} epochs of arm '{trial.arm}'. Add "
+                "--config.tuning_epochs=0: then a tuning trial has as many."
             )
         validate.update_rule(flatten(trial.settings), "config.tuning_epochs")
         name = f"tuning {trial.arm} {trial.tuned_name}"

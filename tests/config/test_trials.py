@@ -365,6 +365,16 @@ def test_a_stage_without_effect_is_refused(changes, named):
         resolved(question(**changes))
 
 
+def test_a_command_leaves_out_the_stage_of_a_file_with_its_epochs():
+    config = question(tuned={RATE: (0.001, 0.01)}, tuning_seeds=1, tuning_epochs=2.0)
+    assert resolved(config).tuning_trials
+    plan = resolved(config, tuning_seeds=0)
+    assert not plan.tuning_trials
+    assert len(plan.trials) == 2 * 2 * plan.values["seeds"]
+    with pytest.raises(UserError, match=r"config\.tuning_epochs=2"):
+        resolved(config, tuning_seeds=0, tuning_epochs=2.0)
+
+
 @pytest.mark.parametrize(
     "claim",
     [
