@@ -1,4 +1,4 @@
-"""What the figures have in common: how arms look, and the scale of errors."""
+"""What the figures have in common: how arms look, the scale of errors, marks of epochs."""
 
 import contextlib
 import io
@@ -102,3 +102,26 @@ def _boxes_for_letters() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
+
+
+def mark_crossing(
+    axes: Axes, point: tuple[float, float], color: str, *, below: bool
+) -> None:
+    """A point where an arm reaches the threshold, with its epoch above or below it.
+
+    The epoch stands to the right of the point, or to the left where it would leave the
+    axes. All curves are drawn by then.
+    """
+    axes.plot(*point, "o", color=color, markeredgecolor="white", markersize=9, zorder=3)
+    inside = point[0] < 0.85 * axes.get_xlim()[1]
+    axes.annotate(
+        f"{point[0]:.2f}",
+        point,
+        xytext=(6 if inside else -6, -18 if below else 8),
+        textcoords="offset points",
+        ha="left" if inside else "right",
+        fontweight="bold",
+        color=color,
+        fontsize=10,
+        bbox={"boxstyle": "round,pad=0.15", "color": "white", "alpha": 0.75},
+    )

@@ -20,6 +20,7 @@ from alexnet_jax.report.drawing import (
     arm_styles,
     as_png,
     as_svg,
+    mark_crossing,
     set_error_scale,
 )
 from alexnet_jax.report.formatting import (
@@ -168,6 +169,7 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
     claim, styles = summary["claim"], arm_styles(summary["arms"])
     kind, metric = _curve_of(claim)
     ends: list[float] = []
+    crossings: list[tuple[float, str, bool]] = []
     any_training = False
     for number, (arm, facts) in enumerate(summary["arms"].items()):
         own = [
@@ -187,8 +189,9 @@ def _draw_curves(axes: Axes, summary: dict[str, Any], outcomes: list[Outcome]) -
             ends += training[-1:].tolist()
             any_training |= len(training) > 0
         if claims.is_ratio(claim) and facts["mean"] is not None:
-            point = (facts["mean"], claim["threshold"])
-            _mark_crossing(axes, point, styles[arm]["color"], below=number % 2 == 1)
+            crossings.append((facts["mean"], styles[arm]["color"], number % 2 == 1))
+    for epochs, color, below in crossings:
+        mark_crossing(axes, (epochs, claim["threshold"]), color, below=below)
     if claims.is_ratio(claim):
         _draw_threshold(axes, claim["threshold"])
         ends = []  # The threshold is far from 0.
@@ -287,23 +290,6 @@ def _over_seeds(curves: list[Curve]) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(0), np.zeros((0, 0))
     points = np.array([curve[:shared] for curve in curves])
     return points[0, :, 0], points[:, :, 1]
-
-
-def _mark_crossing(
-    axes: Axes, point: tuple[float, float], color: str, *, below: bool
-) -> None:
-    """A point where an arm reaches the threshold, with its epoch above or below it."""
-    axes.plot(*point, "o", color=color, markeredgecolor="white", markersize=9, zorder=3)
-    axes.annotate(
-        f"{point[0]:.2f}",
-        point,
-        xytext=(6, -18) if below else (6, 8),
-        textcoords="offset points",
-        fontweight="bold",
-        color=color,
-        fontsize=10,
-        bbox={"boxstyle": "round,pad=0.15", "color": "white", "alpha": 0.75},
-    )
 
 
 def _draw_threshold(axes: Axes, threshold: float) -> None:

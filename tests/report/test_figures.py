@@ -2,10 +2,11 @@
 
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from report_records import CLAIM, experiment, row, summary_of, trial, with_errors
 
 from alexnet_jax.report import figures, headline
-from alexnet_jax.report.drawing import COLORS, PAPER_COLOR, arm_styles
+from alexnet_jax.report.drawing import COLORS, PAPER_COLOR, arm_styles, mark_crossing
 from alexnet_jax.report.run_reader import Outcome
 
 
@@ -188,3 +189,13 @@ def test_no_two_arms_share_color_and_line():
     few = list(styles.values())[:7]
     assert len({style["color"] for style in few}) == 7
     assert len({str(style["linestyle"]) for style in few}) == 7
+
+
+@pytest.mark.parametrize(("epoch", "side"), [(2.0, "left"), (9.5, "right")])
+def test_an_epoch_near_the_edge_is_written_inside(epoch, side):
+    axes = Figure().add_subplot()
+    axes.set_xlim(0, 10)
+    mark_crossing(axes, (epoch, 0.25), "black", below=True)
+    (text,) = axes.texts
+    assert (text.get_text(), text.get_ha()) == (f"{epoch:.2f}", side)
+    assert (text.xyann[0] > 0) == (side == "left")
