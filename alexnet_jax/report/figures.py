@@ -296,11 +296,10 @@ def _draw_threshold(axes: Axes, threshold: float) -> None:
     axes.axhline(threshold, color="0.35", linewidth=0.9)
     axes.annotate(
         claims.percent(threshold),
-        (1, threshold),
+        (0, threshold),
         fontsize=9,
         xycoords=("axes fraction", "data"),
-        xytext=(-3, 3),
-        ha="right",
+        xytext=(3, 3),
         textcoords="offset points",
         color="0.35",
     )
