@@ -24,6 +24,7 @@ from alexnet_jax.data.types import Source
 from alexnet_jax.training import step as steps
 from alexnet_jax.training.batches import stacked_batches
 from alexnet_jax.training.cpu_devices import use_all_cores
+from alexnet_jax.training.cpu_memory import keep_freed_memory, only_cpus
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.prefetch import Prefetcher
 from alexnet_jax.training.stacking import stack
@@ -114,6 +115,8 @@ def main() -> None:
     batch_size, repeats = map(int, sys.argv[2:4])
     dtype = sys.argv[4]
     use_all_cores()
+    if only_cpus():
+        keep_freed_memory()  # As in a run.
     set_precision(dtype)
     with photographs(images=sys.argv[6]) as made:
         # Only prepared datasets hold statistics, which are those of the originals too.

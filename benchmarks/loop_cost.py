@@ -31,6 +31,7 @@ from alexnet_jax.provenance import versions
 from alexnet_jax.training import loop
 from alexnet_jax.training.batches import stacked_batches
 from alexnet_jax.training.cpu_devices import use_all_cores
+from alexnet_jax.training.cpu_memory import keep_freed_memory, only_cpus
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.group import TrialGroup
 from alexnet_jax.training.prefetch import Prefetcher
@@ -281,6 +282,8 @@ def main() -> None:
     # First, before this process takes a GPU's memory.
     starts = start_rows([batch_size, dtype, "1.0"], int(repeats))
     use_all_cores()
+    if only_cpus():
+        keep_freed_memory()  # As in a run.
     set_precision(dtype)
     print("Timing the loop and saves ...", file=sys.stderr, flush=True)
     running = running_rows(

@@ -27,6 +27,7 @@ import alexnet_jax.experiment.runner  # noqa: F401
 from alexnet_jax.training import loop
 from alexnet_jax.training.checkpoint import rehearse_checkpoint
 from alexnet_jax.training.cpu_devices import use_all_cores
+from alexnet_jax.training.cpu_memory import keep_freed_memory, only_cpus
 from alexnet_jax.training.devices import Devices
 from benchmarks.noise_trial import noise, started_trial, trial
 from benchmarks.timing import set_precision
@@ -147,6 +148,8 @@ def medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     batch_size, dtype, width, began = sys.argv[1:]
     use_all_cores()
+    if only_cpus():
+        keep_freed_memory()  # As in a run.
     set_precision(dtype)
     stages = Stages(float(began))
     print(json.dumps(start(int(batch_size), dtype, float(width), stages)))

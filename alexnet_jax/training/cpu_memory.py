@@ -19,10 +19,10 @@ _NEVER = -1
 
 def only_cpus() -> bool:
     """Whether CPUs are all that JAX will find, as far as is known before its first use."""
-    # An accelerator's plugin may be there without the accelerator: `open_session`, which
-    # knows the devices, has the memory kept then, as far as it still can.
     if platforms := jax.config.jax_platforms:  # type: ignore[attr-defined]
         return set(platforms.split(",")) == {"cpu"}
+    # An accelerator's plugin may be there without the accelerator: `open_session`, which
+    # knows the devices, has the memory kept then, as far as it still can.
     plugins = importlib.metadata.entry_points(group="jax_plugins")
     modules = map(importlib.util.find_spec, ("jax_plugins", "libtpu"))
     return not plugins and not any(modules)
