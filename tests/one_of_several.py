@@ -11,15 +11,21 @@ from alexnet_jax.training import checkpoint, checkpoint_files, devices
 save, place_batch = checkpoint.Checkpoints.save, devices.Devices.place_batch
 
 
+def tell(line):
+    """A whole line at once: two threads print here, and Gloo does."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def reported_save(self, state, position):
     if position.counts or position.step:  # not where the folder is only tried
-        print(f"saved {position.step} {checkpoint_files.checksum(state)}", flush=True)
+        tell(f"saved {position.step} {checkpoint_files.checksum(state)}")
     save(self, state, position)
 
 
 def reported_batch(self, batch, *, of_trials=False):
     if of_trials:  # of training
-        print(f"read {sorted(batch['example'].ravel().tolist())}", flush=True)
+        tell(f"read {sorted(batch['example'].ravel().tolist())}")
     return place_batch(self, batch, of_trials=of_trials)
 
 

@@ -144,7 +144,7 @@ def test_both_processes_have_equal_parameters_at_every_checkpoint(undisturbed):
 @pytest.mark.slow
 def test_each_process_reads_its_own_half_of_every_batch(undisturbed):
     (one, other), _, _ = undisturbed
-    read = [re.findall("read (.*)", text) for text in (one, other)]
+    read = [re.findall(r"read (\[.*?\])", text) for text in (one, other)]
     pairs = list(zip(*read, strict=True))
     assert len(pairs) == STEPS
     for first, second in pairs:
