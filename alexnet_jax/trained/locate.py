@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from alexnet_jax.config.old_names import settings_of
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, printable
 from alexnet_jax.trained.exchange.weight_checks import check_weights
 from alexnet_jax.trained.trained_network import TrainedNetwork
 from alexnet_jax.training.saved_network import read_network
@@ -45,7 +45,12 @@ def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
             f"import {path} --output=NET.safetensors."
         )
     params, trained_on, description = read_network(path, which)
-    settings = settings_of(description.fields)
+    try:
+        settings = settings_of(description.fields)
+    except Exception as error:  # whatever fields cause that no version has written
+        raise UserError(
+            f"{path} does not describe a network: {printable(repr(error), 200)}."
+        ) from error
     if trained_on is None:
         trained_on = of_earlier_version(settings.data, description.folder)
     network = TrainedNetwork(

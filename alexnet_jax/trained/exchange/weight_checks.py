@@ -8,7 +8,7 @@ import numpy as np
 
 from alexnet_jax.config.layered import flatten
 from alexnet_jax.config.validate import values as check_values
-from alexnet_jax.errors import UserError
+from alexnet_jax.errors import UserError, printable
 from alexnet_jax.model.network import root_key
 from alexnet_jax.trained.trained_network import TrainedNetwork
 
@@ -27,7 +27,9 @@ def check_weights(network: TrainedNetwork, origin: str) -> None:
         check_values(flatten(network.settings))
         expected = jax.eval_shape(network.network.initialize, root_key(0))
     except UserError as error:
-        raise UserError(f"{origin} does not describe a network: {error}") from error
+        raise UserError(
+            f"{origin} does not describe a network: {printable(str(error), 300)}"
+        ) from error
     for layer in [
         *expected,
         *(name for name in network.params if name not in expected),
