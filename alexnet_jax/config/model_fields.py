@@ -17,6 +17,7 @@ MODEL_FIELDS: dict[str, Field] = {
         BY_RECIPE,
         "channels of conv1 to conv6, units of fc6 and fc7, s. 3.5; 0 omits a layer",
         minimum=0,
+        maximum=1e6,
     ),
     "model.width": Field(
         1.0, "multiplies the channels of every layer", above=0, maximum=8
@@ -43,7 +44,9 @@ MODEL_FIELDS: dict[str, Field] = {
         ("local_response", "none", *FEATURE_NORMS),
         also=("batch_norm", "batchnorm", "layer_norm", "group_norm"),
     ),
-    "model.norm_depth": Field(BY_RECIPE, "channels in the sum, n of s. 3.3", minimum=1),
+    "model.norm_depth": Field(
+        BY_RECIPE, "channels in the sum, n of s. 3.3", minimum=1, maximum=10_000
+    ),
     "model.norm_k": Field(BY_RECIPE, "k of s. 3.3", above=0),
     "model.norm_alpha": Field(BY_RECIPE, "alpha of s. 3.3", minimum=0),
     "model.norm_beta": Field(BY_RECIPE, "beta of s. 3.3", minimum=0),
@@ -106,8 +109,11 @@ MODEL_FIELDS: dict[str, Field] = {
         BY_RECIPE,
         "standard deviation of each layer's initial weights, conv1 to fc8, s. 5",
         minimum=0,
+        maximum=1e6,
     ),
-    "model.biases": Field(BY_RECIPE, "initial biases of each layer, s. 5"),
+    "model.biases": Field(
+        BY_RECIPE, "initial biases of each layer, s. 5", minimum=-1e6, maximum=1e6
+    ),
     "model.dtype": Field(
         "float32",
         "dtype of the computation; parameters are float32",

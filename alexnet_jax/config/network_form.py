@@ -55,7 +55,9 @@ def saved_form(given: str) -> dict[str, Any]:
     try:
         held = _of_file(path) if path.is_file() else _of_folder(path)
         values = with_defaults(held)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (
+        Exception
+    ) as error:  # whatever a file that is no network, or is hostile, causes
         raise UserError(
             f"config.training.init_from={given}: no trained network can be read there. "
             f"{_instead(path)}"

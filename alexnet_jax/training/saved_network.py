@@ -218,7 +218,13 @@ def read_exported(path: Path) -> ExportedNetwork:
         raise UserError(f"{path} is damaged: it is not as it was written.")
     try:
         return _from_parts(tensors, metadata)
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        ValueError,
+        RecursionError,
+    ) as error:
         raise UserError(
             f"{path} is not a complete network: {printable(repr(error), 200)}."
         ) from error
@@ -238,10 +244,12 @@ def _from_parts(
             of_params[layer][inner] = array
         else:
             statistics[place[0]] = array
-    training = json.loads(metadata["training"])
+    training, fields = (json.loads(metadata[name]) for name in ("training", "settings"))
+    if sections := [name for name, value in fields.items() if isinstance(value, dict)]:
+        raise TypeError(f"{sections[0]} is no value")
     return ExportedNetwork(
         params=of_params,
-        fields=dict(json.loads(metadata["settings"])),
+        fields=dict(fields),
         trained_on=TrainedOn.from_parts(json.loads(metadata["trained_on"]), statistics),
         step=int(training["step"]),
         measured=dict(training["measured"]),

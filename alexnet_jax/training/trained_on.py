@@ -68,10 +68,31 @@ class TrainedOn:
     def from_parts(
         facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> "TrainedOn":
-        """What `facts` and `arrays` have given."""
+        """What `facts` and `arrays` have given.
+
+        Raises:
+          TypeError: if they lack one, or one is of another type.
+        """
         statistics = Statistics(**{name: np.asarray(x) for name, x in arrays.items()})
         names = tuple(facts["class_names"])
-        return TrainedOn(**{**facts, "class_names": names, "statistics": statistics})
+        held = {**facts, "class_names": names, "statistics": statistics}
+        found = TrainedOn(**held)
+        for name, kind in _TYPES.items():
+            values = names if name == "class_names" else (held[name],)
+            if not all(type(value) is kind for value in values):
+                raise TypeError(f"{name} is no {kind.__name__}")
+        return found
+
+
+# Of the parts that a file holds as JSON; of class_names, that of each.
+_TYPES = {
+    "dataset": str,
+    "fingerprint": str,
+    "class_names": str,
+    "num_examples": int,
+    "validation": str,
+    "num_validation": int,
+}
 
 
 def of_imported_network(

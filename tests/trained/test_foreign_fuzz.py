@@ -1,6 +1,7 @@
 """Damaged files of foreign formats give one message each, whatever is wrong with them."""
 
 import io
+import json
 import random
 
 import numpy as np
@@ -13,13 +14,16 @@ from foreign_files import (
     random_caffe,
     state_dict_pickle,
 )
+from random_network import random_network
 from safetensors.numpy import save
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.trained.exchange import foreign_weights, importing
 from alexnet_jax.trained.exchange.caffe_files import read_binaryproto, read_caffemodel
 from alexnet_jax.trained.exchange.pickled_tensors import read_pth
-from alexnet_jax.training.saved_network import read_exported, read_safetensors
+from alexnet_jax.trained.locate import load
+from alexnet_jax.training import saved_network
+from alexnet_jax.training.saved_network import read_safetensors
 
 MUTATIONS = 300  # of each format
 CHANNELS = (2, 4, 2, 2, 2, 2, 2)
@@ -90,11 +94,6 @@ FORMATS = {
         lambda: save(small_state_dict()),
         read_as_safetensors,
     ),
-    "exported": (
-        ".safetensors",
-        lambda: save(small_state_dict(), {"format": "alexnet_jax", "layers": "[]"}),
-        read_exported,
-    ),
     "caffemodel": (".caffemodel", lambda: caffe_bytes(False), read_as_caffemodel),
     "old_caffemodel": (".caffemodel", lambda: caffe_bytes(True), read_as_caffemodel),
     "binaryproto": (".binaryproto", mean_bytes, read_binaryproto),
@@ -161,8 +160,7 @@ def test_damaged_files_give_a_message(name, tmp_path):
     content = make()
     path = tmp_path / f"file{suffix}"
     path.write_bytes(content)
-    if name != "exported":
-        read(path)  # it is a good one before
+    read(path)  # it is a good one before
     heads, draws = heads_of(content), random.Random(0)
     refused = 0
     for _ in range(MUTATIONS):
@@ -171,3 +169,84 @@ def test_damaged_files_give_a_message(name, tmp_path):
         assert len(message.splitlines()) <= 1, message
         refused += bool(message)
     assert refused > MUTATIONS / 10
+
+
+# What stands where something else is expected, each of them a find of longer fuzzing.
+ODD = (
+    *(None, -1, 2**31, 2**70, 1e308, float("nan"), float("inf"), "", "a\nb", True, 0.5),
+    *([], {}, [None], [1] * 1000, {"a": {}}, ["a"] * 3, [-1] * 8, [10**6] * 8),
+)
+PARTS = ("layers", "settings", "settings", "trained_on", "training")
+
+
+def places(value, at=()):
+    """The place of each value within JSON values."""
+    if isinstance(value, dict | list):
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, each in inner:
+            yield from places(each, (*at, key))
+    if at:
+        yield at
+
+
+def changed(value, draws):
+    """The same JSON values with one of them removed or in another one's place."""
+    *outer, key = draws.choice(list(places(value)))
+    held = value
+    for each in outer:
+        held = held[each]
+    if draws.random() < 0.2:
+        del held[key]
+    else:
+        held[key] = draws.choice(ODD)
+    return value
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The tensors and the metadata of an exported network."""
+    path = tmp_path_factory.mktemp("exported") / "net.safetensors"
+    random_network("caffe", data__rescale_size=80, data__crop_size=67).save(path)
+    load(path)
+    return read_safetensors(path)
+
+
+def message_with(tensors, metadata, path):
+    """What opening such a file says, whose checksum is right: it is no secret."""
+    metadata["checksum"] = str(saved_network._checksum(tensors, metadata))
+    saved_network.write_safetensors(path, tensors, metadata)
+    return message_of(load, path)
+
+
+def test_exported_files_with_odd_facts_give_a_message(exported, tmp_path):
+    draws, refused = random.Random(0), 0
+    for _ in range(MUTATIONS // 3):
+        tensors, metadata = dict(exported[0]), dict(exported[1])
+        part = draws.choice(PARTS)
+        metadata[part] = json.dumps(changed(json.loads(metadata[part]), draws))
+        message = message_with(tensors, metadata, tmp_path / "net.safetensors")
+        assert len(message) < 600
+        assert len(message.splitlines()) <= 1, message
+        refused += bool(message)
+    assert refused > MUTATIONS / 9
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "said"),
+    [
+        ("training", "step", float("inf"), "OverflowError"),
+        ("settings", "recipe", 5, "does not describe a network"),
+        ("settings", "model.dtype", {}, "model.dtype is no value"),
+        ("settings", "model.channels", [2**31] * 8, "at most 1e+06"),
+        ("settings", "model.biases", ["a\nb"] * 8, r"a\nb"),
+        ("settings", "model.width", [1] * 1000, "..."),
+        ("trained_on", "class_names", [1, 2], "class_names is no str"),
+        ("trained_on", "num_examples", "many", "num_examples is no int"),
+    ],
+)
+def test_an_odd_fact_is_named(exported, tmp_path, part, name, value, said):
+    metadata = dict(exported[1])
+    metadata[part] = json.dumps({**json.loads(metadata[part]), name: value})
+    message = message_with(exported[0], metadata, tmp_path / "net.safetensors")
+    assert said in message
+    assert len(message.splitlines()) == 1
