@@ -39,7 +39,7 @@ def refused(match, config=None, **changes):
         ("model.norm_k", 0.0, "above 0"),
         ("data.lighting_std", -0.1, "at least 0"),
         ("model.weight_stds", (0.1, 0.1, -0.1, 0.1), "at least 0"),
-        ("model.biases", (0.0, float("nan"), 0.0, 0.0), "finite"),
+        ("model.biases", (0.0, float("nan"), 0.0, 0.0), "at least -1e"),
         ("seeds", 0, "at least 1"),
         ("seeds", 1001, "at least 1 and at most 1000"),
     ],
