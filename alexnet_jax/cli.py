@@ -120,8 +120,8 @@ def _explained(error: Exception) -> str | None:
         errno.ENOSPC: " Free some space; the same command then continues.",
         errno.EDQUOT: " Free some of your quota; the same command then continues.",
         errno.ENAMETOOLONG: " Use a shorter name.",
-        errno.EEXIST: " It is no folder: choose another.",
-        errno.ENOTDIR: " It is no folder: choose another.",
+        errno.EEXIST: " It is not a folder: choose another.",
+        errno.ENOTDIR: " It is not a folder: choose another.",
         errno.EACCES: " Choose a folder that you may read and write.",
         errno.EROFS: " Choose a folder that you may write to.",
     }.get(error.errno or 0, "")

@@ -20,7 +20,7 @@ same rate as kernels, and with the cosine they follow it too.
 
 On digits, fashion_mnist and cifar10 it trains the small-data preset, a narrower AlexNet on
 64x64 pixels; alexnet_jax/config/presets.py explains the choice. Crops there have at least a
-third of the area, as a smaller part of a digit may be none.
+third of the area: a smaller part of a digit may show no digit.
 
 Run:    python -m alexnet_jax.main --config=configs/after_2012.py              (digits)
         python -m alexnet_jax.main --config=configs/after_2012.py:imagenet2012 (ImageNet)

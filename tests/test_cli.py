@@ -514,4 +514,4 @@ def test_a_file_in_place_of_a_folder_is_a_message(tmp_path, monkeypatch):
     for place in ("file", "file/below"):
         with pytest.raises(OSError, match="file") as error:
             (tmp_path / place).mkdir()
-        assert "It is no folder: choose another." in cli._explained(error.value)
+        assert "It is not a folder: choose another." in cli._explained(error.value)

@@ -23,7 +23,7 @@ SYSTEM_FOLDERS = frozenset(
     }
 )
 
-# In the folder of a run, of a prepared set and of a report: their pictures are no images.
+# In the folder of a run, of a prepared set and of a report: their pictures are not part of a dataset.
 OUTPUT_FILES = ("experiment.json", "plan.json", "report.html")
 
 

@@ -1,4 +1,4 @@
-"""The layers that both networks share, made from the section `model` of a configuration."""
+"""The layers that the networks share, made from the section `model` of a configuration."""
 
 import dataclasses
 import functools

@@ -239,7 +239,7 @@ def read_experiment(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
     if not isinstance(experiment, dict):
-        raise UserError(f"{path} cannot be read: it is no JSON object.")
+        raise UserError(f"{path} cannot be read: it is not a JSON object.")
     problem = _problem_of_experiment(experiment)
     if problem:
         raise UserError(f"{path} cannot be read: {problem}.")

@@ -244,12 +244,15 @@ def _from_parts(
             of_params[layer][inner] = array
         else:
             statistics[place[0]] = array
-    training, fields = (json.loads(metadata[name]) for name in ("training", "settings"))
+    training, fields = (
+        json.loads(metadata["training"]),
+        dict(json.loads(metadata["settings"])),
+    )
     if sections := [name for name, value in fields.items() if isinstance(value, dict)]:
         raise TypeError(f"{sections[0]} is no value")
     return ExportedNetwork(
         params=of_params,
-        fields=dict(fields),
+        fields=fields,
         trained_on=TrainedOn.from_parts(json.loads(metadata["trained_on"]), statistics),
         step=int(training["step"]),
         measured=dict(training["measured"]),
