@@ -27,6 +27,8 @@ from alexnet_jax.config.trials import ExperimentPlan
 from alexnet_jax.experiment import runner
 from alexnet_jax.experiment.datasets import Datasets
 from alexnet_jax.provenance import versions
+from alexnet_jax.training.cpu_devices import use_all_cores
+from alexnet_jax.training.cpu_memory import keep_freed_memory, only_cpus
 from alexnet_jax.training.devices import Devices
 from benchmarks.timing import set_precision
 
@@ -102,6 +104,9 @@ def measure(
 def main() -> None:
     batch_size, repeats = map(int, sys.argv[2:4])
     dtype = sys.argv[4]
+    use_all_cores()
+    if only_cpus():
+        keep_freed_memory()  # As in a run.
     set_precision(dtype)
     jax.config.update("jax_enable_compilation_cache", False)  # what a first run costs
     rows = []

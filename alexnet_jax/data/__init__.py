@@ -1,7 +1,8 @@
 """The way of one image, from bytes on disk to batches.
 
 1. `open` chooses the dataset by its name: `digits` and `npz` (`arrays`), `folder`, or
-   `tfds` (which reads its `record_files`). Each gives encoded bytes, a label and an index (`types`).
+   `tfds` (which reads its `record_files`). Each gives encoded bytes, a label and an
+   index (`types`).
    `prepared.reader` replaces them by images that were rescaled before, if there are any.
 2. `pipeline` decides which example each step needs (`sampling`) and draws its random
    crop, flip and lighting (`augmentation`).

@@ -23,7 +23,7 @@ SYSTEM_FOLDERS = frozenset(
     }
 )
 
-# In the folder of a run, of a prepared set and of a report: their pictures are not part of a dataset.
+# In the folder of a run, of a prepared set and of a report, whose pictures are no dataset's.
 OUTPUT_FILES = ("experiment.json", "plan.json", "report.html")
 
 

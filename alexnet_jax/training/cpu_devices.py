@@ -6,12 +6,13 @@ four-layer network 2.1 times as fast as one.
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 
 CGROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def use_all_cores() -> None:
@@ -49,18 +50,42 @@ def usable_cores(
 
 
 def _quota(read: Callable[[Path], str], folder: Path) -> float | None:
-    """The CPUs that the container's control group allows; None: without a limit."""
+    """The CPUs that this process's control groups allow; None: without a limit.
+
+    A limit of any group above holds too: of the container's, the job's and the service's.
+    """
+    limits = [limit for limit in _limits(read, folder) if limit is not None]
+    return min(limits, default=None)
+
+
+def _limits(read: Callable[[Path], str], folder: Path) -> Iterator[float | None]:
+    of_version_1, of_version_2 = _groups(read)
+    for group in of_version_2:
+        yield _limit(read, folder / group / "cpu.max")
+    for group in of_version_1:
+        inner = folder / "cpu" / group
+        yield _limit(read, inner / "cpu.cfs_quota_us", inner / "cpu.cfs_period_us")
+
+
+def _groups(read: Callable[[Path], str]) -> tuple[list[Path], list[Path]]:
+    """This process's groups of CPUs by version 1 and 2, each with those above it.
+
+    Within a container the paths may be those of its host, and not there: the root, which
+    always counts, is then the container's own group.
+    """
+    named = {1: Path(), 2: Path()}
+    with contextlib.suppress(OSError):
+        for line in read(OWN_GROUPS).splitlines():
+            number, controllers, path = line.split(":", 2)
+            if number == "0" or "cpu" in controllers.split(","):
+                named[2 if number == "0" else 1] = Path(path.lstrip("/"))
+    return tuple([path, *path.parents] for path in named.values())  # type: ignore[return-value]
+
+
+def _limit(read: Callable[[Path], str], *files: Path) -> float | None:
+    """The quota over its period, in one file or two; None: no limit, or no such file."""
     try:
-        of_version_2 = read(folder / "cpu.max").split()
-    except OSError:
-        of_version_2 = []
-    if len(of_version_2) == 2:
-        limit, period = of_version_2
-        return None if limit == "max" else int(limit) / int(period)
-    try:
-        limit, period = (
-            read(folder / "cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period")
-        )
-        return int(limit) / int(period) if int(limit) > 0 else None
-    except (OSError, ValueError):
+        quota, period = " ".join(read(file) for file in files).split()
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError):  # "max" is no number
         return None

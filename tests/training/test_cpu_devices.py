@@ -12,7 +12,7 @@ from alexnet_jax.training import cpu_devices
 
 def reader(files):
     def read(path):
-        name = path.relative_to("/groups").as_posix()
+        name = path.as_posix().removeprefix("/groups/")
         if name not in files:
             raise FileNotFoundError(path)
         return files[name]
@@ -20,6 +20,9 @@ def reader(files):
     return read
 
 
+OWN = "/proc/self/cgroup"  # of a job in a system's slices
+IN_JOB = {OWN: "0::/slurm/job1/step0\n"}
+IN_JOB_V1 = {OWN: "5:memory:/\n4:cpu,cpuacct:/docker/abc\n0::/\n"}
 V1_QUOTA, V1_PERIOD = "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"
 
 
@@ -34,6 +37,29 @@ V1_QUOTA, V1_PERIOD = "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"
         ({"cpu.max": "800000 100000\n"}, 4),
         ({V1_QUOTA: "-1\n", V1_PERIOD: "100000\n"}, 4),
         ({V1_QUOTA: "250000\n", V1_PERIOD: "100000\n"}, 2),
+        ({**IN_JOB, "slurm/job1/step0/cpu.max": "200000 100000\n"}, 2),
+        (
+            {
+                **IN_JOB,
+                "slurm/job1/cpu.max": "150000 100000\n",
+                "cpu.max": "max 100000",
+            },
+            1,
+        ),
+        (
+            {**IN_JOB, "cpu.max": "300000 100000\n"},
+            3,
+        ),  # the container's own, at its root
+        (
+            {
+                **IN_JOB_V1,
+                "cpu/docker/abc/cpu.cfs_quota_us": "200000\n",
+                "cpu/docker/abc/cpu.cfs_period_us": "100000\n",
+                V1_QUOTA: "-1\n",
+                V1_PERIOD: "100000\n",
+            },
+            2,
+        ),
     ],
 )
 def test_a_core_is_usable_if_affinity_and_quota_allow_it(monkeypatch, files, cores):
