@@ -39,6 +39,7 @@ _ONLY_IN_TRAINING = (
     "data.channel_mean",
 )
 
+FOREIGN = (".pth", ".pt", ".caffemodel")  # PyTorch's and Caffe's, which can be imported
 LARGEST_HEADER = 2**26  # bytes, of an exported file
 
 
@@ -118,6 +119,11 @@ def _instead(path: Path) -> str:
     """What to give instead of `path`."""
     if not path.exists():
         return "It does not exist: give a trial's folder, a checkpoint or an exported file."
+    if path.suffix.lower() in FOREIGN:
+        return (
+            f"Import it first: python -m alexnet_jax weights import {path} "
+            "--output=NET.safetensors; then give that file."
+        )
     trials = (
         sorted(one.parent for one in path.glob("**/checkpoints"))
         if path.is_dir()

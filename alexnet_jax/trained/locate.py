@@ -31,8 +31,12 @@ def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
         from alexnet_jax.report.summary import trial_folder
 
         path = trial_folder(path, arm)
+        if not _has_checkpoint(path):
+            raise _none_yet(path)
     elif arm:
         raise UserError(f"{path} is not a run folder, and has no arm '{arm}'.")
+    elif (path / "metrics.jsonl").exists() and not _has_checkpoint(path):
+        raise _none_yet(path)
     if not path.exists():
         raise UserError(
             f"No such network: {path}. Name the folder of a run, of a trial or of a "
@@ -64,6 +68,19 @@ def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
     if path.is_file():  # Anyone may have written it; checkpoints are one's own.
         check_weights(network, str(path))
     return network
+
+
+def _has_checkpoint(trial: Path) -> bool:
+    inner = trial / "checkpoints"
+    return inner.is_dir() and any(one.name.isdigit() for one in inner.iterdir())
+
+
+def _none_yet(trial: Path) -> UserError:
+    return UserError(
+        f"{trial} has no checkpoint yet: a trial saves its first one after "
+        "config.training.checkpoint_every_epochs, or when it is stopped. The command that "
+        "began the run continues it."
+    )
 
 
 def beside(origin: str | os.PathLike[str], name: str = "features") -> Path:

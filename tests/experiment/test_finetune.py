@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from few_digits import few_digits
+from foreign_files import pth_bytes
+from random_network import random_network
 from small_question import resolved
 
 from alexnet_jax.config import base
@@ -15,6 +17,9 @@ from alexnet_jax.config.sharing import value_in
 from alexnet_jax.data.types import GrayImages
 from alexnet_jax.errors import UserError
 from alexnet_jax.experiment import datasets, preflight, runner
+from alexnet_jax.trained.exchange import foreign_weights
+from alexnet_jax.trained.exchange.importing import import_network
+from alexnet_jax.trained.locate import load
 from alexnet_jax.training.saved_network import read_weights
 
 pytestmark = pytest.mark.slow
@@ -106,6 +111,32 @@ def test_a_network_is_fine_tuned_and_compared_with_one_from_scratch(
     assert "2 paired seeds" in printed
     report = (tmp_path / "run/report.md").read_text()
     assert f"'fine-tuned' start from the trained network {network}" in report
+
+
+def test_an_imported_network_of_torchvision_is_fine_tuned(tmp_path, monkeypatch):
+    """From a .pth file, in its form: torchvision's recipe on images of 224 pixels."""
+    narrow = random_network(
+        "torchvision", classes=5, model__channels=(8, 8, 8, 8, 8, 0, 12, 12)
+    )
+    given, net = tmp_path / "net.pth", tmp_path / "net.safetensors"
+    given.write_bytes(pth_bytes(foreign_weights.to_torchvision(narrow.params)))
+    names = tmp_path / "names.txt"
+    names.write_text("a\nb\nc\nd\ne\n")
+    config = runpy.run_path(str(ROOT / "configs/finetune.py"))["get_config"]()
+    with pytest.raises(UserError, match=r"weights import .*net\.pth"):
+        resolved(config, training__init_from=str(given), **FLAGS)
+    import_network(given, classes=str(names)).save(net)
+    flags = {**FLAGS, "seeds": 1, "training__num_epochs": 0.2}
+    plan = resolved(config, training__init_from=str(net), **flags)
+    source = digits_of(5, 7, ("five", "six", "seven"))
+    run_on(source, plan, tmp_path / "run", monkeypatch)
+    tuned = load(tmp_path / "run", arm="fine-tuned")
+    assert tuned.settings.recipe == "torchvision"
+    assert tuned.settings.data.crop_size == 224
+    kernels = [one.params["conv1"]["kernel"] for one in (narrow, tuned)]
+    np.testing.assert_array_equal(*kernels)  # frozen
+    assert tuned.params["fc8"]["kernel"].shape == (12, 3)
+    assert (tuned.params["conv2"]["kernel"] != narrow.params["conv2"]["kernel"]).any()
 
 
 def test_a_network_that_does_not_fit_is_refused_before_anything_is_written(

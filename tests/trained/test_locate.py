@@ -93,6 +93,21 @@ def test_what_is_no_network_is_refused_with_the_way_out(run_folder, tmp_path):
             load(origin, arm=arm)
 
 
+def test_a_trial_that_has_begun_says_that_it_has_no_checkpoint_yet(
+    run_folder, tmp_path
+):
+    begun = tmp_path / "begun"
+    shutil.copytree(run_folder, begun)
+    trial = begun / "ReLU/seed0"
+    shutil.rmtree(trial / "checkpoints")
+    for origin, arm in ((begun, "ReLU"), (trial, "")):
+        with pytest.raises(UserError, match="seed0 has no checkpoint yet"):
+            load(origin, arm=arm)
+    shutil.rmtree(trial)
+    with pytest.raises(UserError, match="seed0 has no checkpoint yet"):
+        load(begun, arm="ReLU")
+
+
 def test_a_changed_mean_image_is_noticed(run_folder, tmp_path):
     damaged = tmp_path / "damaged"
     shutil.copytree(checkpoints_of(run_folder)[-1], damaged)
