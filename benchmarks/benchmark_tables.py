@@ -7,6 +7,8 @@ targets and "both" for the end-to-end benchmark, are printed as well.
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.floors import rate_line, share_of_floor
+
 Report = dict[str, Any]
 
 # The default batch sizes of the benchmarks that have targets, which hold only for them.
@@ -23,19 +25,6 @@ TARGET_BATCH_SIZES = {
 LOOP_TARGETS = {"loop": 1.03, "save": 0.05, "start": 0.4}
 CORE_SCALING_TARGET = 1.75  # Our throughput on two cores over that on one, at least.
 FIRST_BATCH_TARGET = 1.0  # seconds, in the middle of an epoch, at most
-
-# Lower bounds of a step's milliseconds on one H100, by row and dtype: for the weights,
-# and for each image. Computed, not measured: for each layer the longer of its
-# multiplications (800 TFLOP/s in bfloat16, 400 in tf32, 60 in float32) and its bytes
-# (3.0 TB/s).
-H100_BOUNDS = {
-    ("two-tower step", "bfloat16"): (0.53, 0.00812),
-    ("two-tower step", "tf32"): (0.65, 0.0162),
-    ("two-tower step", "float32"): (0.65, 0.0745),
-    ("one-tower step", "bfloat16"): (0.53, 0.0112),
-    ("one-tower step", "tf32"): (0.65, 0.0226),
-    ("one-tower step", "float32"): (0.65, 0.116),
-}
 
 # Seconds of the first commands on two cores, and GB of memory, at most.
 FIRST_TARGETS = {
@@ -121,7 +110,8 @@ def comparison_lines(report: Report) -> list[str]:
         ]
         cores = "1" if row["cores"] == "core" else "all"
         line = f"{row['name']:26}{cores:>5}{cells}  {ratios[0]:27}  {ratios[1]}{form}"
-        lines.append(line.rstrip() + share_of_bound(report, row))
+        lines.append(line.rstrip() + share_of_floor(report, row))
+    lines += rate_line(report)
     if "torch" not in report["versions"]:
         lines.append("PyTorch is not installed, or cannot use this device.")
     return lines
@@ -138,18 +128,6 @@ def fastest_of_torch(times: dict[str, float]) -> str:
     fastest = min(forms, key=times.__getitem__)
     times["torch"] = times[fastest]
     return f" ({fastest.removeprefix('torch ')})"
-
-
-def share_of_bound(report: Report, row: dict[str, Any]) -> str:
-    """Returns how near a step comes to its computed lower bound on one H100."""
-    bounds = H100_BOUNDS.get((row["name"], report["dtype"]))
-    if bounds is None or len(report["devices"]) > 1:
-        return ""
-    if "H100" not in report["devices"][0]:
-        return ""
-    weights, image = bounds
-    least = weights + image * report["batch_size"]
-    return f"  {least / row['milliseconds']['ours']:.0%} of the computed {least:.1f} ms"
 
 
 # --- Input ------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from alexnet_jax.training.preprocess import InputForm
 from alexnet_jax.training.schedule import LearningRates
 from alexnet_jax.training.stacking import stack, stack_batches, stack_train_step
 from benchmarks import library_baselines, torch_baselines
+from benchmarks.matrix_products import matrix_product, step_gflop
 from benchmarks.timing import (
     BenchmarkSettings,
     Comparison,
@@ -115,6 +116,7 @@ def step_comparisons(settings: BenchmarkSettings) -> Iterator[Comparison]:
                 settings,
             )
     yield compare_updates()
+    yield matrix_product(settings)
 
 
 def compare_steps(
@@ -138,7 +140,19 @@ def compare_steps(
     implementations |= torch_baselines.train_steps(
         workload.torch_network, batch, settings.dtype, workload.optimizer.name
     )
-    return Comparison(name, implementations, targets)
+    return Comparison(name, implementations, targets, gflop_of(ours, workload))
+
+
+def gflop_of(network: Network, workload: Workload) -> float:
+    """Those of a step by the operations of JAX; 0 where there is no such network."""
+    if workload.plain_logits is None:
+        return 0.0
+    keys = jax.random.split(steps.root_key(0), workload.batch_size)
+    shape = (workload.batch_size, workload.image_size, workload.image_size, 3)
+    params = jax.eval_shape(network.initialize, steps.root_key(0))
+    return step_gflop(
+        workload.plain_logits, params, jax.ShapeDtypeStruct(shape, jnp.float32), keys
+    )
 
 
 def alexnet(towers: int, settings: BenchmarkSettings) -> Workload:

@@ -24,11 +24,13 @@ class Comparison:
       implementations: by name: "ours", "plain" (plain JAX) and "torch" (PyTorch).
       targets: the largest wanted ratio of our time to another implementation's, by
         cores ("core" or "all") and the other's name.
+      gflop: the additions and multiplications of its products, in 10^9; 0: not counted.
     """
 
     name: str
     implementations: dict[str, Implementation]
     targets: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    gflop: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +103,7 @@ def print_report(
                 "name": comparison.name,
                 "milliseconds": median_milliseconds(comparison, repeats, clock),
                 "targets": comparison.targets.get(cores, {}),
+                "gflop": comparison.gflop,
             }
         )
         comparison.implementations.clear()  # Frees its arrays before the next are made.
