@@ -45,7 +45,8 @@ def evaluate(
     if per_class and not Path(per_class).expanduser().absolute().parent.is_dir():
         raise UserError(f"--per_class={per_class}: there is no such folder.")
     networks = [load(origin, arm=arm) for origin in origins]
-    source = networks[0].open_dataset(dataset, tfds_dir)
+    first, *others = networks
+    source = first.open_to_measure(dataset, tfds_dir, beside=others)
     sets = read_reassessed(Path(reassessed), source) if reassessed else None
     with Progress(source.validation.num_examples * len(networks)) as progress:
         progress.begin(source.name)
@@ -80,7 +81,7 @@ def text(errors: Errors) -> str:
             [f"the paper: {beside.name}", f"{beside.examples:,}", "-", *of_paper]
         )
     crops = "center crop" if errors.crops == 1 else "ten crops"
-    lines = [f"{errors.dataset}, {errors.split} split, {crops}:", plain(rows)]
+    lines = [f"{errors.dataset}, {errors.measured}, {crops}:", plain(rows)]
     if not top5:
         lines.append("With five classes or fewer there is no top-5 error.")
     if errors.unlabeled:

@@ -18,7 +18,7 @@ from ml_collections import FrozenConfigDict
 
 from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.rescaled import RescaledSplit
-from alexnet_jax.data.types import Source
+from alexnet_jax.data.types import ALL_IMAGES, Source
 from alexnet_jax.errors import UserError
 from alexnet_jax.trained.class_names import Matched, match
 
@@ -80,6 +80,11 @@ class Errors:
     loss: float | None
     notes: tuple[str, ...] = ()
     unlabeled: int = 0
+
+    @property
+    def measured(self) -> str:
+        """Which images of the dataset were measured, in words."""
+        return self.split if self.split == ALL_IMAGES else f"{self.split} split"
 
     @property
     def num_examples(self) -> int:
