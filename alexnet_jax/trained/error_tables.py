@@ -1,6 +1,7 @@
 """The command `evaluate`: errors as a table, as JSON, and by class as CSV."""
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Sequence
@@ -47,7 +48,10 @@ def evaluate(
     networks = [load(origin, arm=arm) for origin in origins]
     first, *others = networks
     source = first.open_to_measure(dataset, tfds_dir, beside=others)
-    sets = read_reassessed(Path(reassessed), source) if reassessed else None
+    sets, notes = None, []
+    if reassessed:
+        sets, said = read_reassessed(Path(reassessed), source, first.class_names)
+        notes.append(said)
     with Progress(source.validation.num_examples * len(networks)) as progress:
         progress.begin(source.name)
         errors = measure(
@@ -57,6 +61,7 @@ def evaluate(
             reassessed=sets,
             advance=lambda images: progress.advance(images * len(networks)),
         )
+    errors = dataclasses.replace(errors, notes=(*errors.notes, *notes))
     if per_class:
         write_by_class(errors, Path(per_class).expanduser())
     if as_json:

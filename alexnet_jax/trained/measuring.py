@@ -24,7 +24,8 @@ from alexnet_jax.trained.class_names import Matched, match
 
 BATCH = 128  # images
 
-# For each example the classes that count as right; none: the example does not count.
+# For each example the classes of the network that count as right; none: the example does
+# not count.
 LabelSets = Sequence[Sequence[int]]
 
 # The probabilities of a batch, and its labels.
@@ -128,8 +129,8 @@ def measure(
       networks: at least one; all with the same classes, in any order.
       source: the dataset. Its classes are matched by name.
       crops: 1 for the center crop; 10 as in section 4.1.
-      reassessed: the classes of each example that count as right, as indices of the
-        dataset's labels; in place of the dataset's own.
+      reassessed: the classes of each example that count as right, as indices of the first
+        network's classes; in place of the dataset's labels.
       advance: told the images of each batch that is done.
       observe: given the probabilities of each batch and the network's classes of its
         images, in the order of the split.
@@ -204,9 +205,8 @@ class Tally:
             self.loss -= float(np.log(np.maximum(chosen, 1e-38)).sum())
         else:
             sets = self.reassessed[self.seen : self.seen + len(own)]
-            allowed = [self.matched.index[list(each)] for each in sets]
             right = np.array(
-                [np.isin(row, some) for row, some in zip(best, allowed, strict=True)]
+                [np.isin(row, list(some)) for row, some in zip(best, sets, strict=True)]
             )
             counted = np.array([len(each) > 0 for each in sets])
         np.add.at(self.examples, own[counted], 1)

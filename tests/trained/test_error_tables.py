@@ -5,10 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from reading import write_images
+from reading import png, write_images
 
 from alexnet_jax.data.digits import open_digits
 from alexnet_jax.data.folder import open_folder
+from alexnet_jax.errors import UserError
 from alexnet_jax.trained import error_tables
 from alexnet_jax.trained.exchange.foreign_classes import imagenet_classes
 from alexnet_jax.trained.locate import load
@@ -151,3 +152,74 @@ def test_arrays_without_training_images_are_measured(network, tmp_path):
     errors = network.evaluate(f"npz={tmp_path / 'a.npz'}")
     assert (errors.split, errors.num_examples) == ("test", 7)
     assert errors.examples.tolist() == [2, 1, 0, 1, 0, 1, 0, 0, 0, 2]
+
+
+# --- Reassessed labels ------------------------------------------------------------
+
+
+def test_reassessed_numbers_are_imagenets_whatever_the_order_of_the_classes(
+    network, tmp_path, as_loaded
+):
+    """Of folders that sort as text, and a network with the classes in another order."""
+    known, chosen = imagenet_classes(), (0, 1, 10, 100, 2)
+    shuffled = np.random.default_rng(1).permutation(known).tolist()
+    trained = renamed(network, shuffled)
+    sets, images = [], {}
+    for number in range(1, 21):
+        own = chosen[number % len(chosen)]
+        image = png(number)
+        best = shuffled[int(trained.probabilities([image]).argmax())]
+        right = known.index(best)
+        # Right, right and another, wrong, and none.
+        sets.append([[right], [own, right], [(right + 1) % 1000], []][number % 4])
+        images[f"{own}/ILSVRC2012_val_{number:08}.JPEG"] = image
+    for name, image in images.items():
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image)
+    (tmp_path / "real.json").write_text(json.dumps(sets))
+    as_loaded(trained)
+    given = {"reassessed": str(tmp_path / "real.json")}
+    dataset = f"folder={tmp_path / 'images'}"
+    found = json.loads(evaluate(["x"], dataset, as_json=True, **given))
+    assert (found["examples"], found["unlabeled"], found["loss"]) == (15, 5, None)
+    assert found["top1_errors"] == 5
+    said = "real.json were read as ImageNet's classes in the order of their WordNet ids"
+    assert any(said in note for note in found["notes"])
+    assert said in evaluate(["x"], dataset, **given)
+
+
+def test_other_reassessed_numbers_are_names_or_positions(
+    trial, network, tmp_path, as_loaded
+):
+    """Of a network whose classes are called so, and of a dataset's classes in order."""
+    sets = [[k % 2] for k in range(6)]
+    (tmp_path / "real.json").write_text(json.dumps(sets))
+    given = {"reassessed": str(tmp_path / "real.json"), "as_json": True}
+    for names, classes, said in (
+        (("3", "5"), network.class_names, "the names of the network's classes"),
+        (("ant", "bee"), ("bee", "emu", "ant"), "positions among the classes"),
+    ):
+        trained = renamed(network, classes)
+        folder = tmp_path / names[0]
+        layout = [f"{names[k // 3]}/ILSVRC2012_val_{k + 1:08}.png" for k in range(6)]
+        images = list(write_images(folder, layout).values())
+        as_loaded(trained)
+        found = json.loads(evaluate(["x"], f"folder={folder}", **given))
+        best = [classes[k] for k in trained.probabilities(images).argmax(axis=1)]
+        meant = ("0", "1") if names[0] == "3" else names
+        wrong = sum(b != meant[k] for b, (k,) in zip(best, sets, strict=True))
+        assert found["top1_errors"] == wrong
+        assert any(said in note for note in found["notes"])
+
+
+def test_a_number_above_those_of_the_classes_is_refused(network, tmp_path, as_loaded):
+    write_images(tmp_path / "images", ["0/ILSVRC2012_val_00000001.png"])
+    (tmp_path / "real.json").write_text("[[1000]]")
+    as_loaded(renamed(network, imagenet_classes()))
+    with pytest.raises(UserError, match="from 0 to 999, which are ImageNet's"):
+        evaluate(
+            ["x"],
+            f"folder={tmp_path / 'images'}",
+            reassessed=str(tmp_path / "real.json"),
+        )
