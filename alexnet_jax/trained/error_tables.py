@@ -12,7 +12,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.files import atomic_file
 from alexnet_jax.progress import Progress
 from alexnet_jax.report.tables import plain
-from alexnet_jax.trained.locate import load
+from alexnet_jax.trained.locate import load_different
 from alexnet_jax.trained.measuring import (
     Errors,
     class_rows,
@@ -41,11 +41,11 @@ def evaluate(
     The arguments are the command's, in `commands/evaluate.py`.
 
     Raises:
-      UserError: as `load` and `measure`; or if a file cannot be read or written.
+      UserError: as `load_different` and `measure`; or if a file cannot be read or written.
     """
     if per_class and not Path(per_class).expanduser().absolute().parent.is_dir():
         raise UserError(f"--per_class={per_class}: there is no such folder.")
-    networks = [load(origin, arm=arm) for origin in origins]
+    networks = load_different(origins, arm=arm)
     first, *others = networks
     source = first.open_to_measure(dataset, tfds_dir, beside=others)
     sets, notes = None, []

@@ -302,17 +302,23 @@ PAPER_ROWS = (
 def paper_row(errors: Errors) -> PaperRow | None:
     """The paper's row that was measured under the same protocol; None if there is none.
 
-    The dataset is recognized by its classes, ImageNet's, and by its number of images.
+    The dataset is recognized by its classes, ImageNet's, and by its number of images. A
+    network that is averaged with itself has no row: the paper's five are different.
     """
     if errors.loss is None or not all(
         name.startswith("n") and name[1:9].isdigit() for name in errors.class_names
     ):
         return None
+    if len(set(errors.networks)) < len(errors.networks):
+        return None
     for row in PAPER_ROWS:
-        here = (len(errors.class_names), errors.num_examples, errors.crops)
-        if here == (row.classes, row.examples, row.crops) and row.networks == len(
-            errors.networks
-        ):
+        here = (
+            len(errors.class_names),
+            errors.num_examples,
+            errors.crops,
+            len(errors.networks),
+        )
+        if here == (row.classes, row.examples, row.crops, row.networks):
             return row
     return None
 

@@ -10,7 +10,7 @@ from reading import png, write_images
 from alexnet_jax.data.digits import open_digits
 from alexnet_jax.data.folder import open_folder
 from alexnet_jax.errors import UserError
-from alexnet_jax.trained import error_tables
+from alexnet_jax.trained import error_tables, locate
 from alexnet_jax.trained.exchange.foreign_classes import imagenet_classes
 from alexnet_jax.trained.locate import load
 
@@ -43,7 +43,7 @@ def as_loaded(monkeypatch):
     """Names a network that the command then opens."""
 
     def named(network):
-        monkeypatch.setattr(error_tables, "load", lambda *_, **__: network)
+        monkeypatch.setattr(locate, "load", lambda *_, **__: network)
 
     return named
 
@@ -223,3 +223,20 @@ def test_a_number_above_those_of_the_classes_is_refused(network, tmp_path, as_lo
             f"folder={tmp_path / 'images'}",
             reassessed=str(tmp_path / "real.json"),
         )
+
+
+# --- Several networks, and what is printed ----------------------------------------
+
+
+def test_a_network_is_not_averaged_with_itself(run_folder, trial, network, tmp_path):
+    network.save(tmp_path / "copy.safetensors")
+    copy = str(tmp_path / "copy.safetensors")
+    for origins, said in (
+        ([trial, trial], "is given twice"),
+        ([trial, str(run_folder / "tanh/seed0"), f"{trial}@best"], "the same weights"),
+        ([copy, trial], "the same weights"),
+    ):
+        with pytest.raises(UserError, match=said):
+            evaluate(origins, "folder=/no/such")
+    both = evaluate([trial, str(run_folder / "tanh/seed0")], "digits")
+    assert "average of 2 networks" in both
