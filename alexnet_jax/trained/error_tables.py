@@ -22,7 +22,7 @@ from alexnet_jax.trained.measuring import (
 )
 from alexnet_jax.trained.reassessed_labels import read_reassessed
 
-CONFUSION_CLASSES = 12  # a confusion matrix is printed up to here
+CONFUSION_CLASSES = 12  # a confusion matrix is shown up to here
 
 
 def evaluate(
@@ -65,7 +65,7 @@ def evaluate(
     if per_class:
         write_by_class(errors, Path(per_class).expanduser())
     if as_json:
-        return json.dumps(facts(errors), indent=2)
+        return json.dumps({**facts(errors), "confusion": confusion(errors)}, indent=2)
     return text(errors)
 
 
@@ -108,6 +108,16 @@ def _name(errors: Errors) -> str:
 
 def _share(wrong: int, errors: Errors) -> str:
     return f"{wrong / errors.num_examples:.2%} ({wrong:,})"
+
+
+def confusion(errors: Errors) -> dict[str, Any] | None:
+    """The confusion matrix as JSON values; None with more than CONFUSION_CLASSES classes.
+
+    Rows are the classes of the images, columns the network's first choices.
+    """
+    if len(errors.class_names) > CONFUSION_CLASSES:
+        return None
+    return {"classes": list(errors.class_names), "images": errors.confusion.tolist()}
 
 
 def confusion_rows(errors: Errors) -> list[list[str]]:

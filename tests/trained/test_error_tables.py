@@ -98,6 +98,7 @@ def test_folders_with_imagenets_numbers_are_measured_whole(
     found = json.loads(evaluate(["x"], f"folder={tmp_path}", as_json=True))
     assert (found["split"], found["examples"]) == ("all images", 20)
     assert "in the order of their WordNet ids" in found["notes"][0]
+    assert found["confusion"] is None
     shown = evaluate(["x"], f"folder={tmp_path}", per_class=str(tmp_path / "a.csv"))
     assert "all images" in shown
     rows = (tmp_path / "a.csv").read_text().splitlines()[1:]
@@ -240,3 +241,12 @@ def test_a_network_is_not_averaged_with_itself(run_folder, trial, network, tmp_p
             evaluate(origins, "folder=/no/such")
     both = evaluate([trial, str(run_folder / "tanh/seed0")], "digits")
     assert "average of 2 networks" in both
+
+
+def test_json_has_the_confusion_matrix_of_few_classes(trial, network, monkeypatch):
+    found = json.loads(evaluate([trial], "", as_json=True))
+    errors = network.evaluate("digits")
+    assert found["confusion"]["classes"] == list(network.class_names)
+    assert found["confusion"]["images"] == errors.confusion.tolist()
+    monkeypatch.setattr(error_tables, "CONFUSION_CLASSES", 9)
+    assert json.loads(evaluate([trial], "", as_json=True))["confusion"] is None
