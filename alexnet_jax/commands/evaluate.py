@@ -3,10 +3,18 @@
 python -m alexnet_jax evaluate RUN [RUN ...] --dataset=DATASET [--crops=1|10] [--arm=ARM]
                                [--per_class=FILE.csv] [--reassessed=FILE.json] [--json]
 
-DATASET is digits, a name of TensorFlow Datasets, folder=PATH or npz=FILE, as for training; its
-validation or test images are used, each once. Classes are matched by their names. With
-several networks their probabilities are averaged. The paper's errors stand beside these
-where they were measured in the same way.
+DATASET is digits, a name of TensorFlow Datasets, folder=PATH or npz=FILE, as for training. Its
+validation images are used, else its test images, each once; where neither are held out, all
+images, unless a network was trained on this dataset: then those held out in its training. The
+result says which. Classes are matched by their names. With several networks, which must be
+different, their probabilities are averaged. The paper's errors stand beside these where they
+were measured in the same way.
+
+--reassessed takes a JSON list that holds for each of ImageNet's validation images, in the order
+of their numbers, a list of class numbers. Of a network with ImageNet's 1,000 classes these are
+their places in the order of the WordNet ids; of a network whose classes are named 0, 1, 2, ...,
+these names; of any other, positions in the dataset's list of classes, from 0. The result says
+which.
 """
 
 from absl import flags

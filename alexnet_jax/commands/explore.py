@@ -8,9 +8,9 @@ the most confident mistakes, the training images nearest to these images, errors
 and dead units. It is a single HTML file that loads nothing else.
 
 DATASET is digits, a name of TensorFlow Datasets, folder=PATH or npz=FILE; by default the one that
-the network was trained on. Where that is gone, the page shows what takes no data. --images
-names an image or a folder, and may be given several times; by default images are chosen
-from the validation images of the dataset.
+the network was trained on. Where that is gone, the page shows what takes no data. Errors are
+measured on the same images as by evaluate. --images names an image or a folder, and may be given
+several times; by default images are chosen from those that are measured.
 """
 
 import sys

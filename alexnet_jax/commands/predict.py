@@ -4,8 +4,9 @@ python -m alexnet_jax predict RUN IMAGE [IMAGE ...] [--arm=ARM] [--crops=1|10] [
                               [--apply_orientation] [--picture=FILE.png] [--json]
 
 IMAGE is a file, a folder with images at any depth, or - for one image on the standard
-input. An image that cannot be read is named, the others are classified, and the exit
-status is then 1. --picture draws the images with their classes in the manner of Figure 4.
+input. An image that cannot be read or does not exist is named, the others are classified, and
+the exit status is then 1; without any image it is 2. --picture draws the images with their
+classes in the manner of Figure 4.
 """
 
 import sys

@@ -15,13 +15,21 @@ import numpy as np
 import PIL.Image
 
 from alexnet_jax.data.image_files import listed, note, shown
-from alexnet_jax.data.types import END_BYTES, GrayImages, Source, Split, hash_of
+from alexnet_jax.data.types import (
+    END_BYTES,
+    GrayImages,
+    Source,
+    Split,
+    hash_of,
+    no_training_images,
+)
 from alexnet_jax.errors import UserError, nearest
 
 # The arrays of images and of labels of a split called S, by who writes them.
 LAYOUTS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
 HELD_OUT = ("val", "validation", "test")  # the first that is there
 CLASS_NAMES = "class_names"
+MOST_CLASSES = 2**16  # where no training images bound them
 # What a damaged archive raises, or one that is encrypted or compressed in another way.
 DAMAGE = (
     *(OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError),
@@ -39,16 +47,21 @@ class Labeled(NamedTuple):
 Read = Callable[[str], np.ndarray]
 
 
-def open_arrays(path: Path) -> Source:
+def open_arrays(path: Path, *, needs_training: bool = True) -> Source:
     """Opens train_images, train_labels and val_images, val_labels, or x_train, y_train, ....
 
     The images on which errors are measured are those of val, validation or test, whichever
     comes first. The classes are numbered from 0, and named by class_names if that is there.
-    Other arrays are not read.
+    Other arrays are not read. Without training images the classes are as many as
+    class_names, or as the labels need.
+
+    Args:
+      path: The file.
+      needs_training: Whether held-out images without training images are refused.
 
     Raises:
       UserError: If the file cannot be read, lacks an array, or one is not of images or of
-        labels; or if a class has no training image.
+        labels; or if a class has no training image where these are needed or there.
     """
     if not path.is_file():
         near = nearest(path.name, [p.name for p in path.parent.glob("*.npz")])
@@ -57,49 +70,62 @@ def open_arrays(path: Path) -> Source:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no archive, or has lost its end")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            (of_images, of_labels), test = _layout(path, archive.files)
+            names_of, splits = _layout(path, archive.files, needs_training)
+            of_images, of_labels = names_of
 
             def read(name: str) -> np.ndarray:
-                if not isinstance(found := archive[name], np.ndarray):
+                if not isinstance(array := archive[name], np.ndarray):
                     raise ValueError(f"{name} is no array")
-                return found
+                return array
 
-            train, held_out = (
+            found = [
                 _labeled(path, of_images.format(split), of_labels.format(split), read)
-                for split in ("train", test)
-            )
+                for split in splits
+            ]
             names = read(CLASS_NAMES) if CLASS_NAMES in archive.files else None
     except DAMAGE as error:
         raise UserError(
             f"{shown(path)} cannot be read as a NumPy archive of arrays: {error}. Write "
             "one with numpy.savez(FILE, x_train=..., y_train=..., x_test=..., y_test=...)."
         ) from error
-    _check_labels(path, train, held_out)
-    classes = _class_names(path, names, int(train.labels.max()) + 1)
+    if len(found) > 1:
+        _check_labels(path, *found)
+    count = _count_of_classes(path, found[0], names, alone=len(found) == 1)
+    classes = _class_names(path, names, count)
+    opened = [
+        _split(path, of_images.format(name), name, each)
+        for name, each in zip(splits, found, strict=True)
+    ]
     return Source(
         f"npz={shown(path.name)}",
         classes,
-        _split(path, of_images.format("train"), "train", train),
-        _split(path, of_images.format(test), test, held_out),
-        hash_of(_contents(classes, train, held_out)),
+        opened[0] if len(opened) > 1 else no_training_images(),
+        opened[-1],
+        hash_of(_contents(classes, *found)),
     )
 
 
-def _layout(path: Path, names: list[str]) -> tuple[tuple[str, str], str]:
-    """How the arrays are called, and the held-out split; says which one is not used."""
+def _layout(
+    path: Path, names: list[str], needs_training: bool
+) -> tuple[tuple[str, str], list[str]]:
+    """How the arrays are called, and the splits: that of training, if any, then the other.
+
+    Says which held-out split is not used.
+    """
     for layout in LAYOUTS:
 
         def arrays(split: str, layout: tuple[str, str] = layout) -> set[str]:
             return {part.format(split) for part in layout}
 
         held = [split for split in HELD_OUT if arrays(split) <= set(names)]
-        if held and arrays("train") <= set(names):
+        trained = arrays("train") <= set(names)
+        if held and (trained or not needs_training):
             if len(held) > 1:
                 note(
                     f"{shown(path)}: errors are measured on {held[0]}; not used: "
                     f"{', '.join(held[1:])}."
                 )
-            return layout, held[0]
+            return layout, ["train", held[0]] if trained else [held[0]]
     raise UserError(
         f"{shown(path)} lacks arrays: it needs x_train, y_train, x_test and y_test, or "
         "train_images, train_labels, test_images and test_labels (or val in place of "
@@ -161,14 +187,35 @@ def _check_labels(path: Path, train: Labeled, held_out: Labeled) -> None:
         raise UserError(f"{shown(path)}: all training images have the same label, 0.")
 
 
+def _count_of_classes(
+    path: Path, found: Labeled, names: np.ndarray | None, *, alone: bool
+) -> int:
+    """As many as the labels need, of the training images or of a lone split; or as its names.
+
+    Raises:
+      UserError: If a label of a lone split is too large to be that of a class.
+    """
+    count = int(found.labels.max()) + 1
+    if not alone:
+        return count
+    if names is not None and names.ndim == 1:
+        count = max(count, len(names))
+    if count > MOST_CLASSES:
+        raise UserError(
+            f"{shown(path)}: the label {count - 1} is too large: labels count from 0, and "
+            f"at most {MOST_CLASSES:,} classes are read where no image is for training."
+        )
+    return count
+
+
 def _class_names(path: Path, names: np.ndarray | None, count: int) -> tuple[str, ...]:
     """The names of the classes, indexed by label."""
     if names is None:
         return tuple(map(str, range(count)))
     if names.shape != (count,) or names.dtype.kind != "U":
         raise UserError(
-            f"{shown(path)}: {CLASS_NAMES} must be {count} strings, one for each label of "
-            f"the training images; it has shape {names.shape} and type {names.dtype}."
+            f"{shown(path)}: {CLASS_NAMES} must be {count} strings, one for each label; it "
+            f"has shape {names.shape} and type {names.dtype}."
         )
     found = tuple(map(str, names))
     if len(set(found)) < count:

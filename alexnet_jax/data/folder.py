@@ -6,9 +6,10 @@ whole is refused. Links to files and folders are followed, wherever they lead: a
 of links is the usual way to train on a part of a large dataset.
 """
 
+import dataclasses
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from alexnet_jax.data import label_lists, split_folders
@@ -26,12 +27,14 @@ from alexnet_jax.data.image_files import (
 )
 from alexnet_jax.data.split_folders import SplitFolders
 from alexnet_jax.data.types import (
+    ALL_IMAGES,
     END_BYTES,
     HOLD_OUT_EVERY,
     Source,
     Split,
     hash_of,
     hold_out,
+    no_training_images,
 )
 from alexnet_jax.errors import UserError, nearest
 
@@ -43,37 +46,38 @@ KINDS_OF_FILES = frozenset(
 )
 
 
-def open_folder(path: Path) -> Source:
+def open_folder(path: Path, *, trained_on: Collection[str] | None = None) -> Source:
     """Opens train/CLASS/**/*.jpg and val/CLASS/**/*.jpg, or CLASS/**/*.jpg.
 
     The classes are the names of the folders, sorted. Splits are recognized by the names
     of their folders (`split_folders`). Held-out images may lie in one folder if a list
     gives their classes (`label_lists`). Without a folder of held-out images, every tenth
-    image is held out, counted through the classes in their order.
+    image is held out, counted through the classes in their order. `trained_on` is that of
+    `open.open_source`.
 
     Raises:
       UserError: If the folder does not exist, a folder in it cannot be listed or leads
         back into itself, it can be read in more than one way, there are fewer than two
         classes, or a class or a whole split has no images.
     """
-    if not path.is_dir():
-        what = f"No such folder: {shown(path)}."
-        if path.exists():
-            what = f"{shown(path)} is a file: unpack an archive, and give the folder."
-            if path.suffix == ".npz":
-                what = f"{shown(path)} holds arrays: write npz={shown(path)}."
-        raise UserError(
-            f"{what} It should hold train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg."
-        )
-    splits = split_folders.find(path)
+    _check_is_folder(path)
+    splits = split_folders.find(path, needs_training=trained_on is None)
+    if splits.held and not splits.train:
+        return _open_held_alone(path, splits)
     root = path / splits.train
-    classes, files = _training_files(path, splits.train)
+    fewest = 2 if trained_on is None else 1
+    classes, files = _class_files(path, splits.train, fewest)
+    every = files
     if splits.held:
-        held_files, parts = _held_out_files(path, splits.held, root, classes)
+        held_files, parts, _ = _held_out_files(path, splits.held, root, classes)
     else:
         train, rest = hold_out(len(files), every=HOLD_OUT_EVERY)
         files, held_files = [files[i] for i in train], [files[i] for i in rest]
         parts = _parts(held_files)
+    fingerprint = hash_of(_parts(files) + parts)
+    if not splits.held and trained_on is not None and fingerprint not in trained_on:
+        held = dataclasses.replace(splits, held=splits.train, held_name=ALL_IMAGES)
+        return _to_measure(path, held, classes, every, fingerprint)
     if not held_files:
         raise UserError(
             f"No images to measure errors on in {shown(path)}: provide val/CLASS/*.jpg, "
@@ -86,15 +90,59 @@ def open_folder(path: Path) -> Source:
         label_lists.class_titles(path, splits.train, classes),
         _split("train", path, files, classes),
         _split(splits.held_name or "test", path, held_files, classes),
-        hash_of(_parts(files) + parts),
+        fingerprint,
     )
 
 
-def _training_files(path: Path, prefix: str) -> tuple[list[str], list[ImageFile]]:
+def _open_held_alone(path: Path, splits: SplitFolders) -> Source:
+    """Opens val/ without train/; its classes are those of its own images."""
+    files, parts, classes = _held_out_files(path, splits.held, path, None)
+    if not files:
+        raise UserError(
+            f"No images to measure errors on in {shown(path / splits.held)}: it should "
+            "hold a folder for each class, with images in it."
+        )
+    return _to_measure(path, splits, classes, files, hash_of(parts))
+
+
+def _to_measure(
+    path: Path,
+    splits: SplitFolders,
+    classes: Sequence[str],
+    files: list[ImageFile],
+    fingerprint: str,
+) -> Source:
+    """A dataset without training images, whose `files` are all measured."""
+    _note_others(path, splits, classes, files)
+    return Source(
+        f"folder={shown(path.absolute().name)}",
+        label_lists.class_titles(path, splits.held, classes),
+        no_training_images(),
+        _split(splits.held_name, path, files, classes),
+        fingerprint,
+    )
+
+
+def _check_is_folder(path: Path) -> None:
+    if path.is_dir():
+        return
+    what = f"No such folder: {shown(path)}."
+    if path.exists():
+        what = f"{shown(path)} is a file: unpack an archive, and give the folder."
+        if path.suffix == ".npz":
+            what = f"{shown(path)} holds arrays: write npz={shown(path)}."
+    raise UserError(
+        f"{what} It should hold train/CLASS/*.jpg and val/CLASS/*.jpg, or CLASS/*.jpg."
+    )
+
+
+def _class_files(
+    path: Path, prefix: str, fewest: int
+) -> tuple[list[str], list[ImageFile]]:
     """The classes of path/prefix and their images.
 
     Raises:
-      UserError: If there are fewer than two classes, folders that are no classes, no
+      UserError: If there are fewer than `fewest` classes, folders that are no classes, no
         images, or other splits inside.
     """
     root = path / prefix
@@ -118,7 +166,7 @@ def _training_files(path: Path, prefix: str) -> tuple[list[str], list[ImageFile]
             f"No images in {shown(root)}: it should hold a folder for each class, with "
             f"{', '.join(IMAGE_SUFFIXES)} files in it.{_packed(root)}"
         )
-    if len(classes) < 2:
+    if len(classes) < fewest:
         raise UserError(
             f"{shown(root)} has a single class, {listed(list(classes))}, with "
             f"{len(files):,} images. A network needs at least two classes: add a folder "
@@ -138,33 +186,39 @@ def _packed(root: Path) -> str:
 
 
 def _held_out_files(
-    path: Path, folder: str, root: Path, classes: Sequence[str]
-) -> tuple[list[ImageFile], list[bytes]]:
-    """The held-out images, sorted by class, and their parts of the fingerprint.
+    path: Path, folder: str, root: Path, classes: Sequence[str] | None
+) -> tuple[list[ImageFile], list[bytes], list[str]]:
+    """The held-out images, sorted by class, their parts of the fingerprint, their classes.
+
+    Args:
+      path: The dataset's folder.
+      folder: That of the images in it.
+      root: The folder of the training images.
+      classes: Those of the training images; None if there are no training images.
 
     Raises:
       UserError: If they have other classes than the training images, or unknown ones.
     """
     found = contents(path / folder)
     own = class_folders(path / folder, found.folders)
-    if not found.images and len(own) == 1 and not own.keys() & set(classes):
+    if not found.images and len(own) == 1 and not own.keys() & set(classes or ()):
         # Tiny ImageNet's val/images; an unknown name may be a misspelled class.
         inner = contents(path / folder / found.folders[0])
         all_classes = split_folders.holds_all_classes(found.folders[0])
         if all_classes and inner.images and not inner.folders:
             folder, found, own = f"{folder}/{found.folders[0]}", inner, {}
     if not found.images or own:
-        _check_held_classes(path / folder, own, root, classes)
+        _check_held_classes(path / folder, own, root, classes or list(own))
         files = labeled_files(path, folder, own, len(found.images))
-        return files, _parts(files)
+        return files, _parts(files), list(own)
     listed_classes = label_lists.classes_of(path, folder, found.images)
     held_classes = sorted(set(listed_classes.values()))
-    _check_held_classes(path / folder, held_classes, root, classes)
+    _check_held_classes(path / folder, held_classes, root, classes or held_classes)
     files = flat_files(path, folder, found.images, listed_classes)
     # Here the paths do not tell the classes.
     names = [os.fsencode(file.class_name) for file in files]
     parts = zip(_parts(files), names, strict=True)
-    return files, [part + b"\0" + name for part, name in parts]
+    return files, [part + b"\0" + name for part, name in parts], held_classes
 
 
 def _parts(files: Iterable[ImageFile]) -> list[bytes]:
@@ -326,7 +380,8 @@ def _note_others(
     path: Path, splits: SplitFolders, classes: Sequence[str], held: list[ImageFile]
 ) -> None:
     """Notes what the layout leaves out, and a split given in place of its dataset."""
-    if splits.held:
+    whole = splits.held_name == ALL_IMAGES
+    if splits.held or whole:
         _note_absent(path / splits.held, classes, held)
     if splits.unused:
         measured = splits.held_name or "every tenth training image"
@@ -334,9 +389,10 @@ def _note_others(
             f"{shown(path)}: folders not used: {listed(splits.unused)}. Errors are "
             f"measured on {shown(measured)}."
         )
-    whole = split_folders.dataset_of(path)
-    if whole is not None and not splits.train:
+    above = split_folders.dataset_of(path)
+    if above is not None and not splits.train:
+        which = "all" if whole else "every tenth"
         note(
-            f"{shown(path)} is one split of {shown(whole)}: errors are measured on every "
-            f"tenth of its images. For the other splits, give folder={shown(whole)}."
+            f"{shown(path)} is one split of {shown(above)}: errors are measured on {which} "
+            f"of its images. For the other splits, give folder={shown(above)}."
         )

@@ -43,7 +43,8 @@ class SplitFolders:
     """The folders of the splits, relative to the dataset's folder.
 
     Attributes:
-      train: That of the training images; "" if the class folders are not in splits.
+      train: That of the training images; "" if the class folders are not in splits, or
+        there are only held-out images.
       held: That of the images on which errors are measured; "" if there is none.
       held_name: The name of that split; "" if there is none.
       unused: The folders beside them.
@@ -55,25 +56,32 @@ class SplitFolders:
     unused: tuple[str, ...]
 
 
-def find(path: Path) -> SplitFolders:
+def find(path: Path, *, needs_training: bool = True) -> SplitFolders:
     """Finds the splits in a folder.
 
     Errors are measured on the validation images, else on the test images.
 
+    Args:
+      path: The dataset's folder.
+      needs_training: Whether held-out images without training images are refused.
+
     Raises:
-      UserError: If the names allow more than one reading, or there are held-out images
-        without training images.
+      UserError: If the names allow more than one reading, or training images are needed
+        and there are only held-out images.
     """
     folders = contents(path).folders
     by_role = _by_role(folders)
     train = _only(path, by_role[TRAIN])
     held = _only(path, by_role[VALIDATION] or by_role[TEST])
+    unused = tuple(name for name in folders if name not in (train, held))
+    if held and not train and not needs_training:
+        _check_alone(path, held, unused)
+        return SplitFolders("", _without_repetition(path, held), held, unused)
     if held and not train:
         raise UserError(
             f"{shown(path)} has the folder {shown(held)}/ to measure errors on, but no "
             f"train/. Add it, or remove that folder. {AS_CLASSES}"
         )
-    unused = tuple(name for name in folders if name not in (train, held))
     if not train:
         _check_no_split(path, folders)
         return SplitFolders("", "", "", ())
@@ -216,6 +224,21 @@ def _check_no_split(path: Path, folders: Sequence[str]) -> None:
             f"Each of the folders of {shown(path)} ({listed(folders)}) holds the folders "
             f"{listed(inside[0])}. Are they splits of one dataset? Then name them train/ "
             f"and val/. {AS_CLASSES}"
+        )
+
+
+def _check_alone(path: Path, held: str, unused: Iterable[str]) -> None:
+    """Refuses folders beside a lone split that may be classes as it, or splits as it."""
+    classes, others = set(contents(path / held).folders), []
+    for name in unused:
+        inner = None if _read(name)[0] else _contents_or_none(path / name)
+        if inner and (inner.images or classes.intersection(inner.folders)):
+            others.append(name)
+    if others:
+        raise UserError(
+            f"{shown(path)} has the folder {shown(held)}/ to measure errors on, and beside "
+            f"it folders with images: {listed(others)}. Is it a split or a class? If it is "
+            f"a split, give a folder of links with {shown(held)}/ alone. {AS_CLASSES}"
         )
 
 

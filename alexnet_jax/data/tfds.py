@@ -7,10 +7,19 @@ import socket
 import sys
 import urllib.parse
 import urllib.request
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from alexnet_jax.data.record_files import Records, open_records
-from alexnet_jax.data.types import HOLD_OUT_EVERY, Source, Split, hash_of, hold_out
+from alexnet_jax.data.types import (
+    ALL_IMAGES,
+    HOLD_OUT_EVERY,
+    Source,
+    Split,
+    hash_of,
+    hold_out,
+    no_training_images,
+)
 from alexnet_jax.errors import UserError, nearest
 
 FORMATS = ("tfrecord", "array_record")
@@ -18,7 +27,9 @@ FORMATS = ("tfrecord", "array_record")
 ARCHIVES = {"ILSVRC2012_img_train.tar": "138 GB", "ILSVRC2012_img_val.tar": "6.3 GB"}
 
 
-def open_tfds(name: str, *, tfds_dir: str) -> Source:
+def open_tfds(
+    name: str, *, tfds_dir: str, trained_on: Collection[str] | None = None
+) -> Source:
     """Opens an image-classification dataset of TFDS, downloaded first if need be.
 
     Errors are measured on the split "validation" if there is one (ImageNet's test labels
@@ -27,6 +38,7 @@ def open_tfds(name: str, *, tfds_dir: str) -> Source:
     Args:
       name: NAME[/CONFIG][:VERSION]; the newest of several versions is the default.
       tfds_dir: The data_dir of TFDS; if empty, the default of TFDS.
+      trained_on: As of `open.open_source`.
 
     Raises:
       UserError: If there is no such dataset, it cannot be downloaded, it is not for
@@ -47,14 +59,9 @@ def open_tfds(name: str, *, tfds_dir: str) -> Source:
             f"{' and '.join(FORMATS)} can be read. Build it again: tfds build {name} "
             "--file_format=tfrecord --overwrite"
         )
-    if "train" not in info.splits:
-        raise UserError(
-            f"The TFDS dataset '{name}' has no split 'train', only "
-            f"{sorted(info.splits)}."
-        )
-    held = next((s for s in ("validation", "test") if s in info.splits), None)
+    parts = _parts(name, list(info.splits), needs_training=trained_on is None)
     files, records = {}, {}
-    for part in filter(None, ("train", held)):
+    for part in parts:
         files[part] = [str(file) for file in info.splits[part].filepaths]
         lengths = info.splits[part].shard_lengths
         records[part] = open_records(files[part], kind, lengths)
@@ -63,18 +70,45 @@ def open_tfds(name: str, *, tfds_dir: str) -> Source:
     def split(name: str, part: Records, indices: list[int] | None = None) -> Split:
         return _split(name, part, indices, image_key, label_key, len(classes))
 
-    if held:
+    fingerprint = _fingerprint(info.full_name, files.values())
+    held, train = parts[-1], no_training_images()
+    if len(parts) > 1:
         train, validation = split("train", records["train"]), split(held, records[held])
+    elif held != "train":
+        validation = split(held, records[held])
+    elif trained_on is not None and fingerprint not in trained_on:
+        validation = split(ALL_IMAGES, records["train"])
     else:
         kept, rest = hold_out(len(records["train"]), every=HOLD_OUT_EVERY)
         train = split("train", records["train"], kept)
         validation = split("test", records["train"], rest)
-    parts = [info.full_name.encode()] + [
-        f"{os.path.basename(path)}\0{os.path.getsize(path)}".encode()
-        for paths in files.values()
-        for path in paths
-    ]
-    return Source(info.full_name, classes, train, validation, hash_of(parts))
+    return Source(info.full_name, classes, train, validation, fingerprint)
+
+
+def _fingerprint(name: str, files: Iterable[Iterable[str]]) -> str:
+    return hash_of(
+        [name.encode()]
+        + [
+            f"{os.path.basename(path)}\0{os.path.getsize(path)}".encode()
+            for paths in files
+            for path in paths
+        ]
+    )
+
+
+def _parts(name: str, splits: Collection[str], *, needs_training: bool) -> list[str]:
+    """The splits that are used: that of the training images, then the held-out one.
+
+    Raises:
+      UserError: If there is no training split and it is needed, or there is neither.
+    """
+    held = next((s for s in ("validation", "test") if s in splits), None)
+    if "train" not in splits and (needs_training or held is None):
+        lacks = "split 'train'" if needs_training else "split to measure errors on"
+        raise UserError(
+            f"The TFDS dataset '{name}' has no {lacks}, only {sorted(splits)}."
+        )
+    return [s for s in ("train", held) if s and s in splits]
 
 
 def _split(

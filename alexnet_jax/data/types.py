@@ -12,6 +12,8 @@ from alexnet_jax.data.statistics import Statistics
 
 # A dataset without a validation or test split holds out every tenth example.
 HOLD_OUT_EVERY = 10
+# The split of a dataset that is measured whole.
+ALL_IMAGES = "all images"
 # The end of an image file differs more than its beginning, where headers are alike.
 END_BYTES = 4096
 
@@ -28,7 +30,8 @@ class Split:
     """Labeled images at random access.
 
     Attributes:
-      name: "train", "test" or "validation"; of a folder, the subfolder's name.
+      name: "train", "test" or "validation"; of a folder, the subfolder's name; ALL_IMAGES if
+        errors are measured on the whole dataset.
       num_examples: The number of examples.
       read: Maps an index to (encoded image, label). Safe to call from several threads.
         Raises UserError, which names the file, if the bytes cannot be read or are not
@@ -86,6 +89,15 @@ class Source:
     fingerprint: str
     statistics: Statistics | None = None
     prepared: Mapping[str, Any] | None = None
+
+
+def no_training_images() -> Split:
+    """The training split of a dataset that is only to be measured on."""
+
+    def read(i: int) -> tuple[bytes, int]:
+        raise IndexError(i)
+
+    return Split("train", 0, read)
 
 
 def hold_out(num_examples: int, *, every: int) -> tuple[list[int], list[int]]:

@@ -46,8 +46,8 @@ def match(names: Sequence[str], known: Sequence[str], *, dataset: str) -> Matche
     notes = []
     of_key = _by_key(known, "the network")
     keys = [_key(name) for name in names]
-    if _are_numbers_of_imagenet(names, known):
-        ordered = sorted(known, key=_key)
+    ordered = imagenet_order(known)
+    if ordered and all(n.isdigit() and int(n) < IMAGENET_CLASSES for n in names):
         keys = [_key(ordered[int(name)]) for name in names]
         notes.append(
             f"The classes of {dataset} are numbers: they were read as ImageNet's, in the "
@@ -79,6 +79,12 @@ def find(name: str, known: Sequence[str]) -> str | None:
     return next((each for each in known if _key(each) == key), None)
 
 
+def imagenet_order(known: Sequence[str]) -> list[str]:
+    """A network's classes in the order of their WordNet ids; empty if not ImageNet's 1,000."""
+    ids = all(WORDNET_ID.match(name) for name in known)
+    return sorted(known, key=_key) if ids and len(known) == IMAGENET_CLASSES else []
+
+
 def _key(name: str) -> str:
     """What is compared of a name."""
     found = WORDNET_ID.match(name)
@@ -91,14 +97,6 @@ def _by_key(known: Sequence[str], whose: str) -> dict[str, int]:
         if of_key.setdefault(_key(name), index) != index:
             raise UserError(f"Two classes of {whose} have the same name: '{name}'.")
     return of_key
-
-
-def _are_numbers_of_imagenet(names: Sequence[str], known: Sequence[str]) -> bool:
-    return (
-        len(known) == IMAGENET_CLASSES
-        and all(WORDNET_ID.match(name) for name in known)
-        and all(name.isdigit() and int(name) < IMAGENET_CLASSES for name in names)
-    )
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """The command `evaluate`: errors as a table, as JSON, and by class as CSV."""
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.files import atomic_file
 from alexnet_jax.progress import Progress
 from alexnet_jax.report.tables import plain
-from alexnet_jax.trained.locate import load
+from alexnet_jax.trained.locate import load_different
 from alexnet_jax.trained.measuring import (
     Errors,
     class_rows,
@@ -21,7 +22,7 @@ from alexnet_jax.trained.measuring import (
 )
 from alexnet_jax.trained.reassessed_labels import read_reassessed
 
-CONFUSION_CLASSES = 12  # a confusion matrix is printed up to here
+CONFUSION_CLASSES = 12  # a confusion matrix is shown up to here
 
 
 def evaluate(
@@ -40,13 +41,17 @@ def evaluate(
     The arguments are the command's, in `commands/evaluate.py`.
 
     Raises:
-      UserError: as `load` and `measure`; or if a file cannot be read or written.
+      UserError: as `load_different` and `measure`; or if a file cannot be read or written.
     """
     if per_class and not Path(per_class).expanduser().absolute().parent.is_dir():
         raise UserError(f"--per_class={per_class}: there is no such folder.")
-    networks = [load(origin, arm=arm) for origin in origins]
-    source = networks[0].open_dataset(dataset, tfds_dir)
-    sets = read_reassessed(Path(reassessed), source) if reassessed else None
+    networks = load_different(origins, arm=arm)
+    first, *others = networks
+    source = first.open_to_measure(dataset, tfds_dir, beside=others)
+    sets, notes = None, []
+    if reassessed:
+        sets, said = read_reassessed(Path(reassessed), source, first.class_names)
+        notes.append(said)
     with Progress(source.validation.num_examples * len(networks)) as progress:
         progress.begin(source.name)
         errors = measure(
@@ -56,10 +61,11 @@ def evaluate(
             reassessed=sets,
             advance=lambda images: progress.advance(images * len(networks)),
         )
+    errors = dataclasses.replace(errors, notes=(*errors.notes, *notes))
     if per_class:
         write_by_class(errors, Path(per_class).expanduser())
     if as_json:
-        return json.dumps(facts(errors), indent=2)
+        return json.dumps({**facts(errors), "confusion": confusion(errors)}, indent=2)
     return text(errors)
 
 
@@ -80,7 +86,7 @@ def text(errors: Errors) -> str:
             [f"the paper: {beside.name}", f"{beside.examples:,}", "-", *of_paper]
         )
     crops = "center crop" if errors.crops == 1 else "ten crops"
-    lines = [f"{errors.dataset}, {errors.split} split, {crops}:", plain(rows)]
+    lines = [f"{errors.dataset}, {errors.measured}, {crops}:", plain(rows)]
     if not top5:
         lines.append("With five classes or fewer there is no top-5 error.")
     if errors.unlabeled:
@@ -102,6 +108,16 @@ def _name(errors: Errors) -> str:
 
 def _share(wrong: int, errors: Errors) -> str:
     return f"{wrong / errors.num_examples:.2%} ({wrong:,})"
+
+
+def confusion(errors: Errors) -> dict[str, Any] | None:
+    """The confusion matrix as JSON values; None with more than CONFUSION_CLASSES classes.
+
+    Rows are the classes of the images, columns the network's first choices.
+    """
+    if len(errors.class_names) > CONFUSION_CLASSES:
+        return None
+    return {"classes": list(errors.class_names), "images": errors.confusion.tolist()}
 
 
 def confusion_rows(errors: Errors) -> list[list[str]]:

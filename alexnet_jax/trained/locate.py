@@ -2,7 +2,11 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
+
+import jax
+import numpy as np
 
 from alexnet_jax.config.old_names import settings_of
 from alexnet_jax.errors import UserError, printable
@@ -81,6 +85,44 @@ def _none_yet(trial: Path) -> UserError:
         "config.training.checkpoint_every_epochs, or when it is stopped. The command that "
         "began the run continues it."
     )
+
+
+def load_different(origins: Sequence[str], *, arm: str = "") -> list[TrainedNetwork]:
+    """Opens networks whose average is to be taken; the arguments are those of `load`.
+
+    Raises:
+      UserError: as `load`; or if two of them have the same weights, by whatever names they
+        are given.
+    """
+    networks: list[TrainedNetwork] = []
+    for origin in origins:
+        network = load(origin, arm=arm)
+        for other in networks:
+            if _same_weights(network, other):
+                what = f"{network.origin} and {other.origin} have the same weights"
+                if network.origin == other.origin:
+                    what = f"{network.origin} is given twice"
+                raise UserError(
+                    f"{what}: only different networks are averaged. Give each once, or "
+                    "networks of several seeds."
+                )
+        networks.append(network)
+    return networks
+
+
+def _same_weights(one: TrainedNetwork, other: TrainedNetwork) -> bool:
+    """Whether all are equal in every bit; networks of two seeds differ in the first array."""
+    pairs = [jax.tree.leaves_with_path(dict(each.params)) for each in (one, other)]
+    return len(pairs[0]) == len(pairs[1]) and all(
+        name == other_name
+        and a.shape == b.shape
+        and np.array_equal(_bytes(a), _bytes(b))
+        for (name, a), (other_name, b) in zip(*pairs, strict=True)
+    )
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def beside(origin: str | os.PathLike[str], name: str = "features") -> Path:

@@ -18,13 +18,14 @@ from ml_collections import FrozenConfigDict
 
 from alexnet_jax.data.pipeline import evaluation_batches
 from alexnet_jax.data.rescaled import RescaledSplit
-from alexnet_jax.data.types import Source
+from alexnet_jax.data.types import ALL_IMAGES, Source
 from alexnet_jax.errors import UserError
 from alexnet_jax.trained.class_names import Matched, match
 
 BATCH = 128  # images
 
-# For each example the classes that count as right; none: the example does not count.
+# For each example the classes of the network that count as right; none: the example does
+# not count.
 LabelSets = Sequence[Sequence[int]]
 
 # The probabilities of a batch, and its labels.
@@ -82,6 +83,11 @@ class Errors:
     unlabeled: int = 0
 
     @property
+    def measured(self) -> str:
+        """Which images of the dataset were measured, in words."""
+        return self.split if self.split == ALL_IMAGES else f"{self.split} split"
+
+    @property
     def num_examples(self) -> int:
         """The examples that count."""
         return int(self.examples.sum())
@@ -123,8 +129,8 @@ def measure(
       networks: at least one; all with the same classes, in any order.
       source: the dataset. Its classes are matched by name.
       crops: 1 for the center crop; 10 as in section 4.1.
-      reassessed: the classes of each example that count as right, as indices of the
-        dataset's labels; in place of the dataset's own.
+      reassessed: the classes of each example that count as right, as indices of the first
+        network's classes; in place of the dataset's labels.
       advance: told the images of each batch that is done.
       observe: given the probabilities of each batch and the network's classes of its
         images, in the order of the split.
@@ -199,9 +205,8 @@ class Tally:
             self.loss -= float(np.log(np.maximum(chosen, 1e-38)).sum())
         else:
             sets = self.reassessed[self.seen : self.seen + len(own)]
-            allowed = [self.matched.index[list(each)] for each in sets]
             right = np.array(
-                [np.isin(row, some) for row, some in zip(best, allowed, strict=True)]
+                [np.isin(row, list(some)) for row, some in zip(best, sets, strict=True)]
             )
             counted = np.array([len(each) > 0 for each in sets])
         np.add.at(self.examples, own[counted], 1)
@@ -297,17 +302,23 @@ PAPER_ROWS = (
 def paper_row(errors: Errors) -> PaperRow | None:
     """The paper's row that was measured under the same protocol; None if there is none.
 
-    The dataset is recognized by its classes, ImageNet's, and by its number of images.
+    The dataset is recognized by its classes, ImageNet's, and by its number of images. A
+    network that is averaged with itself has no row: the paper's five are different.
     """
     if errors.loss is None or not all(
         name.startswith("n") and name[1:9].isdigit() for name in errors.class_names
     ):
         return None
+    if len(set(errors.networks)) < len(errors.networks):
+        return None
     for row in PAPER_ROWS:
-        here = (len(errors.class_names), errors.num_examples, errors.crops)
-        if here == (row.classes, row.examples, row.crops) and row.networks == len(
-            errors.networks
-        ):
+        here = (
+            len(errors.class_names),
+            errors.num_examples,
+            errors.crops,
+            len(errors.networks),
+        )
+        if here == (row.classes, row.examples, row.crops, row.networks):
             return row
     return None
 

@@ -36,10 +36,10 @@ def predict(
     """Prints the classes of each image as they are found; returns how many are unreadable.
 
     The arguments are the command's, in `commands/predict.py`. An image that cannot be read
-    is named on standard error.
+    or does not exist is named on standard error.
 
     Raises:
-      UserError: if there is no such network, a file or folder does not exist, a folder
+      UserError: if there is no such network, none of the files and folders exists, a folder
         holds no image, none of them can be read, or the picture cannot be written.
     """
     if picture:
@@ -71,14 +71,20 @@ def predict(
 def image_files(given: Sequence[str]) -> Iterator[str]:
     """The files that the arguments name: folders are searched at any depth, by name.
 
+    A file that does not exist is among them, to be named as others that cannot be read.
+
     Raises:
-      UserError: if one does not exist, or a folder holds no image.
+      UserError: if none exists, one is neither a file nor a folder, or a folder holds no
+        image.
     """
-    for name in given:
-        path = Path(name).expanduser()
-        if name == STANDARD_INPUT or path.is_file():
+    there = [name == STANDARD_INPUT or os.path.exists(_path(name)) for name in given]
+    if given and not any(there):
+        raise UserError(f"No such image or folder: {', '.join(given)}.")
+    for name, exists in zip(given, there, strict=True):
+        path = _path(name)
+        if name == STANDARD_INPUT or os.path.isfile(path) or not exists:
             yield name if name == STANDARD_INPUT else str(path)
-        elif path.is_dir():
+        elif os.path.isdir(path):
             found = sorted(
                 os.path.join(folder, file)
                 for folder, _, files in os.walk(path)
@@ -91,7 +97,14 @@ def image_files(given: Sequence[str]) -> Iterator[str]:
                 )
             yield from found
         else:
-            raise UserError(f"No such image or folder: {name}.")
+            raise UserError(
+                f"{name} is a device or a pipe: give a file, a folder, or - for the "
+                "standard input."
+            )
+
+
+def _path(name: str) -> Path:
+    return Path(name).expanduser()
 
 
 def predictions(

@@ -6,8 +6,16 @@ import dataclasses
 import functools
 import itertools
 import os
+import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import (
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +27,7 @@ from ml_collections import FrozenConfigDict
 
 from alexnet_jax.config.checkpoint_fields import fields_of
 from alexnet_jax.data.photographs import GivenImage, square
-from alexnet_jax.data.types import Source
+from alexnet_jax.data.types import ALL_IMAGES, Source
 from alexnet_jax.errors import UserError, nearest
 from alexnet_jax.model.network import Network, build
 from alexnet_jax.trained.guesses import Guess
@@ -187,7 +195,7 @@ class TrainedNetwork:
         return make_prediction(self.network, form)
 
     def evaluate(self, dataset: str, *, crops: int = 1, tfds_dir: str = "") -> Errors:
-        """Its errors on a dataset's validation or test images, each used once.
+        """Its errors on a dataset's images, each used once: see `open_to_measure`.
 
         Args:
           dataset: digits, a name of TensorFlow Datasets, folder=PATH or npz=FILE. Its classes are
@@ -199,10 +207,11 @@ class TrainedNetwork:
           UserError: if the dataset is not there, has a class that the network does not
             know, or holds an image that cannot be read.
         """
-        return measure([self], self.open_dataset(dataset, tfds_dir), crops=crops)
+        source = self.open_to_measure(dataset, tfds_dir)
+        return measure([self], source, crops=crops)
 
     def open_dataset(self, dataset: str = "", tfds_dir: str = "") -> Source:
-        """A dataset; without a name, that of its training.
+        """A dataset as training opens it; without a name, that of its training.
 
         Raises:
           UserError: if it is not there.
@@ -212,6 +221,48 @@ class TrainedNetwork:
 
         data = self.settings.data
         return open_source(dataset or data.dataset, tfds_dir=tfds_dir or data.tfds_dir)
+
+    def open_to_measure(
+        self,
+        dataset: str = "",
+        tfds_dir: str = "",
+        *,
+        beside: Sequence["TrainedNetwork"] = (),
+    ) -> Source:
+        """A dataset whose validation split is all that there is to measure it on.
+
+        That are its validation images, else its test images. Where none are held out, it is
+        every image, unless the network was trained on this dataset, as its fingerprint
+        tells: then, and without a name, it is what the evaluation in training measured.
+
+        Args:
+          dataset, tfds_dir: as of `evaluate`; without a name, that of its training.
+          beside: networks that are measured on it too.
+
+        Raises:
+          UserError: if it is not there, or holds no labeled images.
+        """
+        if not dataset:
+            return self.open_dataset(dataset, tfds_dir)
+        # TensorFlow takes seconds to import, and image files do without.
+        from alexnet_jax.data.open import open_source
+
+        known = [each.trained_on for each in (self, *beside)]
+        source = open_source(
+            dataset,
+            tfds_dir=tfds_dir or self.settings.data.tfds_dir,
+            trained_on={each.fingerprint for each in known},
+        )
+        whole = source.validation.name == ALL_IMAGES
+        if whole and source.name in {each.dataset for each in known}:
+            print(
+                f"Note: {source.name} is called as a dataset of the training, but its files "
+                "are others: all images are measured, and the network may have been trained "
+                "on some of them.",
+                file=sys.stderr,
+                flush=True,
+            )
+        return source
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes it as one .safetensors file, which `alexnet_jax.load` opens anywhere.

@@ -102,6 +102,26 @@ def test_other_arrays_are_not_read_and_other_splits_are_named(tmp_path, capsys):
     assert "measured on val; not used: test" in capsys.readouterr().err
 
 
+def test_to_measure_networks_an_archive_needs_no_training_images(tmp_path):
+    held = {name: KERAS[name] for name in ("x_test", "y_test")}
+    path = written(tmp_path, held)
+    source = open_source(f"npz={path}", tfds_dir="", trained_on=())
+    assert (source.class_names, len(source.train)) == (("0", "1", "2"), 0)
+    assert [source.validation.read(k)[1] for k in range(3)] == [2, 1, 0]
+    named = held | {"class_names": np.array(list("abcde"))}
+    source = open_arrays(written(tmp_path, named), needs_training=False)
+    assert source.class_names == tuple("abcde")
+    for changes, words in (
+        ({"y_test": np.array([0, 2**63, 1], np.uint64)}, "9223372036854775808 is too"),
+        ({"class_names": np.array(["a", "b"])}, "class_names must be 3 strings"),
+    ):
+        path = written(tmp_path, held | changes)
+        with pytest.raises(UserError, match=words):
+            open_arrays(path, needs_training=False)
+    with pytest.raises(UserError, match="lacks arrays"):
+        open_arrays(path)
+
+
 def test_equal_images_are_found_without_encoding_the_others(tmp_path, monkeypatch):
     images = KERAS["x_test"].copy()
     images[1] = KERAS["x_train"][4]

@@ -54,6 +54,21 @@ def test_a_folder_without_splits_holds_out_every_tenth(tmp_path):
     assert records(opened.train) == [e for i, e in enumerate(expected) if i % 10 != 9]
 
 
+def test_to_measure_networks_a_folder_without_splits_is_read_whole(tmp_path, capsys):
+    """Of few images too, with a class that has none, and a class of one image."""
+    written = write_images(tmp_path / "train", ["a/1.png", "a/2.png", "b/1.png"])
+    (tmp_path / "train/c").mkdir()
+    (tmp_path / "test").mkdir()
+    opened = folder.open_folder(tmp_path / "train", trained_on={"another"})
+    labels = [0, 0, 1]
+    expected = list(zip(written.values(), labels, strict=True))
+    assert (opened.class_names, len(opened.train)) == (("a", "b", "c"), 0)
+    assert records(opened.validation) == expected
+    shown = capsys.readouterr().err
+    assert "no images of 1 of 3 classes (c)" in shown
+    assert "measured on all of its images" in shown
+
+
 def test_the_fingerprint_of_a_folder_changes_with_its_files(tmp_path):
     write_images(tmp_path, [f"{c}/{i:02}.png" for c in "ab" for i in range(10)])
     before = folder.open_folder(tmp_path).fingerprint

@@ -1,5 +1,7 @@
 """Images in one folder get their classes from the lists that datasets come with."""
 
+import shutil
+
 import numpy as np
 import pytest
 from reading import records, write_images
@@ -66,6 +68,17 @@ def test_the_development_kit_sorts_imagenet(tmp_path, place):
     written = write_imagenet(tmp_path)
     write_devkit(tmp_path / place)
     assert_labeled(open_folder(tmp_path), written, "val/ILSVRC2012_val_0000000{}.JPEG")
+
+
+def test_to_measure_networks_listed_images_need_no_training_images(tmp_path):
+    """ImageNet's validation archive and development kit, and nothing else."""
+    written = write_imagenet(tmp_path)
+    shutil.rmtree(tmp_path / "train")
+    write_devkit(tmp_path / "ILSVRC2012_devkit_t12/data")
+    opened = open_folder(tmp_path, trained_on=())
+    assert_labeled(opened, written, "val/ILSVRC2012_val_0000000{}.JPEG")
+    assert opened.class_names == (TENCH, GOLDFISH)
+    assert len(opened.train) == 0
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

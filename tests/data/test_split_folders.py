@@ -82,6 +82,34 @@ def test_a_lone_name_that_may_be_a_split_is_refused(tmp_path, other):
         find(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["val", "Test", "validation_set", "test/test"])
+def test_to_measure_networks_a_split_needs_no_training_images(tmp_path, name):
+    write(tmp_path, name)
+    (tmp_path / "devkit/data").mkdir(parents=True)
+    found = find(tmp_path, needs_training=False)
+    assert (found.train, found.held) == ("", name)
+    assert found.held_name == name.split("/")[0]
+    with pytest.raises(UserError, match=r"but no train/"):
+        find(tmp_path)
+
+
+def test_of_two_lone_splits_that_of_validation_is_measured(tmp_path, capsys):
+    write(tmp_path, "val", "test")
+    opened = open_folder(tmp_path, trained_on=())
+    assert (opened.validation.name, len(opened.validation)) == ("val", 4)
+    assert "not used: test. Errors are measured on val." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("layout", ["ship/1.png", "vaild/a/1.png"])
+def test_a_lone_split_beside_a_class_or_a_misspelled_split_is_asked_about(
+    tmp_path, layout
+):
+    write(tmp_path, "Test")
+    write_images(tmp_path, [layout])
+    with pytest.raises(UserError, match="Is it a split or a class"):
+        find(tmp_path, needs_training=False)
+
+
 def test_class_names_with_the_word_of_a_split_remain_classes(tmp_path):
     classes = ("bullet_train", "dev_board", "test_tube")
     write_images(tmp_path, [f"{c}/{i}.png" for c in classes for i in range(10)])

@@ -68,6 +68,14 @@ class TestOnly(Images):
     SPLITS: ClassVar = {"test": 3}
 
 
+class WithoutTrain(Images):
+    SPLITS: ClassVar = {"test": 4, "validation": 5}
+
+
+class Unlabeled(Images):
+    SPLITS: ClassVar = {"extra": 4}
+
+
 class Texts(Images):
     SUPERVISED = ("id", "label")
 
@@ -156,6 +164,42 @@ def test_a_tfds_set_without_train_split_is_refused(tmp_path):
     write(TestOnly, tmp_path)
     with pytest.raises(UserError, match=r"'test_only' has no split 'train'.*test"):
         open_tfds("test_only", tfds_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("builder", "name", "split", "count"),
+    [
+        (TestOnly, "test_only", "test", 3),
+        (WithoutTrain, "without_train", "validation", 5),
+        (TrainOnly, "train_only", "all images", 25),
+        (TrainTest, "train_test", "test", 13),
+    ],
+)
+def test_to_measure_networks_a_tfds_set_needs_no_train_split(
+    tmp_path, builder, name, split, count
+):
+    files = write(builder, tmp_path, num_shards=2)
+    opened = open_source(name, tfds_dir=str(tmp_path), trained_on={"another"})
+    assert (opened.validation.name, len(opened.validation)) == (split, count)
+    pattern = f"*-{'train' if count == 25 else split}.tfrecord*"
+    assert records(opened.validation) == as_tensorflow_reads(files, pattern)
+    assert len(opened.train) == (31 if builder is TrainTest else 0)
+
+
+def test_of_a_tfds_set_of_the_training_the_held_out_images_are_measured(tmp_path):
+    write(TrainOnly, tmp_path)
+    trained = open_tfds("train_only", tfds_dir=str(tmp_path))
+    opened = open_tfds(
+        "train_only", tfds_dir=str(tmp_path), trained_on={trained.fingerprint}
+    )
+    assert records(opened.validation) == records(trained.validation)
+    assert (opened.validation.name, len(opened.train)) == ("test", 23)
+
+
+def test_a_tfds_set_without_any_split_to_measure_on_is_refused(tmp_path):
+    write(Unlabeled, tmp_path)
+    with pytest.raises(UserError, match=r"no split to measure errors on.*'extra'"):
+        open_tfds("unlabeled", tfds_dir=str(tmp_path), trained_on=())
 
 
 def test_a_tfds_set_without_image_classification_is_refused(tmp_path):

@@ -281,6 +281,24 @@ def test_an_output_that_cannot_be_written_is_refused_first(tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["folder.html"]
 
 
+def test_a_folder_without_splits_is_measured_whole(run_folder, tmp_path):
+    """It has no training images, among which similar ones could be sought."""
+    split = few_digits(held_out=30).validation
+    for k in range(30):
+        content, label = split.read(k)
+        path = tmp_path / f"images/{label}/{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    origin, page = str(run_folder / "ReLU/seed0"), tmp_path / "a.html"
+    dataset = f"folder={tmp_path / 'images'}"
+    assert explore_command.explore(origin, dataset=dataset, output=str(page)) == 0
+    text = page.read_text()
+    assert "30 images of the split “<bdi>all images</bdi>” of" in text
+    assert "folder=images has no training images" in text
+    assert 'id="mistakes"' in text
+    assert 'id="similar"' not in text
+
+
 def test_without_its_data_a_network_is_shown_as_far_as_possible(
     run_folder, tmp_path, monkeypatch, capsys
 ):

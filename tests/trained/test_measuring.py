@@ -125,10 +125,11 @@ def test_the_paper_stands_beside_its_own_protocol_only(of_relu):
     row = measuring.paper_row(imagenet())
     assert (row.top1, row.top5) == (0.407, 0.182)
     assert "the paper: Table 2, 1 CNN" in error_tables.text(imagenet())
-    assert measuring.paper_row(imagenet(networks=("a",) * 5)).top5 == 0.164
+    assert measuring.paper_row(imagenet(networks=tuple("abcde"))).top5 == 0.164
     for changes in (
         {"crops": 1},
         {"networks": ("a", "b")},
+        {"networks": ("a",) * 5},
         {"examples": np.full(1000, 10)},
         {"loss": None},
         {"class_names": tuple(map(str, range(1000)))},

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,24 @@ def test_the_picture_has_every_image_and_the_lengths_of_its_bars(
         assert path.read_text().startswith("<?xml")
 
 
+def test_a_missing_file_is_named_and_the_others_go_on(trial, folder, capsys):
+    missing = str(folder / "no such.png")
+    image = str(next(folder.rglob("0.png")))
+    assert predict(trial, [missing, image, f"{missing}/"], as_json=True) == 2
+    shown = capsys.readouterr()
+    assert [json.loads(line)["image"] for line in shown.out.splitlines()] == [image]
+    assert f"Unreadable: {missing}: No such file or directory." in shown.err
+    with pytest.raises(
+        UserError, match=f"No such image or folder: {missing}, {missing}x"
+    ):
+        predict("no network", [missing, f"{missing}x"])
+    with pytest.raises(UserError, match="None of the 2 images"):
+        predict(trial, [missing, str(folder / "broken.png")])
+    os.mkfifo(folder / "pipe")  # to read it would wait for ever
+    with pytest.raises(UserError, match="pipe is a device or a pipe"):
+        predict("no network", [image, str(folder / "pipe")])
+
+
 def test_bad_input_is_refused_before_the_network_is_read(trial, folder, tmp_path):
     (tmp_path / "empty").mkdir()
     for images, changes, said in (
@@ -126,6 +145,8 @@ def test_commands_end_with_a_message_and_a_status(trial, folder):
         (["--help"], 0, "predict"),
         (["predict", trial, image], 0, "%"),
         (["predict", trial, str(folder)], 1, "broken.png"),
+        (["predict", trial, image, "no such.png"], 1, "no such.png: No such file"),
+        (["predict", trial, "no such.png"], 2, "No such image or folder: no such.png"),
         (["predict", trial], 2, "takes RUN IMAGE"),
         (["predikt", trial], 2, "Did you mean 'predict'"),
         (["train"], 2, "alexnet_jax.main"),

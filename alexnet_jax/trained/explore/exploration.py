@@ -110,7 +110,9 @@ def _of_data(
         "choice": given.choice,
         "errors": errors,
         "units": UnitShares(network.settings.model.activation, shares, len(for_units)),
-        "compared": Compared(layer, len(compared), available, source.name, same),
+        "compared": Compared(layer, len(compared), available, source.name, same)
+        if available
+        else None,
         "warnings": warnings_of_data(network, source),
     }
 
@@ -125,6 +127,12 @@ def warnings_of_data(network: TrainedNetwork, source: Source) -> list[str]:
             f"The dataset {source.name} is not as it was when the network was trained: "
             "images were added, removed or changed. Some of those that count as new to "
             "the network here may be ones that it was trained on."
+        ]
+    if not source.train.num_examples:
+        return [
+            f"The errors on this page are of {source.name}; the network was trained on "
+            f"{trained_on.dataset}. {source.name} has no training images, so that no "
+            "similar ones are shown."
         ]
     return [
         f"The errors and the similar images on this page are of {source.name}; the network "

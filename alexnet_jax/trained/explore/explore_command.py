@@ -38,7 +38,7 @@ def explore(
     network = load(origin, arm=arm)
     source, reason = None, ""
     try:
-        source = network.open_dataset(dataset, tfds_dir)
+        source = network.open_to_measure(dataset, tfds_dir)
     except UserError as error:
         if dataset:
             raise

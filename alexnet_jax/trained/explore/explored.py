@@ -222,7 +222,8 @@ class Explored:
       choice: how they were chosen, in a sentence.
       unread: (name, reason) of given images that cannot be read.
       without_data: why nothing was measured; empty if something was.
-      errors, units, compared: None without data.
+      errors, units: None without data.
+      compared: None without data, or without training images in it.
       warnings: what else a reader has to know first.
     """
 

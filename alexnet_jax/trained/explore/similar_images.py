@@ -54,6 +54,8 @@ def similar_images(
     Raises:
       UserError: if an image cannot be read.
     """
+    if not examples:
+        return [[] for _ in queries]
     if not len(queries):
         return []
     parts: list[np.ndarray] = []
