@@ -1,6 +1,6 @@
 """Times this project's layers, train step, input and runs against other implementations.
 
-python -m benchmarks --what=layers|step|input|end_to_end|loop|population|first|predict
+python -m benchmarks --what=layers|step|input|end_to_end|loop|population|first|predict|prepare
                      [--batch_size=32] [--repeats=5]
                      [--dtype=float32|tf32|bfloat16] [--output=FILE.json]
                      [--images=FOLDER]
@@ -11,7 +11,8 @@ waits. loop: what a run costs besides its steps: the loop, a save, a start. popu
 small trials one after the other, and trained together as --config.population=true does.
 first: the README's first commands from their start to the figure, or to the first step.
 predict: images/s from JPEG files to answers against PyTorch; the command predict to its first
-answer; neighbors among 100,000 features.
+answer; neighbors among 100,000 features. prepare: CPU time for each of 100,000 small JPEG
+files, and of photographs.
 
 The implementations of a row run in one process, in turns, and the medians are reported.
 On a CPU, layers, step and input are timed twice: on one core by the CPU time of the

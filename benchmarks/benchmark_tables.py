@@ -39,6 +39,9 @@ FIRST_MEMORY_TARGET = 0.8
 # first answer with compiled programs, and of neighbors among 100,000 features, at most.
 PREDICT_TARGETS = {"ratio": 1.5, "warm": 4.0, "neighbors": 1.0}
 
+# CPU milliseconds an image, at most.
+PREPARE_TARGETS = {"64x64, nothing rescaled": 0.35}
+
 # The share of its time from which on the step is reported to wait for its input.
 WAITING_SHARE = 0.05
 
@@ -365,6 +368,19 @@ def throughput_lines(row: dict[str, Any], targets: dict[str, float]) -> list[str
     return [*lines, ""]
 
 
+def prepare_lines(report: Report) -> list[str]:
+    """Returns milliseconds an image, by CPU time and by the wall clock."""
+    lines = ["milliseconds an image; Pillow: one thread that writes nothing", ""]
+    for row in report["rows"]:
+        cpu, wall = row["cpu_milliseconds"], row["milliseconds"]
+        ours = at_most(cpu["ours"], PREPARE_TARGETS.get(row["name"]))
+        lines.append(
+            f"{row['images']:,} x {row['name']}: CPU {ours}, Pillow {cpu['Pillow']:.2f}; "
+            f"wall {wall['ours']:.2f}, Pillow {wall['Pillow']:.2f}"
+        )
+    return lines
+
+
 TABLES: dict[str, Callable[[Report], list[str]]] = {
     "layers": comparison_lines,
     "step": comparison_lines,
@@ -375,4 +391,5 @@ TABLES: dict[str, Callable[[Report], list[str]]] = {
     "population": population_lines,
     "first": first_lines,
     "predict": predict_lines,
+    "prepare": prepare_lines,
 }

@@ -34,9 +34,11 @@ MODULES = {
     "population": "population_cost",
     "first": "first_command",
     "predict": "prediction_speed",
+    "prepare": "prepare_cost",
 }
 DEFAULT_BATCH_SIZES = dict.fromkeys(MODULES, 32) | TARGET_BATCH_SIZES
 ALSO_ON_ONE_CORE = ("layers", "step", "input")
+OF_IMAGES_ALONE = ("input", "prepare")
 OF_PHOTOGRAPHS = ("input", "end_to_end", "predict")
 
 
@@ -67,9 +69,9 @@ def run_benchmark(
         raise UserError(
             f"Missing --what: give --what=NAME, one of {', '.join(MODULES)}."
         )
-    if what == "input" and dtype != "float32":
+    if what in OF_IMAGES_ALONE and dtype != "float32":
         raise UserError(
-            f"--dtype={dtype} has no effect on --what=input: its images do not depend on "
+            f"--dtype={dtype} has no effect on --what={what}: its images do not depend on "
             "the type that the step computes in. Remove it."
         )
     if images and what not in OF_PHOTOGRAPHS:
@@ -106,7 +108,7 @@ def measure(
         row | {"cores": cores} for cores, run in runs.items() for row in run["rows"]
     ]
     facts = {name: fact for name, fact in runs["all"].items() if name != "rows"}
-    dtype_flag = "" if what == "input" else f" --dtype={dtype}"
+    dtype_flag = "" if what in OF_IMAGES_ALONE else f" --dtype={dtype}"
     return {
         "command": f"python -m benchmarks --what={what} "
         f"--batch_size={batch_size} --repeats={repeats}{dtype_flag}"
