@@ -123,7 +123,7 @@ def comparison_lines(report: Report) -> list[str]:
 def fastest_of_torch(times: dict[str, float]) -> str:
     """Adds the time "torch" of PyTorch's fastest form; returns that form in brackets.
 
-    Layers, and steps in older reports, have a single form, which is called "torch".
+    Older reports have a single form, which is called "torch".
     """
     forms = [name for name in times if name.startswith("torch ")]
     if not forms:

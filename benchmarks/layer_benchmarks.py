@@ -3,6 +3,7 @@
 `run.py` runs this module as a process of its own.
 """
 
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import numpy as np
 from flax import nnx
 
 from alexnet_jax.model import layers
+from alexnet_jax.training.cpu_memory import keep_freed_memory, only_cpus
 from benchmarks import library_baselines, torch_baselines
 from benchmarks.library_baselines import NORM
 from benchmarks.timing import (
@@ -28,9 +30,10 @@ from benchmarks.timing import (
 def layer_comparisons(settings: BenchmarkSettings) -> Iterator[Comparison]:
     """Yields the comparisons of all layers, at the sizes of the paper's AlexNet.
 
-    The last rows have the sizes of Figure 1's four-layer network, one of them with the
-    16x16 pixels and half the kernels that digits have.
+    The last rows have the sizes of Figure 1's four-layer network and its batch of 128, one
+    of them the 16x16 pixels and half the kernels that digits have.
     """
+    of_figure_1 = dataclasses.replace(settings, batch_size=128)
     for side, channels in ((55, 96), (27, 256)):
         yield compare_normalization(side, channels, settings)
     for side, channels, target in ((55, 96, 0.25), (27, 256, 0.15), (13, 256, None)):
@@ -58,10 +61,12 @@ def layer_comparisons(settings: BenchmarkSettings) -> Iterator[Comparison]:
             initialization=layers.LayerInitialization(0.01, 0.0),
             key=jax.random.key(0),
         )
-        yield compare_convolution(name, layer, activations(settings, side, inputs))
-    yield compare_overhanging_max_pool(settings)
+        of_alexnet = name.split(",")[-1] not in (" four layers", " digits")
+        x = activations(settings if of_alexnet else of_figure_1, side, inputs)
+        yield compare_convolution(name, layer, x)
+    yield compare_overhanging_max_pool(of_figure_1)
     for side, channels in ((16, 32), (8, 64)):
-        yield compare_average_pool(side, channels, settings)
+        yield compare_average_pool(side, channels, of_figure_1)
 
 
 def activations(settings: BenchmarkSettings, side: int, channels: int) -> jax.Array:
@@ -86,10 +91,10 @@ def compare_normalization(
             ("plain", library_baselines.local_response_norm),
         )
     }
-    if torch := torch_baselines.pytorch():
-        # PyTorch divides alpha by the depth.
-        norm = torch.nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
-        implementations["torch"] = torch_baselines.with_gradients(norm, x)
+    # PyTorch divides alpha by the depth.
+    implementations |= torch_baselines.layer_forms(
+        lambda nn: nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0), x
+    )
     targets = {"core": {"plain": 0.70, "torch": 0.30}}
     return Comparison(f"LRN {side}x{side}x{channels}", implementations, targets)
 
@@ -100,9 +105,7 @@ def compare_max_pool(
     """Compares overlapping max pooling (section 3.4), 3x3 windows and stride 2."""
     x = activations(settings, side, channels)
     implementations = max_pools(x, ties="first")
-    if torch := torch_baselines.pytorch():
-        pool = torch.nn.MaxPool2d(3, 2)
-        implementations["torch"] = torch_baselines.with_gradients(pool, x)
+    implementations |= torch_baselines.layer_forms(lambda nn: nn.MaxPool2d(3, 2), x)
     targets = {"core": {"plain": target}} if target else {}
     return Comparison(f"max pool {side}x{side}x{channels}", implementations, targets)
 
@@ -162,9 +165,9 @@ def compare_average_pool(
         "ours": with_gradients(ours, x),
         "plain": with_gradients(plain, x),
     }
-    if torch := torch_baselines.pytorch():
-        pool = torch.nn.AvgPool2d(3, 2, ceil_mode=True)
-        implementations["torch"] = torch_baselines.with_gradients(pool, x)
+    implementations |= torch_baselines.layer_forms(
+        lambda nn: nn.AvgPool2d(3, 2, ceil_mode=True), x
+    )
     return Comparison(f"average pool {side}x{side}x{channels}", implementations)
 
 
@@ -229,14 +232,14 @@ def compare_convolution(
         else with_gradients(functools.partial(function, x=x), params)
         for function in (ours, plain)
     }
-    if torch_baselines.pytorch():
-        window, _, _, outputs = params["kernel"].shape
-        module = torch_baselines.convolution(
+    window, _, _, outputs = params["kernel"].shape
+    implementations |= torch_baselines.layer_forms(
+        lambda _: torch_baselines.convolution(
             (x.shape[3], outputs), window, stride, padding, groups=towers
-        )
-        implementations["torch"] = torch_baselines.with_gradients(
-            module, x, input_gradient
-        )
+        ),
+        x,
+        input_gradient,
+    )
     return Comparison(name, implementations)
 
 
@@ -254,6 +257,8 @@ def with_gradients(function: Callable, *arguments: Any) -> Implementation:
 
 def main() -> None:
     _, batch_size, repeats, dtype, cores = sys.argv[1:6]
+    if only_cpus():
+        keep_freed_memory()  # As in a run; PyTorch, in the same process, gains from it too.
     set_precision(dtype)
     torch_baselines.set_up(dtype)
     print_report(

@@ -53,16 +53,34 @@ def wait_for_torch() -> None:
         pytorch().cuda.synchronize()
 
 
-def with_gradients(
-    module: Any, x: jax.Array, input_gradient: bool = True
+def layer_forms(
+    make_module: Callable[[Any], Any], x: jax.Array, input_gradient: bool = True
+) -> dict[str, Implementation]:
+    """Returns a module's forward and backward pass by memory format; empty without PyTorch.
+
+    Args:
+      make_module: makes it, given `torch.nn`.
+      x: its input, (n, h, w, c).
+      input_gradient: whether the gradient for `x` is computed too.
+    """
+    if not (torch := pytorch()):
+        return {}
+    return {
+        f"torch {name}": _with_gradients(make_module(torch.nn), x, input_gradient, name)
+        for name in _layouts()
+    }
+
+
+def _with_gradients(
+    module: Any, x: jax.Array, input_gradient: bool, memory_format: str
 ) -> Implementation:
-    """Returns the module's forward and backward pass on x (n, h, w, c)."""
     torch = pytorch()
+    layout = _layouts()[memory_format]
     is_bfloat16 = x.dtype == jnp.bfloat16
     images = torch.from_numpy(np.array(x, np.float32).transpose(0, 3, 1, 2).copy())
     images = images.to(torch_device(), torch.bfloat16 if is_bfloat16 else torch.float32)
-    images.requires_grad_(input_gradient)
-    module = module.to(torch_device())
+    images = images.contiguous(memory_format=layout).requires_grad_(input_gradient)
+    module = module.to(torch_device(), memory_format=layout)
 
     def forward() -> Any:
         with torch.autocast(torch_device(), torch.bfloat16, enabled=is_bfloat16):
@@ -77,6 +95,11 @@ def with_gradients(
         wait_for_torch()
 
     return run
+
+
+def _layouts() -> dict[str, Any]:
+    torch = pytorch()
+    return {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 def convolution(
@@ -117,7 +140,7 @@ def train_steps(
     if not pytorch():
         return {}
     found = {}
-    for memory_format in ("NCHW", "channels_last"):
+    for memory_format in _layouts():
         step = _train_step(make_network(), batch, dtype, memory_format, optimizer)
         found[f"torch {memory_format}"] = step
         if can_compile():
@@ -148,10 +171,7 @@ def _train_step(
     """A train step on one batch, with the images' preprocessing."""
     torch = pytorch()
     device = torch_device()
-    layout = {
-        "NCHW": torch.contiguous_format,
-        "channels_last": torch.channels_last,
-    }[memory_format]
+    layout = _layouts()[memory_format]
     network = network.to(device=device, memory_format=layout)
     weights, biases = (
         [p for p in network.parameters() if (p.dim() > 1) == is_weight]
