@@ -23,9 +23,10 @@ On digits, fashion_mnist and cifar10 it trains the small-data preset, a narrower
 third of the area: a smaller part of a digit may show no digit.
 
 Run:    python -m alexnet_jax.main --config=configs/after_2012.py              (digits)
+        python -m alexnet_jax.main --config=configs/after_2012.py:cifar10      (four epochs)
         python -m alexnet_jax.main --config=configs/after_2012.py:imagenet2012 (ImageNet)
 Expect: top-1 error, each arm - AlexNet of 2012, with a 95% interval over three seeds; no
-        paper gives these numbers. Not run here on ImageNet; for digits see
+        paper gives these numbers. Not run here on ImageNet; for digits and CIFAR-10 see
         experiments/after_2012/README.md
 """
 
