@@ -25,7 +25,7 @@ from alexnet_jax.model.network import Network, build
 from alexnet_jax.trained.guesses import Guess
 from alexnet_jax.trained.measuring import BATCH, Errors, measure
 from alexnet_jax.training.devices import Devices
-from alexnet_jax.training.preprocess import InputForm, crop_input, crop_places
+from alexnet_jax.training.preprocess import InputForm, center_input
 from alexnet_jax.training.saved_network import ExportedNetwork, write_exported
 from alexnet_jax.training.step import AXIS, Params, make_prediction
 from alexnet_jax.training.trained_on import TrainedOn
@@ -309,20 +309,6 @@ def _features(
     mean: Float[jax.Array, "h w 3"],
 ) -> jax.Array:
     return network.outputs(params, center_input(images, mean, form), None)[layer]
-
-
-def center_input(
-    images: UInt8[jax.Array, "n side side 3"],
-    mean: Float[jax.Array, "h w 3"],
-    form: InputForm,
-) -> Float[jax.Array, "n s s 3"]:
-    """A network's input for the center crops of whole images.
-
-    These are taken whatever crops the network is evaluated by.
-    """
-    center = dataclasses.replace(form, eval_crops="center")
-    (place,) = crop_places(images.shape[1], center)
-    return crop_input(images, place, mean, center)
 
 
 def _padded_size(count: int, devices: Devices) -> int:
