@@ -28,7 +28,7 @@ from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.preprocess import InputForm, center_input
 from alexnet_jax.training.saved_network import ExportedNetwork, write_exported
 from alexnet_jax.training.step import AXIS, Params, make_prediction
-from alexnet_jax.training.trained_on import TrainedOn
+from alexnet_jax.training.trained_on import Statistics, TrainedOn, of_no_run
 
 DECODERS = 4  # threads that decode images beside the network
 CROPS = {1: "center", 10: "ten"}
@@ -54,6 +54,35 @@ class TrainedNetwork:
     trained_on: TrainedOn
     step: int = 0
     measured: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @staticmethod
+    def from_training(
+        settings: FrozenConfigDict,
+        params: Params,
+        *,
+        class_names: Iterable[str],
+        statistics: Statistics,
+    ) -> "TrainedNetwork":
+        """A network that a training loop of one's own has trained.
+
+        Args:
+          settings, statistics: those of its `Recipe`.
+          params: the weights, by layer.
+          class_names: in the order of the labels.
+
+        Raises:
+          UserError: if there are more or fewer names than logits.
+        """
+        names = tuple(map(str, class_names))
+        *_, last = params.values()
+        if len(names) != len(last["bias"]):
+            raise UserError(
+                f"{len(names)} names of classes for a network of {len(last['bias'])} logits: "
+                "give one for each label."
+            )
+        trained_on = of_no_run("images of one's own", names, statistics)
+        weights = jax.tree.map(np.asarray, params)
+        return TrainedNetwork("the trained network", settings, weights, trained_on)
 
     # --- What it is -------------------------------------------------------------------
 
