@@ -60,7 +60,7 @@ class TrainedNetwork:
         settings: FrozenConfigDict,
         params: Params,
         *,
-        class_names: Iterable[str],
+        class_names: Iterable[Any],
         statistics: Statistics,
     ) -> "TrainedNetwork":
         """A network that a training loop of one's own has trained.
@@ -68,7 +68,7 @@ class TrainedNetwork:
         Args:
           settings, statistics: those of its `Recipe`.
           params: the weights, by layer.
-          class_names: in the order of the labels.
+          class_names: in the order of the labels; written out if they are numbers.
 
         Raises:
           UserError: if there are more or fewer names than logits.
