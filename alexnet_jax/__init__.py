@@ -19,14 +19,24 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 __version__ = "0.1.0"
 
-__all__ = ["RECIPES", "AlexNet", "TrainedNetwork", "__version__", "load"]
+__all__ = [
+    "RECIPES",
+    "AlexNet",
+    "Recipe",
+    "TrainedNetwork",
+    "__version__",
+    "load",
+    "recipe",
+]
 
 # `__init__.pyi` says the same to type checkers.
 _MODULES = {
     "AlexNet": "alexnet_jax.model.alexnet",
     "RECIPES": "alexnet_jax.config.recipes",
+    "Recipe": "alexnet_jax.training.own_loop",
     "TrainedNetwork": "alexnet_jax.trained.trained_network",
     "load": "alexnet_jax.trained.locate",
+    "recipe": "alexnet_jax.training.own_loop",
 }
 
 

@@ -27,6 +27,38 @@ from alexnet_jax.errors import UserError, nearest
 # File systems refuse names above 255 bytes, and drafts have longer names.
 LONGEST_NAME, LONGEST_FOLDER = 100, 255
 
+# What `own_loop` refuses: fields, and values of others with what to take instead.
+_READ_BY_LOOPS = (
+    "preset",
+    "training.batch_size",
+    "training.num_epochs",
+    "training.label_smoothing",
+)
+_OF_RUNS_ALONE = {
+    name: "runs alone do"
+    for name in FIELDS
+    if name not in _READ_BY_LOOPS
+    and (name in EXPERIMENT_FIELDS or name.startswith("training."))
+} | {
+    "recipe": "its name is the first argument",
+    "data.rescale_size": "it is the side of the images given",
+    "data.random_resized_crop": "runs draw its boxes on the host",
+    "data.randaugment": "runs apply it on the host",
+    "data.randaugment_magnitude": "runs apply it on the host",
+    "optimizer.ema_decay": "average the parameters there",
+}
+_VALUES_OF_RUNS = {
+    "optimizer.schedule": (
+        "plateau",
+        "it follows validation errors, which the update rule does not see. Take steps, "
+        "cosine or constant",
+    ),
+    "model.normalization": (
+        "batch",
+        "it keeps running statistics, which a loss does not return. Take layer or group",
+    ),
+}
+
 
 def recipe(name: Any, network: str) -> None:
     """Raises UserError unless the recipe `name` exists and has the network."""
@@ -69,6 +101,20 @@ def can_vary(where: str, name: Any) -> None:
         raise UserError(
             f"{where} sets '{name}', which must be the same for a whole experiment."
         )
+
+
+def own_loop(name: Any, value: Any) -> None:
+    """Raises UserError unless a training loop of one's own reads a field, and the value."""
+    where = "alexnet_jax.recipe"
+    why = _OF_RUNS_ALONE.get(name if isinstance(name, str) else "")
+    if why is not None:
+        raise UserError(
+            f"{where} sets '{name}', which a training loop of your own does not read: {why}."
+        )
+    if name != "preset":
+        can_vary(where, name)
+    if name in _VALUES_OF_RUNS and value == (refused := _VALUES_OF_RUNS[name])[0]:
+        raise UserError(f"{where} sets {name}={value!r}: {refused[1]}.")
 
 
 def arm(name: Any, overrides: Any, tuned: Mapping[str, Any]) -> None:

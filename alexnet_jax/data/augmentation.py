@@ -7,9 +7,12 @@ raw prepared ones by `rescaled`. The training step adds the lighting on the devi
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
+from ml_collections import ConfigDict
 
 from alexnet_jax.data import randaugment, sampling
 
@@ -55,6 +58,19 @@ class Augmentation:
     random_resized_crop: float = 0.0
     randaugment: int = 0
     randaugment_magnitude: float = 0.0
+
+    @staticmethod
+    def of(
+        data: Mapping[str, Any] | ConfigDict,
+        components: Float32[np.ndarray, "3 3"],
+        image_size: int,
+    ) -> "Augmentation":
+        """What a section `data` asks for, of rescaled images `image_size` pixels wide."""
+        names = {field.name for field in dataclasses.fields(Augmentation)}
+        fields = {name: data[name] for name in names - {"components"}}
+        if data["random_resized_crop"]:
+            fields["crop_size"] = image_size
+        return Augmentation(**fields, components=components)
 
     def draw(
         self,

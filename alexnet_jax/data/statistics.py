@@ -120,14 +120,14 @@ def sums_of(images: UInt8[np.ndarray, "n h w 3"]) -> Sums:
     )
 
 
-def compute(batches: Iterable[np.ndarray]) -> Statistics:
-    """Returns the statistics of all images, in float64.
+def total(batches: Iterable[np.ndarray]) -> Sums:
+    """Returns the sums of all images.
 
     Args:
       batches: uint8 arrays (n, h, w, 3).
 
     Raises:
-      ValueError: If there are no images.
+      ValueError: If there are no batches.
     """
     sums = None
     for images in batches:
@@ -135,4 +135,9 @@ def compute(batches: Iterable[np.ndarray]) -> Statistics:
         sums = of_batch if sums is None else sums + of_batch
     if sums is None:
         raise ValueError("There are no images to compute statistics from.")
-    return sums.statistics()
+    return sums
+
+
+def compute(batches: Iterable[np.ndarray]) -> Statistics:
+    """Returns the statistics of all images, in float64; arguments and errors of `total`."""
+    return total(batches).statistics()

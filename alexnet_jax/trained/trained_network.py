@@ -33,10 +33,10 @@ from alexnet_jax.model.network import Network, build
 from alexnet_jax.trained.guesses import Guess
 from alexnet_jax.trained.measuring import BATCH, Errors, measure
 from alexnet_jax.training.devices import Devices
-from alexnet_jax.training.preprocess import InputForm, crop_input, crop_places
+from alexnet_jax.training.preprocess import InputForm, center_input
 from alexnet_jax.training.saved_network import ExportedNetwork, write_exported
 from alexnet_jax.training.step import AXIS, Params, make_prediction
-from alexnet_jax.training.trained_on import TrainedOn
+from alexnet_jax.training.trained_on import Statistics, TrainedOn, of_no_run
 
 DECODERS = 4  # threads that decode images beside the network
 CROPS = {1: "center", 10: "ten"}
@@ -62,6 +62,35 @@ class TrainedNetwork:
     trained_on: TrainedOn
     step: int = 0
     measured: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @staticmethod
+    def from_training(
+        settings: FrozenConfigDict,
+        params: Params,
+        *,
+        class_names: Iterable[Any],
+        statistics: Statistics,
+    ) -> "TrainedNetwork":
+        """A network that a training loop of one's own has trained.
+
+        Args:
+          settings, statistics: those of its `Recipe`.
+          params: the weights, by layer.
+          class_names: in the order of the labels; written out if they are numbers.
+
+        Raises:
+          UserError: if there are more or fewer names than logits.
+        """
+        names = tuple(map(str, class_names))
+        *_, last = params.values()
+        if len(names) != len(last["bias"]):
+            raise UserError(
+                f"{len(names)} names of classes for a network of {len(last['bias'])} logits: "
+                "give one for each label."
+            )
+        trained_on = of_no_run("images of one's own", names, statistics)
+        weights = jax.tree.map(np.asarray, params)
+        return TrainedNetwork("the trained network", settings, weights, trained_on)
 
     # --- What it is -------------------------------------------------------------------
 
@@ -360,20 +389,6 @@ def _features(
     mean: Float[jax.Array, "h w 3"],
 ) -> jax.Array:
     return network.outputs(params, center_input(images, mean, form), None)[layer]
-
-
-def center_input(
-    images: UInt8[jax.Array, "n side side 3"],
-    mean: Float[jax.Array, "h w 3"],
-    form: InputForm,
-) -> Float[jax.Array, "n s s 3"]:
-    """A network's input for the center crops of whole images.
-
-    These are taken whatever crops the network is evaluated by.
-    """
-    center = dataclasses.replace(form, eval_crops="center")
-    (place,) = crop_places(images.shape[1], center)
-    return crop_input(images, place, mean, center)
 
 
 def _padded_size(count: int, devices: Devices) -> int:

@@ -165,6 +165,29 @@ def crop_input(
     return _scaled(x - means, form)
 
 
+def center_input(
+    images: UInt8[Array, "n side side 3"],
+    mean: Float[Array, "h w 3"],
+    form: InputForm,
+) -> Float[Array, "n s s 3"]:
+    """A network's input for the center crops of whole images.
+
+    These are taken whatever crops the network is evaluated by.
+    """
+    center = dataclasses.replace(form, eval_crops="center")
+    (place,) = crop_places(images.shape[1], center)
+    return crop_input(images, place, mean, center)
+
+
+def crops(
+    images: UInt8[Array, "n side side 3"], places: Int[Array, "n 3"], size: int
+) -> UInt8[Array, "n size size 3"]:
+    """Each image's own crop of `size` pixels, at its place (y, x, mirrored)."""
+    return jax.vmap(lambda image, place: _crop(image[None], place, size)[0])(
+        images, places
+    )
+
+
 def _crop(images: jax.Array, place: Any, size: int) -> jax.Array:
     """The square of `size` pixels at (y, x) of each image, mirrored or not."""
     y, x, mirrored = place

@@ -17,14 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from alexnet_jax.model.layers import AXIS
-from alexnet_jax.model.network import (
-    Network,
-    Params,
-    layer_of,
-    root_key,
-    split,
-    united,
-)
+from alexnet_jax.model.network import Network, Params, layer_of, root_key, split, united
 from alexnet_jax.training.objective import Objective, Targets
 from alexnet_jax.training.optimizer import (
     Hyperparameters,
@@ -109,6 +102,7 @@ class Changes(NamedTuple):
 GradientStep = Callable[
     [Params, Batch, UInt32[Array, ""] | np.uint32, jax.Array], tuple[Changes, Counts]
 ]
+Loss = Callable[..., tuple[jax.Array, tuple[Counts, Params]]]
 Update = Callable[[TrainState, Changes, Hyperparameters], TrainState]
 TrainStep = Callable[
     [TrainState, Batch, Hyperparameters, jax.Array], tuple[TrainState, TrainCounts]
@@ -200,6 +194,7 @@ def make_gradient_step(
     The gradients of the layers `frozen` are zeros. Those below the first other layer cost
     no backward pass.
     """
+    gradients_of = jax.grad(make_loss(network, frozen, objective), has_aux=True)
 
     def gradient_step(
         params: Params,
@@ -214,24 +209,34 @@ def make_gradient_step(
 
         def changes_of(part: Batch) -> tuple[Changes, Counts]:
             keys = dropout_keys(seed, part["epoch"], part["example"])
-            images, targets = objective.mixed(
-                train_input(part, mean, form), part["label"], keys
-            )
-
-            def mean_loss(learned: Params) -> tuple[jax.Array, tuple[Counts, Params]]:
-                fixed = lax.stop_gradient(_in_layers(frozen, learned))
-                params = united(learned | fixed, statistics)
-                logits, after = network.train(params, images, keys, frozen)
-                losses = objective.losses(logits, targets)
-                counts = count(logits, targets.labels, jnp.ones(len(images)), losses)
-                return counts.loss / len(images), (counts, after)
-
-            gradients, (counts, after) = jax.grad(mean_loss, has_aux=True)(learned)
+            given = statistics, train_input(part, mean, form), part["label"], keys
+            gradients, (counts, after) = gradients_of(learned, *given)
             return Changes(gradients, after), counts
 
         return _accumulated(changes_of, batch, microbatches)
 
     return gradient_step
+
+
+def make_loss(network: Network, frozen: Collection[str], objective: Objective) -> Loss:
+    """Returns loss(learned, statistics, inputs, labels, keys) -> (mean, (counts, after)).
+
+    `keys`, one an example, draw dropout and how the inputs are mixed; `after` are the
+    running statistics after the batch.
+    """
+
+    def loss(
+        learned: Params, statistics: Params, inputs: Any, labels: Any, keys: Any
+    ) -> tuple[jax.Array, tuple[Counts, Params]]:
+        images, targets = objective.mixed(inputs, labels, keys)
+        fixed = lax.stop_gradient(_in_layers(frozen, learned))
+        params = united(learned | fixed, statistics)
+        logits, after = network.train(params, images, keys, frozen)
+        losses = objective.losses(logits, targets)
+        counts = count(logits, targets.labels, jnp.ones(len(images)), losses)
+        return counts.loss / len(images), (counts, after)
+
+    return loss
 
 
 def make_update(spec: OptimizerSpec) -> Update:

@@ -107,6 +107,24 @@ def of_imported_network(
         is NaN.
     """
     unknown = np.full((1, 1, 3), np.nan)
+    statistics = Statistics(
+        unknown if mean_image is None else mean_image,
+        np.full(3, np.nan),
+        np.full((3, 3), np.nan),
+    )
+    return of_no_run(dataset, names, statistics)
+
+
+def of_no_run(
+    dataset: str, names: tuple[str, ...], statistics: Statistics
+) -> TrainedOn:
+    """What is known of the data of a network that no run has trained.
+
+    Args:
+      dataset: its name.
+      names: of the classes, in the order of the logits.
+      statistics: of the training images.
+    """
     return TrainedOn(
         dataset=dataset,
         fingerprint="",
@@ -114,11 +132,7 @@ def of_imported_network(
         num_examples=0,
         validation="",
         num_validation=0,
-        statistics=Statistics(
-            unknown if mean_image is None else mean_image,
-            np.full(3, np.nan),
-            np.full((3, 3), np.nan),
-        ),
+        statistics=statistics,
     )
 
 

@@ -78,7 +78,11 @@ class TrialSpec:
             steps=StepSpec.of(settings, data),
             schedule=Schedule.of(training, optimizer, data.train.num_examples),
             periods=LoopPeriods.of(training, optimizer),
-            augmentation=_augmentation(settings.data, data),
+            augmentation=Augmentation.of(
+                settings.data,
+                data.statistics.components(settings.data.lighting_scale),
+                data.train.size,
+            ),
             diagnosis=diagnosis.DiagnosisSpec.of(settings),
             momentum=optimizer.momentum,
             weight_decay=optimizer.weight_decay,
@@ -89,24 +93,6 @@ class TrialSpec:
             checkpoint_fields=fields_of(settings),
             trained_on=TrainedOn.of(data),
         )
-
-
-def _augmentation(wanted: ConfigDict, data: Data) -> Augmentation:
-    """What the section `data` of a trial's settings, `wanted`, asks for."""
-    boxes = wanted.random_resized_crop
-    return Augmentation(
-        crop_size=data.train.size if boxes else wanted.crop_size,
-        random_crop=wanted.random_crop,
-        random_flip=wanted.random_flip,
-        crop_sharing=wanted.crop_sharing,
-        lighting_std=wanted.lighting_std,
-        lighting_shrink=wanted.lighting_shrink,
-        lighting_off_epoch=wanted.lighting_off_epoch,
-        components=data.statistics.components(wanted.lighting_scale),
-        random_resized_crop=boxes,
-        randaugment=wanted.randaugment,
-        randaugment_magnitude=wanted.randaugment_magnitude,
-    )
 
 
 @contextlib.contextmanager

@@ -10,10 +10,12 @@ import numpy as np
 import PIL.Image
 import pytest
 import scipy.special
+from random_network import random_network
 
 from alexnet_jax.data.digits import open_digits
 from alexnet_jax.errors import UserError
 from alexnet_jax.trained.locate import load
+from alexnet_jax.trained.trained_network import TrainedNetwork
 from alexnet_jax.training.preprocess import InputForm
 
 COUNT = 21  # images, which no batch divides
@@ -145,3 +147,29 @@ def test_it_runs_on_several_devices(network, pictures):
     assert len(jax.devices()) == 8
     one = network.probabilities(pictures[:1])
     np.testing.assert_allclose(network.probabilities(pictures)[:1], one, rtol=1e-5)
+
+
+def test_a_network_trained_without_a_run_is_saved_and_read_again(tmp_path):
+    made = random_network(classes=3, data__rescale_size=72, data__crop_size=64)
+    statistics = made.trained_on.statistics
+    network = TrainedNetwork.from_training(
+        made.settings, made.params, class_names=range(3), statistics=statistics
+    )
+    assert network.class_names == ("0", "1", "2")
+    network.save(tmp_path / "own.safetensors")
+    again = load(tmp_path / "own.safetensors")
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 80, 72, 3), np.uint8)
+    np.testing.assert_array_equal(
+        again.probabilities(pictures), network.probabilities(pictures)
+    )
+
+
+def test_as_many_names_are_needed_as_logits():
+    made = random_network(classes=3, data__rescale_size=72, data__crop_size=64)
+    with pytest.raises(UserError, match="2 names of classes for a network of 3 logits"):
+        TrainedNetwork.from_training(
+            made.settings,
+            made.params,
+            class_names=("a", "b"),
+            statistics=made.trained_on.statistics,
+        )
