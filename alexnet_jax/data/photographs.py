@@ -5,10 +5,12 @@ import takes seconds. The pixels differ by at most one gray level, where a numbe
 half way between two of them is rounded.
 """
 
+import concurrent.futures
 import functools
 import io
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,6 +28,7 @@ GivenImage: TypeAlias = str | os.PathLike[str] | bytes | np.ndarray
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 MAX_PIXELS = 2**29 // 3  # as `images.MAX_PIXELS`
+DECODERS = 4  # threads that read images beside the network
 PIL.Image.MAX_IMAGE_PIXELS = None  # MAX_PIXELS is checked, with a message of our own.
 
 
@@ -165,3 +168,30 @@ def interpolating(side: int, scaled: int, size: int) -> Any:
     weights = np.maximum(0.0, 1 - distances)
     weights /= weights.sum(axis=1, keepdims=True)
     return scipy.sparse.csr_array(weights.astype(np.float32))
+
+
+def read_ahead(
+    images: Iterable[GivenImage],
+    read: Callable[[GivenImage], np.ndarray],
+    *,
+    most: int,
+) -> Generator[np.ndarray | UserError, None, None]:
+    """What `read` makes of each image, in their order, or the UserError that it raises.
+
+    Threads read images ahead of the one that is taken, at most so many.
+    """
+
+    def read_or_error(image: GivenImage) -> np.ndarray | UserError:
+        try:
+            return read(image)
+        except UserError as error:
+            return error
+
+    ahead: deque[concurrent.futures.Future[np.ndarray | UserError]] = deque()
+    with concurrent.futures.ThreadPoolExecutor(DECODERS) as threads:
+        for image in images:
+            ahead.append(threads.submit(read_or_error, image))
+            if len(ahead) == most:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()

@@ -1,13 +1,11 @@
 """A trained network with what it takes to use it: classes, mean image, preprocessing."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
 import itertools
 import os
 import sys
-from collections import deque
 from collections.abc import (
     Callable,
     Generator,
@@ -26,7 +24,7 @@ from jaxtyping import Float, Float32, UInt8
 from ml_collections import FrozenConfigDict
 
 from alexnet_jax.config.checkpoint_fields import fields_of
-from alexnet_jax.data.photographs import GivenImage, square
+from alexnet_jax.data.photographs import GivenImage, read_ahead, square
 from alexnet_jax.data.types import ALL_IMAGES, Source
 from alexnet_jax.errors import UserError, nearest
 from alexnet_jax.model.network import Network, build
@@ -38,7 +36,6 @@ from alexnet_jax.training.saved_network import ExportedNetwork, write_exported
 from alexnet_jax.training.step import AXIS, Params, make_prediction
 from alexnet_jax.training.trained_on import Statistics, TrainedOn, of_no_run
 
-DECODERS = 4  # threads that decode images beside the network
 CROPS = {1: "center", 10: "ten"}
 
 
@@ -336,21 +333,8 @@ class TrainedNetwork:
         self, images: Iterable[GivenImage], *, apply_orientation: bool = False
     ) -> Generator[UInt8[np.ndarray, "side side 3"] | UserError, None, None]:
         """Each image rescaled, or why it cannot be read; threads decode some ahead."""
-
-        def decode(image: GivenImage) -> np.ndarray | UserError:
-            try:
-                return self.square(image, apply_orientation=apply_orientation)
-            except UserError as error:
-                return error
-
-        ahead: deque[concurrent.futures.Future[np.ndarray | UserError]] = deque()
-        with concurrent.futures.ThreadPoolExecutor(DECODERS) as threads:
-            for image in images:
-                ahead.append(threads.submit(decode, image))
-                if len(ahead) == 2 * BATCH:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+        read = functools.partial(self.square, apply_orientation=apply_orientation)
+        return read_ahead(images, read, most=2 * BATCH)
 
     def _forward(
         self, function: Callable[..., jax.Array]
