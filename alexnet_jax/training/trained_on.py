@@ -76,12 +76,11 @@ class TrainedOn:
         statistics = Statistics(**{name: np.asarray(x) for name, x in arrays.items()})
         names = tuple(facts["class_names"])
         held = {**facts, "class_names": names, "statistics": statistics}
-        found = TrainedOn(**held)
         for name, kind in _TYPES.items():
-            values = names if name == "class_names" else (held[name],)
+            values = names if name == "class_names" else (held.get(name, kind()),)
             if not all(type(value) is kind for value in values):
                 raise TypeError(f"{name} is no {kind.__name__}")
-        return found
+        return TrainedOn(**held)
 
 
 # Of the parts that a file holds as JSON; of class_names, that of each.

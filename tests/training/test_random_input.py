@@ -41,8 +41,9 @@ def drawn(given, step=0, seed=0, count=COUNT):
 def test_the_crops_are_those_that_a_run_cuts_there():
     batch = drawn(random_input())
     expected = np.empty((CROP, CROP, 3), np.uint8)
-    for n, (y, x) in enumerate(batch["offset"]):
-        crop_pixels(expected, IMAGES[n][y : y + CROP], x, batch["mirrored"][n])
+    places = zip(batch["offset"].tolist(), batch["mirrored"].tolist(), strict=True)
+    for n, ((y, x), mirrored) in enumerate(places):
+        crop_pixels(expected, IMAGES[n][y : y + CROP], x, mirrored)
         np.testing.assert_array_equal(batch["image"][n], expected)
 
 
