@@ -56,7 +56,7 @@ def test_the_command_prepares_where_main_looks_and_refuses_bad_files(images, tmp
 def test_ctrl_c_reports_that_the_same_command_continues(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "alexnet_jax.prepare", "--config=configs/alexnet.py",
-         "--config.data.rescale_size=256", f"--output={tmp_path / 'set'}"],
+         "--config.data.rescale_size=1024", f"--output={tmp_path / 'set'}"],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
