@@ -52,8 +52,9 @@ def open_folder(path: Path, *, trained_on: Collection[str] | None = None) -> Sou
     The classes are the names of the folders, sorted. Splits are recognized by the names
     of their folders (`split_folders`). Held-out images may lie in one folder if a list
     gives their classes (`label_lists`). Without a folder of held-out images, every tenth
-    image is held out, counted through the classes in their order. `trained_on` is that of
-    `open.open_source`.
+    image is held out, counted through the classes in their order. Where networks are to
+    be measured and `trained_on`, the fingerprints of their data, lacks this dataset's, all
+    its images are measured instead.
 
     Raises:
       UserError: If the folder does not exist, a folder in it cannot be listed or leads

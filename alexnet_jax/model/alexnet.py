@@ -102,7 +102,7 @@ class AlexNet(nnx.Module):
 
     @staticmethod
     def windows(settings: ConfigDict) -> tuple[Windows, Windows]:
-        """Those of conv1 and conv2."""
+        """Returns the windows of conv1, 11x11 with stride 4, and of conv2, 5x5."""
         padding = CONV1_PADDING[settings.conv1_padding]
         return Windows(11, 4, padding), Windows(5, 1, (2, 2))
 
