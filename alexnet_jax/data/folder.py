@@ -216,7 +216,7 @@ def _held_out_files(
     held_classes = sorted(set(listed_classes.values()))
     _check_held_classes(path / folder, held_classes, root, classes or held_classes)
     files = flat_files(path, folder, found.images, listed_classes)
-    # Here the paths do not tell the classes.
+    # These paths do not contain the classes.
     names = [os.fsencode(file.class_name) for file in files]
     parts = zip(_parts(files), names, strict=True)
     return files, [part + b"\0" + name for part, name in parts], held_classes

@@ -1,4 +1,4 @@
-"""The command `predict`: the most probable classes of images, as a table or a picture."""
+"""The command `predict`: the most probable classes of images, as a table or a figure."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ from alexnet_jax.trained.trained_network import BATCH, TrainedNetwork
 
 STANDARD_INPUT = "-"
 BAR = 20  # characters of a bar
-MOST_DRAWN = 40  # images in a picture
+MOST_DRAWN = 40  # images in a figure
 
 
 def predict(
@@ -167,7 +167,7 @@ def readable_batches(
 
 
 def check_picture(path: Path) -> None:
-    """Raises UserError if no picture can be written at `path`."""
+    """Raises UserError if no figure can be written at `path`."""
     if path.suffix.lower() not in (".png", ".svg"):
         raise UserError(f"--picture={path}: give a name that ends in .png or .svg.")
     if not path.absolute().parent.is_dir():

@@ -77,8 +77,8 @@ class RandomInput:
         Args:
           key: the step's.
           images: the batch, rescaled, in gray levels.
-          step: steps done, each with a batch of this size: it tells whether the lighting has
-            ended.
+          step: steps done, each with a batch of this size: they decide whether the lighting
+            has ended.
         """
         count, side = images.shape[:2]
         given = self.augmentation

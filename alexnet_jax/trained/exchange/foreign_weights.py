@@ -92,8 +92,10 @@ def from_torchvision(tensors: Mapping[str, np.ndarray], origin: str) -> WeightsB
     missing = [name for name in wanted if name not in held]
     further = [name for name in held if name not in wanted]
     if missing or further:
-        said = f"it lacks {missing[0]}" if missing else f"it has {further[0]} besides"
-        raise UserError(f"{origin} is not torchvision's AlexNet: {said}.")
+        problem = (
+            f"it lacks {missing[0]}" if missing else f"it has {further[0]} besides"
+        )
+        raise UserError(f"{origin} is not torchvision's AlexNet: {problem}.")
     parts = {
         layer: [held[f"{there}.{part}"] for part in PARTS]
         for layer, there in TORCHVISION.items()
