@@ -144,7 +144,7 @@ def compare_steps(
 
 
 def gflop_of(network: Network, workload: Workload) -> float:
-    """The 10^9 operations of a step in plain JAX; 0 without such a network."""
+    """The operations of a step in plain JAX, in 10^9; 0 without such a network."""
     if workload.plain_logits is None:
         return 0.0
     keys = jax.random.split(steps.root_key(0), workload.batch_size)

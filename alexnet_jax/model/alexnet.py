@@ -205,7 +205,7 @@ def pool5_size(
     Args:
       settings: the section `model` of a configuration.
       image_size: height and width of the images in pixels.
-      windows: those of conv1 and conv2.
+      windows: the windows of conv1 and of conv2.
 
     Raises:
       UserError: if a layer has no pixels left.

@@ -229,7 +229,7 @@ class TrainedNetwork:
         return make_prediction(self.network, form)
 
     def evaluate(self, dataset: str, *, crops: int = 1, tfds_dir: str = "") -> Errors:
-        """Its errors on a dataset's held-out images, or all if none are; each used once.
+        """Its errors on a dataset's held-out images, else on all that did not train it.
 
         Args:
           dataset: digits, a TFDS name, folder=PATH or npz=FILE; classes match by name.
@@ -300,7 +300,7 @@ class TrainedNetwork:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes it as one .safetensors file, which `alexnet_jax.load` opens anywhere.
 
-        For other formats see `trained.exporting.export`.
+        For other formats see `trained.exchange.exporting.export`.
 
         Raises:
           UserError: if the name does not end in .safetensors.

@@ -53,7 +53,7 @@ class Recipe:
 
     @functools.cached_property
     def network(self) -> Network:
-        """The network; its `outputs(params, inputs, None)` are those of every layer."""
+        """The network; `outputs(params, inputs, None)` gives each layer's output by name."""
         return build(
             self.settings.model,
             image_size=self.form.crop_size,
@@ -78,7 +78,7 @@ class Recipe:
 
     @functools.cached_property
     def form(self) -> InputForm:
-        """How images become its input."""
+        """How images become the network's input."""
         return InputForm.of(self.settings.data)
 
     def training_input(
@@ -163,7 +163,7 @@ class Recipe:
 
         Args:
           params: those to differentiate with respect to.
-          inputs: `training_input`.
+          inputs: what `training_input` returns for the images.
           labels: the classes' numbers.
           key: of the step.
         """

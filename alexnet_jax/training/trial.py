@@ -266,7 +266,7 @@ class RunningTrial:
         self.write(self._with_learning_rate(row) | facts)
 
     def write_diagnosis(self, measured: dict[str, Any]) -> None:
-        """Records how the network responds to its first batch: see `diagnosis.py`."""
+        """Records how the network responds to its first batch; warns if logits hardly differ."""
         self.write(diagnosis.row(measured, self.spec.diagnosis))
 
     def write_evaluation(self, row: dict[str, Any], *, scheduled: bool) -> str | None:

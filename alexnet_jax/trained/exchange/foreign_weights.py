@@ -241,7 +241,7 @@ def _by_channel_last(kernel: np.ndarray, channels: int, origin: str) -> np.ndarr
 def to_torchvision(
     params: Mapping[str, Mapping[str, np.ndarray]],
 ) -> dict[str, np.ndarray]:
-    """The state dict of torchvision's AlexNet with these weights: `from_torchvision` undone.
+    """The state dict of torchvision's AlexNet with these weights: arrays by name.
 
     Raises:
       UserError: if the network has other layers, or layers of two towers, which
