@@ -30,7 +30,7 @@ def chosen_section(content: Explored) -> str:
     if not chosen:
         return section(
             "images",
-            "No images to look at",
+            "No images to show",
             "<p>The dataset is not there, and no image was given. Name images with "
             "<code>--images=PATH</code>.</p>",
         )
