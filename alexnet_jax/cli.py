@@ -129,7 +129,7 @@ def _explained(error: Exception) -> str | None:
 
 
 def _said(kept: str | Callable[[], str]) -> str:
-    """What is said to be kept; nothing is before the flags are read."""
+    """The message about what is kept; nothing is before the flags are read."""
     if not flags.FLAGS.is_parsed():
         return NOTHING_KEPT
     return kept() if callable(kept) else kept
@@ -263,12 +263,12 @@ def _with_field(message: str) -> str:
     names = [name for name in FIELDS if flag in (name, name.split(".")[-1])]
     if names:
         return f"{found[0]}. Did you mean --config.{names[0]}?"
-    said = re.sub(r"'([a-z0-9_.]+)'", r"--config.\1", hint(flag))
-    return f"{found[0]}.{said}" if said else message
+    advice = re.sub(r"'([a-z0-9_.]+)'", r"--config.\1", hint(flag))
+    return f"{found[0]}.{advice}" if advice else message
 
 
 def _check_config(argv: list[str]) -> None:
-    """Loads the config file once before absl does, to tell its errors from others."""
+    """Loads the config file once before absl does, to distinguish its errors from others."""
     given, *further = dict.fromkeys(_flag_values(argv, "config")) or ("",)
     if further:
         raise UserError(f"Several --config: {', '.join((given, *further))}. Give one.")

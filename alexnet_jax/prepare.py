@@ -4,7 +4,7 @@ python -m alexnet_jax.prepare --config=configs/NAME.py[:DATASET] [--output=DIR]
                               [--encoding=jpeg|raw] [--skip_bad]
 
 Writes the rescaled images, the mean image and the principal components of color of the
-training split into DIR, by default where main looks for them, and a picture of some
+training split into DIR, by default where main looks for them, and a contact sheet of some
 training images as the network sees them: DIR/contact_sheet.png. Says first how many held-out
 images are training images too, byte for byte. After an interruption the
 same command continues. Images that cannot be read are listed in DIR/bad_files.tsv; the
@@ -64,7 +64,7 @@ def main(_: list[str]) -> None:
             skip_bad=SKIP_BAD.value,
         )
         print(done)
-        # JAX takes seconds to import, and only this picture needs it.
+        # JAX takes seconds to import, and only the contact sheet needs it.
         from alexnet_jax.experiment import datasets
 
         of_prepared = datasets.of_prepared(folder, rescale, size)

@@ -50,7 +50,7 @@ def to_figure(folder: Path, cache: Path) -> dict[str, Any]:
             stdout=subprocess.DEVNULL,
             stderr=messages,
         )
-        # wait4 alone tells what this process has used, and not all children so far.
+        # wait4 alone reports what this process has used, and not all children so far.
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:

@@ -1,6 +1,6 @@
 """AlexNet and the four-layer network by the operations of JAX and Flax.
 
-Differentiated by JAX. The same mathematics as in `alexnet_jax.model`, with nothing written
+JAX differentiates them. The mathematics is that of `alexnet_jax.model`, with nothing written
 by hand: grouped convolution, `reduce_window` raised to a power, `nnx.max_pool`. Reports
 call it "plain".
 """

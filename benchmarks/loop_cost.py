@@ -196,9 +196,9 @@ def save_row(run: TimedRun, repeats: int) -> dict[str, Any]:
 
 
 def one_save(run: TimedRun) -> dict[str, float]:
-    """Seconds: "step" before it, "blocked" in the call, "written" behind it, "extra".
+    """Seconds: "step" before it, "blocked" in the call, "written" after it, "extra".
 
-    "extra" is what the steps behind it take longer, for as long as it is written in the
+    "extra" is what the steps after it take longer, for as long as it is written in the
     background; "lost" is what training pays for it, by noise never less than nothing.
     """
     group = run.group

@@ -45,7 +45,7 @@ def trial(
 
 
 def noise(settings: FrozenConfigDict) -> Data:
-    """As many examples as ImageNet has, of a few images over and over."""
+    """Data with as many examples as ImageNet has: a few images of noise, repeated."""
     size = settings.data.rescale_size
     draws = np.random.default_rng(0)
     images = draws.integers(0, 256, (IMAGES, size * size * 3), np.uint8)

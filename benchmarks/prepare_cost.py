@@ -97,7 +97,7 @@ def measure(name: str, folder: Path, size: int, repeats: int) -> dict[str, Any]:
 
 
 def _prepare(source: Source, size: int) -> None:
-    """As `python -m alexnet_jax.prepare` does, into a folder that is deleted afterwards."""
+    """Prepares a dataset, by the command's own code, into a folder that is then deleted."""
     with tempfile.TemporaryDirectory() as folder:
         build.prepare(
             source,

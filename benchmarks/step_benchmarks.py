@@ -144,7 +144,7 @@ def compare_steps(
 
 
 def gflop_of(network: Network, workload: Workload) -> float:
-    """Those of a step by the operations of JAX; 0 where there is no such network."""
+    """The operations of a step in plain JAX, in 10^9; 0 without such a network."""
     if workload.plain_logits is None:
         return 0.0
     keys = jax.random.split(steps.root_key(0), workload.batch_size)
@@ -156,7 +156,7 @@ def gflop_of(network: Network, workload: Workload) -> float:
 
 
 def alexnet(towers: int, settings: BenchmarkSettings) -> Workload:
-    """AlexNet at full size: the paper's recipe, as this module's docstring says."""
+    """AlexNet at full size: the paper's recipe, with conv1 padded by (0, 3)."""
     config = base()
     config.recipe = "paper"
     model = resolve(config, {}).settings.model.as_configdict().to_dict() | {

@@ -133,7 +133,7 @@ def train_steps(
 
     Args:
       make_network: makes the network.
-      batch: as of `step_benchmarks.noise_batch`.
+      batch: a training batch: uint8 images (n, h, w, 3), labels, and color offsets.
       dtype: float32, tf32 or bfloat16.
       optimizer: "sgd" with momentum, or "adamw".
     """

@@ -40,7 +40,7 @@ def get_config(dataset="digits"):
     config.training.num_epochs = 100.0
     config.tuning_epochs = 40.0
     config.training.log_every_epochs = 0.2
-    # One trial after another: each ends once it has answered, and tells when the next one
+    # One trial after another: each ends once it has answered, and shows when the next one
     # can be given up.
     config.spread = "batch"
     if short_name(dataset) == "digits":

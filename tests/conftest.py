@@ -1,6 +1,6 @@
 """Eight virtual CPU devices, shapes checked, and one compilation cache for all tests.
 
-Most programs here run once, on a few small images, so XLA is told not to optimize much and
+Most programs here run once, on a few small images, so XLA is set to optimize little and
 to compile fusions in its older way, which together takes a seventh of the time. The tests of
 OPTIMIZED are about what the compiler makes of a program. `XLA_FLAGS= pytest` compiles
 everything as users do.

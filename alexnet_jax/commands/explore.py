@@ -19,7 +19,7 @@ from absl import flags
 
 ARM = flags.DEFINE_string("arm", "", "Which arm of a run with several.")
 DATASET = flags.DEFINE_string(
-    "dataset", "", "Dataset to look at. Default: the one it was trained on."
+    "dataset", "", "Dataset to measure and show. Default: the one it was trained on."
 )
 TFDS_DIR = flags.DEFINE_string("tfds_dir", "", "Data folder of TensorFlow Datasets.")
 IMAGES = flags.DEFINE_multi_string("images", [], "Image or folder of images to show.")

@@ -27,7 +27,9 @@ TFDS_DIR = flags.DEFINE_string("tfds_dir", "", "Data folder of TensorFlow Datase
 LAYER = flags.DEFINE_string("layer", "fc7", "Layer whose features are compared.")
 COUNT = flags.DEFINE_integer("count", 6, "Neighbors an image.", lower_bound=1)
 CACHE = flags.DEFINE_string("cache", "", "Folder that keeps the features.")
-PICTURE = flags.DEFINE_string("picture", "", "PNG or SVG file for the images.")
+PICTURE = flags.DEFINE_string(
+    "picture", "", "PNG or SVG file for a figure of the images."
+)
 JSON = flags.DEFINE_bool("json", False, "Print JSON Lines in place of a table.")
 ARM = flags.DEFINE_string("arm", "", "Which arm of a run with several.")
 

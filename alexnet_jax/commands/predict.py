@@ -19,7 +19,9 @@ TOP = flags.DEFINE_integer("top", 5, "Classes an image.", lower_bound=1)
 ORIENTATION = flags.DEFINE_bool(
     "apply_orientation", False, "Turn photographs as their EXIF data say."
 )
-PICTURE = flags.DEFINE_string("picture", "", "PNG or SVG file for the images and bars.")
+PICTURE = flags.DEFINE_string(
+    "picture", "", "PNG or SVG file for a figure of images and bars."
+)
 JSON = flags.DEFINE_bool("json", False, "Print JSON Lines in place of a table.")
 
 

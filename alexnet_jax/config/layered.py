@@ -112,7 +112,7 @@ def _leaves(
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a mapping of dotted names as nested mappings: `flatten` undone."""
+    """Returns a mapping of dotted names as nested dicts, {"a": {"b": 1}} of {"a.b": 1}."""
     nested: dict[str, Any] = {}
     for name, value in flat.items():
         *sections, last = name.split(".")
@@ -131,7 +131,7 @@ def frozen(value: Any) -> Any:
 
 
 def mutable(value: Any) -> Any:
-    """Returns nested mappings as dicts, which JSON can hold: `frozen` undone."""
+    """Returns nested mappings as dicts and lists as tuples, which JSON can hold."""
     if isinstance(value, Mapping):
         return {key: mutable(each) for key, each in value.items()}
     return tuple(map(mutable, value)) if isinstance(value, (list, tuple)) else value

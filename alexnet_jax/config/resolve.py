@@ -43,7 +43,7 @@ Layers = dict[str, str]
 
 
 def is_complete(config: Any) -> bool:
-    """Whether `config` has every field, as `presets.base` makes them."""
+    """Whether `config` is a ConfigDict with every field, arms, tuned values and claim."""
     if not isinstance(config, ConfigDict):
         return False
     try:

@@ -117,8 +117,8 @@ class ExperimentPlan:
       all_trials: arms x tuned values x seeds. Seeds vary fastest, so that an experiment cut
         short lacks whole pairs.
       tuning_trials: those of a first stage that chooses the tuned values, with seeds of
-        its own; empty without such a stage. `measured_at` then tells which of `all_trials`
-        there will be.
+        its own; empty without such a stage. `measured_at` then gives those of `all_trials`
+        that will be run.
     """
 
     values: Mapping[str, Any]

@@ -28,7 +28,15 @@ PLACE = ("offset", "mirrored")  # the columns that say where an image is cut
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-    """Loads the images of batches from files; see `loading.BatchLoader`."""
+    """Loads the images of batches from files.
+
+    Attributes:
+      data: Where the images come from.
+      describe: Maps a step to the columns of its batch: indices of examples, crops, others.
+      crop_size: The side of the crops, in pixels.
+      batch_size: The largest number of examples in a batch.
+      num_parallel_calls: The number of images, or of raw batches, processed at a time.
+    """
 
     data: RescaledSplit
     describe: Callable[[int], Columns]

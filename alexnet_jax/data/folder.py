@@ -52,8 +52,9 @@ def open_folder(path: Path, *, trained_on: Collection[str] | None = None) -> Sou
     The classes are the names of the folders, sorted. Splits are recognized by the names
     of their folders (`split_folders`). Held-out images may lie in one folder if a list
     gives their classes (`label_lists`). Without a folder of held-out images, every tenth
-    image is held out, counted through the classes in their order. `trained_on` is that of
-    `open.open_source`.
+    image is held out, counted through the classes in their order. Where networks are to
+    be measured and `trained_on`, the fingerprints of their data, lacks this dataset's, all
+    its images are measured instead.
 
     Raises:
       UserError: If the folder does not exist, a folder in it cannot be listed or leads
@@ -215,7 +216,7 @@ def _held_out_files(
     held_classes = sorted(set(listed_classes.values()))
     _check_held_classes(path / folder, held_classes, root, classes or held_classes)
     files = flat_files(path, folder, found.images, listed_classes)
-    # Here the paths do not tell the classes.
+    # These paths do not contain the classes.
     names = [os.fsencode(file.class_name) for file in files]
     parts = zip(_parts(files), names, strict=True)
     return files, [part + b"\0" + name for part, name in parts], held_classes

@@ -55,6 +55,6 @@ def check_pixels(images: Any, side: int | None = None) -> None:
 
 
 def check_classes(count: Any) -> None:
-    """Raises UserError unless a network can tell so many classes apart."""
+    """Raises UserError unless a network can have so many classes."""
     if type(count) is not int or count < 2:
         raise UserError(f"classes={count!r}: give their number, 2 or more.")

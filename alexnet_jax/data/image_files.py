@@ -23,7 +23,7 @@ SYSTEM_FOLDERS = frozenset(
     }
 )
 
-# In the folder of a run, of a prepared set and of a report, whose pictures are no dataset's.
+# In the folder of a run, of a prepared set and of a report, whose figures are no dataset's.
 OUTPUT_FILES = ("experiment.json", "plan.json", "report.html")
 
 
@@ -48,7 +48,7 @@ class Contents:
 
     Attributes:
       folders: The names of its folders, sorted, without those that operating systems make.
-      images: The names of its images, told by their suffixes, sorted.
+      images: The names of its images, recognized by their suffixes, sorted.
       outputs: The names of folders with runs, prepared sets or reports, which are left out
         of `folders`: a command that was started in the dataset's folder has made them.
     """

@@ -131,7 +131,7 @@ def _ground_truth(year: str, split: str) -> str:
 def _no_list(
     root: Path, folder: str, images: Sequence[str], others: Iterable[Path]
 ) -> str:
-    """The message about images whose classes nothing tells, and lists of other images."""
+    """The message about images without any list of their classes, and other lists."""
     held = PurePosixPath(folder).parts[0]
     ways = []
     imagenet = _IMAGENET_IMAGE.fullmatch(_stem(images[0]))

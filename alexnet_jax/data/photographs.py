@@ -41,7 +41,8 @@ def square(
       image: a path, the bytes of an image file, or pixels: uint8 (height, width, 3), or
         (height, width) in gray.
       size: the side in pixels.
-      method: "shorter_side" or "warp", see `images.rescale`.
+      method: "shorter_side" scales the shorter side to `size` and cuts out the center;
+        "warp" scales both sides.
       apply_orientation: turn a photograph as its EXIF data say. Training does not.
 
     Raises:
@@ -53,7 +54,16 @@ def square(
 def pixels_of(
     image: GivenImage, apply_orientation: bool = False
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of an image; the arguments and errors are those of `square`."""
+    """The pixels of an image in RGB, uint8, as they are in the file.
+
+    Args:
+      image: a path, the bytes of an image file, or pixels: uint8 (height, width, 3), or
+        (height, width) in gray.
+      apply_orientation: turn a photograph as its EXIF data say.
+
+    Raises:
+      UserError: if it is not an image, or damaged, or too large.
+    """
     if isinstance(image, np.ndarray):
         return _checked_pixels(image)
     name = "The image" if isinstance(image, bytes) else str(image)
@@ -160,7 +170,14 @@ def averaging(side: int, scaled: int, size: int) -> Any:
 
 @functools.lru_cache(maxsize=64)
 def interpolating(side: int, scaled: int, size: int) -> Any:
-    """As `averaging`, by linear interpolation, which is antialiased where a side shrinks."""
+    """Sparse (size, side): what each of the `size` central pixels takes, interpolated.
+
+    The interpolation is linear, and antialiased where a side shrinks.
+
+    Args:
+      side: pixels of the original.
+      scaled: to which it is rescaled.
+    """
     first, scale = (scaled - size) // 2, scaled / side
     reach = max(1.0, 1 / scale)
     centers = (np.arange(first, first + size) + 0.5) / scale

@@ -76,7 +76,7 @@ def load_data(source: Source, *, rescale: str, rescale_size: int) -> Data:
 
     Args:
       source: The dataset.
-      rescale: "shorter_side" or "warp", see `images.rescale`.
+      rescale: "shorter_side", which cuts out the center, or "warp", both sides.
       rescale_size: The side of the rescaled images, in pixels.
 
     Raises:
@@ -109,7 +109,13 @@ def load_data(source: Source, *, rescale: str, rescale_size: int) -> Data:
 
 
 def of_statistics(source: Source, *, rescale: str, rescale_size: int) -> Data:
-    """Like `load_data`, of a source whose statistics are known; reads nothing."""
+    """The data of a source whose statistics are known already; reads no images.
+
+    Args:
+      source: A dataset with statistics, such as a prepared set.
+      rescale: "shorter_side", which cuts out the center, or "warp", both sides.
+      rescale_size: The side of the rescaled images, in pixels.
+    """
     assert source.statistics is not None
     train, validation = (
         RescaledSplit(split, rescale_size, rescale)
@@ -150,8 +156,8 @@ def train_batches(
     Epochs follow one another without a gap: example i of step s has the position
     s * batch_size + i in the endless sequence of epochs, each a permutation. A batch can
     therefore hold the end of one epoch and the start of the next, no example is lost,
-    and the position in the data is the step. See `Augmentation.draw` for what an
-    example's crop, flip and lighting depend on.
+    and the position in the data is the step. An example's crop, flip and lighting depend
+    on the seed, the epoch and the example, not on the hosts (`Augmentation.draw`).
 
     Close the generator if it is left early.
 
@@ -164,7 +170,8 @@ def train_batches(
         takes one slice of it, in the order of the hosts.
       host: The index of this host.
       num_hosts: The number of hosts, which divides `batch_size`.
-      num_parallel_calls: See `BatchLoader`; it does not change the batches.
+      num_parallel_calls: The number of images, or of raw batches, processed at a time.
+        It does not change the batches.
     """
     share = _share(batch_size, num_hosts)
     order = sampling.ExampleOrder(seed, data.num_examples)
@@ -206,8 +213,13 @@ def examples_at(
     """The examples at `positions` of a run, as its batches hold them, and uncropped.
 
     Args:
-      data, augmentation, seed: See `train_batches`.
+      data: The training split.
+      augmentation: How its images are augmented.
       positions: Positions in the endless sequence of epochs.
+      seed: The seed of the run.
+
+    Raises:
+      UserError: If an image cannot be read; the message names it.
     """
     order = sampling.ExampleOrder(seed, data.num_examples)
     columns = _augmented(data, augmentation, positions, order)
@@ -230,9 +242,15 @@ def evaluation_batches(
 ) -> Generator[EvalBatch, None, None]:
     """Yields one host's share of all examples, each once, in order, as whole images.
 
-    The shares are those of `train_batches`. The last batch is padded to the full size,
-    for some hosts perhaps with nothing but padding, so that all hosts have the same
-    number of batches.
+    Each host takes one slice of a batch, in the order of the hosts. The last batch is
+    padded to the full size, for some hosts perhaps with nothing but padding, so that all
+    hosts have the same number of batches.
+
+    Args:
+      data: The split.
+      batch_size: The number of examples in a batch of all hosts together.
+      host: The index of this host.
+      num_hosts: The number of hosts, which divides `batch_size`.
     """
     share = _share(batch_size, num_hosts)
     count = data.num_examples

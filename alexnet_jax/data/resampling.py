@@ -13,9 +13,9 @@ def enlarged(
 ) -> UInt8[np.ndarray, "size size"]:
     """Enlarges one channel of a square image by bilinear interpolation.
 
-    The pixels equal those of TensorFlow's ScaleAndTranslate, which `images.rescale` uses
-    for whatever grows, to the last bit: all numbers are float32, the weights are rounded
-    where it rounds them, and rows are interpolated before columns.
+    The pixels are bit-identical to those of TensorFlow's ScaleAndTranslate, which
+    `images.rescale` uses for whatever grows: all numbers are float32, the weights are
+    rounded where it rounds them, and rows are interpolated before columns.
 
     Args:
       image: at most as large as `size`.

@@ -126,8 +126,13 @@ class RescaledSplit:
 def crop_pixels(out: np.ndarray, rows: np.ndarray, x: int, mirrored: int) -> None:
     """Copies an image's rows from column `x` on to `out`, mirrored if `mirrored` is 1.
 
-    Does the same as `images.crop` and `images.mirror` for pixels that are decoded
-    already: in one copy and without TensorFlow.
+    For pixels that are decoded already: in one copy and without TensorFlow.
+
+    Args:
+      out: Receives the crop, (height, width, 3).
+      rows: Rows of the image, (height, any width, 3).
+      x: The first column of the crop.
+      mirrored: 1 to mirror it left to right, otherwise 0.
     """
     cut_out = rows[:, x : x + out.shape[1]]
     if mirrored:

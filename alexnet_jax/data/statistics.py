@@ -139,5 +139,12 @@ def total(batches: Iterable[np.ndarray]) -> Sums:
 
 
 def compute(batches: Iterable[np.ndarray]) -> Statistics:
-    """Returns the statistics of all images, in float64; arguments and errors of `total`."""
+    """Returns the statistics of all images, in float64.
+
+    Args:
+      batches: uint8 arrays (n, h, w, 3).
+
+    Raises:
+      ValueError: If there are no batches.
+    """
     return total(batches).statistics()

@@ -38,7 +38,9 @@ def open_tfds(
     Args:
       name: NAME[/CONFIG][:VERSION]; the newest of several versions is the default.
       tfds_dir: The data_dir of TFDS; if empty, the default of TFDS.
-      trained_on: As of `open.open_source`.
+      trained_on: None to train on it. To measure networks, the fingerprints of the
+        datasets that they were trained on: where none of these is this dataset's and no
+        split is held out, all examples are measured.
 
     Raises:
       UserError: If there is no such dataset, it cannot be downloaded, it is not for

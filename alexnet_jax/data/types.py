@@ -45,7 +45,7 @@ class Split:
       read_part: For raw images only: maps (index, first byte, number of bytes) to
         (bytes, label).
       size: Maps an index to the number of bytes of the encoded image, without reading
-        it; None if only reading tells.
+        it; None if it is not known before reading.
       read_end: Maps an index to the last END_BYTES bytes of the encoded image, and raises
         what `read` does; None if there is no way but to read the whole.
       gray: The images that `read` encodes; None where they are not held in memory.

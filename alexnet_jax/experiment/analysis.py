@@ -157,7 +157,7 @@ class RunAnalysis:
 def draw_classes(
     arms: Sequence[str], names: Sequence[str], values: np.ndarray
 ) -> "Drawing":
-    """A bar for each arm and class; where colors do not tell the arms apart, a table.
+    """A bar for each arm and class; where colors cannot distinguish the arms, a table.
 
     Args:
       arms: their names.

@@ -1,4 +1,4 @@
-"""A picture of what the network sees: training images before and after augmentation.
+"""The contact sheet of what the network sees: training images before and after augmentation.
 
 The images are read, cropped, reflected and colored by the functions that training uses.
 """
@@ -54,7 +54,7 @@ def write(
 
     Args:
       folder: an existing folder.
-      title: the first line of the picture.
+      title: the first line of the contact sheet.
       settings_of: the names of arms, and all settings of a trial of each.
       data_of: from a trial's settings of the section data to its data; None leaves the
         trial out.
@@ -99,7 +99,7 @@ def rows(
 
 
 def draw(title: str, of_rows: Sequence[ImageRow]) -> Image.Image:
-    """The picture: for each row, the images before and after, under their class names."""
+    """The contact sheet: the images of each row before and after, under class names."""
     font = _font()
     title = " ".join(
         title.split()

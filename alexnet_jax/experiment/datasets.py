@@ -116,7 +116,7 @@ def open_datasets(plan: ExperimentPlan, *, silent: bool) -> Datasets:
 def write_contact_sheet(
     folder: Path, plan: ExperimentPlan, data_of: Callable[..., pipeline.Data | None]
 ) -> None:
-    """Writes the picture of what the networks of a plan see, unless `folder` has it.
+    """Writes the contact sheet of what a plan's networks see, unless `folder` has it.
 
     Args:
       folder: an existing folder.

@@ -33,7 +33,7 @@ def run(plan: ExperimentPlan, folder: Path) -> str:
 
 
 def estimate(plan: ExperimentPlan, folder: Path) -> tuple[str, dict[str, float]]:
-    """The table, and the seconds that a trial of each arm takes.
+    """The table of what a run will cost, and the seconds of a trial by arm.
 
     Raises:
       UserError: for whatever would stop the run, such as a disk that is too small.

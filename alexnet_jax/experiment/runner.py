@@ -174,7 +174,7 @@ def open_folder(
 ) -> None:
     """Creates the run folder or checks its data; of several processes, the primary does.
 
-    It gets a picture of some training images, unless it has one: contact_sheet.png.
+    It gets contact_sheet.png, some training images, unless it has one.
 
     Raises:
       UserError: if the folder was created with other data.

@@ -29,7 +29,7 @@ def give_up_epoch(
 
     Args:
       folder: the run folder.
-      arm, tuned_name, seed: of a trial of the plan's `tuning_trials`.
+      arm, tuned_name, seed: which of the trials of the tuning stage.
     """
     run = read_tuning_trials(folder, arm)
     return Stage.of(run).give_up_epoch(arm, tuned_name, seed) if run else None

@@ -102,7 +102,7 @@ class AlexNet(nnx.Module):
 
     @staticmethod
     def windows(settings: ConfigDict) -> tuple[Windows, Windows]:
-        """Those of conv1 and conv2."""
+        """Returns the windows of conv1, 11x11 with stride 4, and of conv2, 5x5."""
         padding = CONV1_PADDING[settings.conv1_padding]
         return Windows(11, 4, padding), Windows(5, 1, (2, 2))
 
@@ -205,7 +205,7 @@ def pool5_size(
     Args:
       settings: the section `model` of a configuration.
       image_size: height and width of the images in pixels.
-      windows: those of conv1 and conv2.
+      windows: the windows of conv1 and of conv2.
 
     Raises:
       UserError: if a layer has no pixels left.

@@ -48,7 +48,7 @@ def add_feature_norms(
 ) -> None:
     """Gives a network the layers that normalize others, if its settings ask for some.
 
-    That of a layer is called as it with "_norm" after it.
+    The layer that normalizes conv1 is called "conv1_norm".
 
     Args:
       names: all layers but the last.

@@ -30,7 +30,18 @@ class FourLayer(nnx.Module):
         num_classes: int,
         key: Key[Array, ""],
     ) -> None:
-        """Draws the initial parameters; arguments and errors are those of AlexNet."""
+        """Draws the initial parameters.
+
+        Args:
+          settings: the section `model` of a configuration.
+          image_size: height and width of the images in pixels.
+          num_classes: number of logits.
+          key: the root of the initialization keys of all layers.
+
+        Raises:
+          UserError: if images of this size leave a layer no pixels, or if there is no
+            activation function of this name.
+        """
         self.activate = components.activation(settings)
         self.norm = components.local_response_norm(settings)
         self.max_pool = components.max_pool(settings)

@@ -31,8 +31,8 @@ class Network:
 
     Parameters are a plain nested dict, {"conv1": {"kernel": ..., "bias": ...}, ...}, and
     the only state: those of the layer that normalizes conv1 are "conv1_norm". Beside what
-    is learned it has the running statistics of batch normalization, which `split` tells
-    from it. Images are NHWC. Dropout keys, one an example, turn dropout on; None turns it
+    is learned it has the running statistics of batch normalization, which `split`
+    separates from it. Images are NHWC. Dropout keys, one an example, turn dropout on; None turns it
     off.
 
     Attributes:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from alexnet_jax.files import atomic_file
 
-# Arms differ in color and in line, so that they can be told apart in print and by
+# Arms differ in color and in line, so that they can be distinguished in print and by
 # readers who are color-blind. The two numbers have no common factor: 56 arms differ.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#333333")
 LINES: tuple[Any, ...] = (

@@ -43,7 +43,7 @@ def draw(
     outcomes: list[Outcome],
     folder: Path,
 ) -> None:
-    """Writes figure.png and figure.svg into `folder`: see `render`."""
+    """Draws learning curves and comparisons: figure.png and figure.svg in `folder`."""
     for suffix, content in render(summary, outcomes).items():
         with atomic_file(folder / f"figure.{suffix}") as file:
             file.write(content)

@@ -70,7 +70,7 @@ def measured(outcome: Outcome, claim: Mapping[str, Any]) -> float | None:
 def resolution(
     outcome: Outcome, claim: Mapping[str, Any], data: Mapping[str, Any]
 ) -> float:
-    """The step in which `measured` is known; 0 where the records do not tell.
+    """The step in which `measured` is known; 0 where the records do not show it.
 
     A crossing lies anywhere between two train rows. An error is a multiple of one image
     over the test images, or over those of the last train row.

@@ -39,7 +39,7 @@ class Reported(NamedTuple):
         return run_title(self.summary)
 
     def title(self, others: "list[Reported]") -> str:
-        """Its name, with its folder if another run has the same name."""
+        """The run's name, with its folder if another run has the same name."""
         alike = sum(other.name == self.name for other in others)
         return f"{self.name} ({self.run.folder})" if alike > 1 else self.name
 
@@ -74,7 +74,8 @@ def write(folders: list[Path], output: Path) -> str:
     Returns what to print.
 
     Raises:
-      UserError: as `read`; then nothing is written.
+      UserError: if one is not a run folder, is given twice or cannot be read, or `output`
+        is a run folder. Then nothing is written.
     """
     same = [f for f in folders if sum(f.resolve() == o.resolve() for o in folders) > 1]
     if same:

@@ -148,7 +148,7 @@ def _measured_with(run: Run, summary: dict[str, Any]) -> list[str]:
         f"{len(experiment['continued'])} times with other code or devices, or more seeds",
         *(
             f"seeds at first: {one['seeds_before']}; more were added by `{one['command']}`, "
-            "and no interval accounts for adding seeds after a look at the result"
+            "and no interval accounts for adding seeds after the result was seen"
             for one in experiment["continued"]
             if "seeds_before" in one
         ),

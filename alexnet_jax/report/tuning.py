@@ -85,7 +85,7 @@ class Stage:
         }
 
     def give_up_epoch(self, arm: str, name: str, seed: int) -> float | None:
-        """See the function `give_up_epoch`.
+        """The epoch after which a tuning trial's values cannot be chosen any more, or None.
 
         With the best mean m of other values and k seeds, these values cannot be better
         once their seeds' epochs add up to k * m; seeds to come need at least none.

@@ -112,7 +112,7 @@ def compare(
       ratio: compare by a ratio of epochs instead of by a difference of errors.
       limit: where the curves end, in epochs; None while trials are running, when there
         is no bound.
-      minimum_std: the smallest standard deviation to assume: see `Measures.minimum_std`.
+      minimum_std: the smallest standard deviation to assume, as rounding gives it.
     """
     complete = [(a, b) for a, b in pairs if a is not None and b is not None]
     missing_first = sum(a is None for a, _ in pairs)

@@ -82,7 +82,7 @@ def verdicts(summary: dict[str, Any]) -> list[str]:
     """One paragraph for each claim of a summary: the main one, then those under "also".
 
     Each takes the claim, arms and comparisons of its answer. What holds for the whole
-    experiment, such as diverged trials, is said of the main claim.
+    experiment, such as diverged trials, stands with the main claim.
     """
     written: set[str] = set()
     paragraphs = []

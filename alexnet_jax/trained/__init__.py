@@ -1,1 +1,1 @@
-"""Trained networks in use: read from where they are, applied, measured and looked into."""
+"""Trained networks in use: read from where they are, applied, measured and inspected."""

@@ -74,7 +74,7 @@ def match(names: Sequence[str], known: Sequence[str], *, dataset: str) -> Matche
 
 
 def find(name: str, known: Sequence[str]) -> str | None:
-    """The one of the `known` classes that `name` names, as `match` would have it."""
+    """The one of the `known` classes that `name` names, whatever its spelling; or None."""
     key = _key(name)
     return next((each for each in known if _key(each) == key), None)
 

@@ -38,10 +38,19 @@ def evaluate(
 ) -> str:
     """Measures the networks, writes the errors by class, and returns what to print.
 
-    The arguments are the command's, in `commands/evaluate.py`.
+    Args:
+      origins: runs, trials, checkpoints or exported files; several are averaged.
+      arm: which arm of a run with several.
+      dataset: digits, a name of TensorFlow Datasets, folder=PATH or npz=FILE.
+      tfds_dir: the data folder of TensorFlow Datasets; "": that of the training.
+      crops: 1 for the center crop, or 10.
+      per_class: the CSV file for the errors by class; "": none.
+      reassessed: a JSON file in the form of ImageNet ReaL; "": the dataset's labels.
+      as_json: return JSON in place of a table.
 
     Raises:
-      UserError: as `load_different` and `measure`; or if a file cannot be read or written.
+      UserError: if a network, the dataset or a file cannot be read or written, two
+        networks are the same, or a class is unknown.
     """
     if per_class and not Path(per_class).expanduser().absolute().parent.is_dir():
         raise UserError(f"--per_class={per_class}: there is no such folder.")
@@ -50,8 +59,8 @@ def evaluate(
     source = first.open_to_measure(dataset, tfds_dir, beside=others)
     sets, notes = None, []
     if reassessed:
-        sets, said = read_reassessed(Path(reassessed), source, first.class_names)
-        notes.append(said)
+        sets, note = read_reassessed(Path(reassessed), source, first.class_names)
+        notes.append(note)
     with Progress(source.validation.num_examples * len(networks)) as progress:
         progress.begin(source.name)
         errors = measure(

@@ -69,7 +69,14 @@ class Inspection:
 def dead_or_saturated(
     network: TrainedNetwork, batches: Iterable[UInt8[np.ndarray, "n side side 3"]]
 ) -> dict[str, float]:
-    """By hidden layer, what `Inspection.units` says, over batches of rescaled images."""
+    """By hidden layer, the fraction of dead ReLUs or of saturated outputs of tanh.
+
+    Empty for other activations. A ReLU, or a channel, is dead if its output is zero for all
+    images; an output of tanh is saturated if its absolute value is above 0.95.
+
+    Args:
+      batches: rescaled images, for whose center crops it is measured.
+    """
     activation = network.settings.model.activation
     if activation not in ("relu", "tanh"):
         return {}

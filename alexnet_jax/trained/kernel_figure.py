@@ -54,7 +54,7 @@ def towers_of(network: TrainedNetwork) -> list[TowerKernels]:
 
 
 def kernels_of(network: TrainedNetwork) -> Float[np.ndarray, "n h w 3"]:
-    """The kernels of conv1 as they meet red, green and blue."""
+    """The kernels of conv1 with their input channels in the order red, green, blue."""
     kernel = np.asarray(network.params["conv1"]["kernel"])
     if network.form.channel_order == "bgr":
         kernel = kernel[:, :, ::-1]

@@ -88,11 +88,15 @@ def _none_yet(trial: Path) -> UserError:
 
 
 def load_different(origins: Sequence[str], *, arm: str = "") -> list[TrainedNetwork]:
-    """Opens networks whose average is to be taken; the arguments are those of `load`.
+    """Opens networks whose average is to be taken.
+
+    Args:
+      origins: runs, trials, checkpoints or exported files.
+      arm: which arm of runs with several.
 
     Raises:
-      UserError: as `load`; or if two of them have the same weights, by whatever names they
-        are given.
+      UserError: if there is no such network, one is damaged, or two of them have the same
+        weights, by whatever names they are given.
     """
     networks: list[TrainedNetwork] = []
     for origin in origins:

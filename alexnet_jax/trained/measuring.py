@@ -131,7 +131,7 @@ def measure(
       crops: 1 for the center crop; 10 as in section 4.1.
       reassessed: the classes of each example that count as right, as indices of the first
         network's classes; in place of the dataset's labels.
-      advance: told the images of each batch that is done.
+      advance: receives the number of images of each batch that is done.
       observe: given the probabilities of each batch and the network's classes of its
         images, in the order of the split.
 
@@ -173,12 +173,15 @@ class Tally:
     Args:
       matched: the network's class of each label.
       count: the network's classes.
-      reassessed: as of `measure`.
+      reassessed: the classes of each example that count as right, in place of its label;
+        None: the labels.
 
     Attributes:
       seen: examples added.
       loss: the sum of their negative log-probabilities.
-      examples, top1_wrong, top5_wrong, confusion: those of `Errors`.
+      examples: examples of each class.
+      top1_wrong, top5_wrong: those whose class is not the first, or among the first five.
+      confusion: examples by class and most probable class.
     """
 
     def __init__(

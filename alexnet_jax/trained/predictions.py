@@ -1,4 +1,4 @@
-"""The command `predict`: the most probable classes of images, as a table or a picture."""
+"""The command `predict`: the most probable classes of images, as a table or a figure."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ from alexnet_jax.trained.trained_network import BATCH, TrainedNetwork
 
 STANDARD_INPUT = "-"
 BAR = 20  # characters of a bar
-MOST_DRAWN = 40  # images in a picture
+MOST_DRAWN = 40  # images in a figure
 
 
 def predict(
@@ -35,12 +35,21 @@ def predict(
 ) -> int:
     """Prints the classes of each image as they are found; returns how many are unreadable.
 
-    The arguments are the command's, in `commands/predict.py`. An image that cannot be read
-    or does not exist is named on standard error.
+    An image that cannot be read or does not exist is named on standard error.
+
+    Args:
+      origin: a run, a trial, a checkpoint or an exported file.
+      images: files, folders with images at any depth, or "-" for standard input.
+      arm: which arm of a run with several.
+      crops: 1 for the center crop, or 10.
+      top: how many classes an image.
+      apply_orientation: turn photographs as their EXIF data say.
+      picture: PNG or SVG file for the images and bars; "": none.
+      as_json: print JSON Lines in place of a table.
 
     Raises:
       UserError: if there is no such network, none of the files and folders exists, a folder
-        holds no image, none of them can be read, or the picture cannot be written.
+        holds no image, none of them can be read, or the figure cannot be written.
     """
     if picture:
         check_picture(Path(picture).expanduser())
@@ -158,7 +167,7 @@ def readable_batches(
 
 
 def check_picture(path: Path) -> None:
-    """Raises UserError if no picture can be written at `path`."""
+    """Raises UserError if no figure can be written at `path`."""
     if path.suffix.lower() not in (".png", ".svg"):
         raise UserError(f"--picture={path}: give a name that ends in .png or .svg.")
     if not path.absolute().parent.is_dir():

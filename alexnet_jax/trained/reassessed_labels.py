@@ -19,8 +19,9 @@ def read_reassessed(
 
     The file holds a JSON list with a list of class numbers for each image of ImageNet's
     validation set, in the order of the images' own numbers. Where the network's classes are
-    ImageNet's 1,000, a number is that of a class in the order of the WordNet ids; of other
-    networks, see `_by_number`.
+    ImageNet's 1,000, a number is that of a class in the order of the WordNet ids. It is the
+    name of a class where the network's are 0, 1, 2, ...; otherwise a position among the
+    dataset's classes.
 
     Args:
       path: the file.

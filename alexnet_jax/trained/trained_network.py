@@ -161,7 +161,15 @@ class TrainedNetwork:
     def probabilities(
         self, images: Iterable[GivenImage], *, crops: int = 1
     ) -> Float32[np.ndarray, "n classes"]:
-        """The probability of each class for each image; arguments as of `classify`."""
+        """The probability of each class for each image.
+
+        Args:
+          images: paths of image files, their bytes, or uint8 pixels (height, width, 3).
+          crops: 1 for the center crop; 10 for the average over ten.
+
+        Raises:
+          UserError: if an image cannot be read.
+        """
         parts = list(self.probability_batches(self.batches(images), crops=crops))
         return np.concatenate(parts) if parts else self._nothing(len(self.class_names))
 
@@ -174,7 +182,7 @@ class TrainedNetwork:
         (n, height, width, channels) of a convolution. The last layer's are the logits.
 
         Args:
-          images: as of `classify`.
+          images: paths of image files, their bytes, or uint8 pixels (height, width, 3).
           layer: one of `layers`.
 
         Raises:
@@ -186,7 +194,7 @@ class TrainedNetwork:
     def feature_batches(
         self, batches: Iterable[UInt8[np.ndarray, "n side side 3"]], layer: str
     ) -> Iterator[Float32[np.ndarray, "n ..."]]:
-        """`features` of batches of rescaled images, such as `batches` yields."""
+        """What a layer passes on for rescaled images, in batches such as `batches` yields."""
         self.check_layer(layer)
         function = functools.partial(_features, self.network, self.form, layer)
         outputs = self._forward(function)
@@ -221,12 +229,11 @@ class TrainedNetwork:
         return make_prediction(self.network, form)
 
     def evaluate(self, dataset: str, *, crops: int = 1, tfds_dir: str = "") -> Errors:
-        """Its errors on a dataset's images, each used once: see `open_to_measure`.
+        """Its errors on a dataset's held-out images, else on all that did not train it.
 
         Args:
-          dataset: digits, a name of TensorFlow Datasets, folder=PATH or npz=FILE. Its classes are
-            matched by their names.
-          crops: as of `classify`.
+          dataset: digits, a TFDS name, folder=PATH or npz=FILE; classes match by name.
+          crops: 1 for the center crop; 10 for the average over ten (section 4.1).
           tfds_dir: the data folder of TensorFlow Datasets; if empty, that of its training.
 
         Raises:
@@ -258,11 +265,11 @@ class TrainedNetwork:
         """A dataset whose validation split is all that there is to measure it on.
 
         That are its validation images, else its test images. Where none are held out, it is
-        every image, unless the network was trained on this dataset, as its fingerprint
-        tells: then, and without a name, it is what the evaluation in training measured.
+        every image, unless the network was trained on this dataset, by its
+        fingerprint: then, and without a name, it is what the evaluation in training measured.
 
         Args:
-          dataset, tfds_dir: as of `evaluate`; without a name, that of its training.
+          dataset, tfds_dir: a dataset's name and TFDS's folder; if empty, the training's.
           beside: networks that are measured on it too.
 
         Raises:
@@ -293,7 +300,7 @@ class TrainedNetwork:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes it as one .safetensors file, which `alexnet_jax.load` opens anywhere.
 
-        For other formats see `trained.exporting.export`.
+        For other formats see `trained.exchange.exporting.export`.
 
         Raises:
           UserError: if the name does not end in .safetensors.

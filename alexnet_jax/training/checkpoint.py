@@ -182,7 +182,10 @@ class Checkpoints:
         return None
 
     def rehearse(self, state: TrainState) -> int:
-        """Saves a state below the trial's folder, as `rehearse_checkpoint` does."""
+        """Saves a state below the trial's folder, reads it back, and removes it.
+
+        Returns the bytes that it took on the disk.
+        """
         return rehearse_checkpoint(state, self.trial, self.devices)
 
     def _check_fields(self, description: Description) -> None:

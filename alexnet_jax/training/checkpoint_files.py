@@ -134,7 +134,7 @@ LONGEST_REASON = 300  # characters
 def reason_of(error: Exception) -> str:
     """The first line of an error's message, without its period.
 
-    A full disk is said in the words of the operating system. Otherwise what TensorStore
+    A full disk is reported in the words of the operating system. Otherwise what TensorStore
     adds in brackets, its source locations and kilobytes of options, is left out, and the
     middle of a long rest: the cause comes last.
     """

@@ -18,12 +18,12 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 def use_all_cores() -> None:
     """Makes each usable core a device, before JAX's first use.
 
-    Not where the user has said how many (JAX_NUM_CPU_DEVICES, or an XLA flag), where JAX is
+    Not where the user has set their number (JAX_NUM_CPU_DEVICES, or an XLA flag), where JAX is
     in use already, or where several processes form one run: these may share the cores.
     """
-    said = jax.config.jax_num_cpu_devices != -1  # type: ignore[attr-defined]
+    is_set = jax.config.jax_num_cpu_devices != -1  # type: ignore[attr-defined]
     flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if said or flag or jax.distributed.is_initialized():
+    if is_set or flag or jax.distributed.is_initialized():
         return
     with contextlib.suppress(RuntimeError):  # JAX is in use already
         jax.config.update("jax_num_cpu_devices", usable_cores())

@@ -190,12 +190,12 @@ class Devices:
 
     @property
     def _trials_spec(self) -> PartitionSpec:
-        """Of arrays with a leading axis of trials; in one part, of any arrays."""
+        """Sharding of arrays with a leading axis of trials; in one part, of any arrays."""
         return PartitionSpec(TRIALS) if self.trial_parts > 1 else PartitionSpec()
 
     @property
     def _slots_spec(self) -> PartitionSpec:
-        """Of the arrays of a training batch."""
+        """Sharding of the arrays of a training batch, by examples and by trials."""
         both = PartitionSpec(AXIS, TRIALS)
         return both if self.trial_parts > 1 else PartitionSpec(AXIS)
 
@@ -228,8 +228,8 @@ class Devices:
         (devices, n / devices, ...).
 
         Args:
-          batch: of all trials of a group; or `of_trials`, with an axis behind that of the
-            examples which is shared out among the parts of the trials.
+          batch: of all trials of a group; or `of_trials`, with a second axis, of slots,
+            which is shared out among the parts of the trials.
         """
         spec = self._slots_spec if of_trials else PartitionSpec(AXIS)
         sharding = NamedSharding(self.mesh, spec)
@@ -307,7 +307,7 @@ class Devices:
 
         Args:
           step: the function of one device.
-          specs: how the arguments behind the first one are shared out.
+          specs: how the arguments after the first one are shared out.
         """
         trials = self._trials_spec
         return jax.shard_map(

@@ -45,7 +45,7 @@ def check_origins(trials: Iterable[tuple[str, FrozenConfigDict]]) -> list[str]:
     """Says from which trained networks trials start; of each network and form once.
 
     A network of the same shapes may have been trained in another form, such as another
-    order of color channels: that is said, not refused.
+    order of color channels: that is reported, not refused.
 
     Args:
       trials: the name of each trial in messages, and its settings.
@@ -81,13 +81,13 @@ def _described(init_from: str, settings: ConfigDict) -> str:
     error = description.position.evaluation.get("top1_error")
     if error is not None:
         facts.append(f"top-1 error there {error:.1%}")
-    said = f"{description.folder} ({'; '.join(facts)}), in all layers but the last."
+    sentence = f"{description.folder} ({'; '.join(facts)}), in all layers but the last."
     if form:
-        said += " Warning: that network was trained in another form:\n" + "\n".join(
+        sentence += " Warning: that network was trained in another form:\n" + "\n".join(
             f"  {name}: {there} there, {here} here"
             for name, (there, here) in form.items()
         )
-    return said
+    return sentence
 
 
 def _differing(held: Mapping[str, Any], initial: Mapping[str, Any]) -> list[str]:

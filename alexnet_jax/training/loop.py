@@ -183,7 +183,7 @@ def follow_signals(group: TrialGroup) -> None:
 
 
 def diagnose(group: TrialGroup, batch: Mapping[str, jax.Array]) -> None:
-    """Records how each network responds to its first batch: see `diagnosis.py`."""
+    """Records how each network responds to its first batch; warns if logits hardly differ."""
     whole = {name: group.devices.gathered(x) for name, x in batch.items()}
     for number, trial in enumerate(group.trials):
         if trial.status:  # its initial weights overflow

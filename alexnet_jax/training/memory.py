@@ -59,7 +59,7 @@ class StepMemory:
 
 
 def device_bytes(devices: Devices) -> int | None:
-    """The memory of this process's smallest device; None where it cannot tell."""
+    """The memory of this process's smallest device; None where it is not known."""
     local = [d for d in devices.devices if d.process_index == devices.host]
     limits = [(device.memory_stats() or {}).get("bytes_limit") for device in local]
     return min((limit for limit in limits if limit is not None), default=None)

@@ -191,7 +191,7 @@ def peak_host_bytes() -> int:
 
 
 def peak_device_bytes() -> int | None:
-    """The most that any of this process's devices has held; None where it cannot tell."""
+    """The most that any of this process's devices has held; None where it is not known."""
     found = [device.memory_stats() or {} for device in jax.local_devices()]
     peaks = [stats.get("peak_bytes_in_use") for stats in found]
     return max((peak for peak in peaks if peak is not None), default=None)

@@ -52,7 +52,7 @@ class Objective:
 
     @staticmethod
     def of(settings: ConfigDict) -> "Objective":
-        """What a trial's settings ask for."""
+        """The loss that a trial's settings ask for."""
         data = settings.data
         return Objective(settings.training.label_smoothing, data.mixup, data.cutmix)
 

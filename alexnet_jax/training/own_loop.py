@@ -53,7 +53,7 @@ class Recipe:
 
     @functools.cached_property
     def network(self) -> Network:
-        """The network; its `outputs(params, inputs, None)` are those of every layer."""
+        """The network; `outputs(params, inputs, None)` gives each layer's output by name."""
         return build(
             self.settings.model,
             image_size=self.form.crop_size,
@@ -78,7 +78,7 @@ class Recipe:
 
     @functools.cached_property
     def form(self) -> InputForm:
-        """How images become its input."""
+        """How images become the network's input."""
         return InputForm.of(self.settings.data)
 
     def training_input(
@@ -103,16 +103,30 @@ class Recipe:
     def evaluation_input(
         self, images: UInt8[Array, "n side side 3"]
     ) -> Float[Array, "n crop crop 3"]:
-        """The center crops minus the mean; images and errors as of `training_input`."""
+        """The center crops minus the mean, which do not depend on `data.eval_crops`.
+
+        Args:
+          images: uint8 pixels, of the side of the training images.
+
+        Raises:
+          UserError: if they are no such pixels.
+        """
         self._check(images)
         return self._input.evaluation(images)
 
     def log_probabilities(
         self, params: Params, images: UInt8[Array, "n side side 3"]
     ) -> Float[Array, "n classes"]:
-        """As the recipe evaluates: of the center crop, or the mean over ten (section 4.1).
+        """The logarithms of the probabilities by which the recipe is evaluated.
 
-        Images and errors are those of `training_input`.
+        They are those of the center crop, or the mean over ten crops (section 4.1).
+
+        Args:
+          params: the network's parameters.
+          images: uint8 pixels, of the side of the training images.
+
+        Raises:
+          UserError: if they are no such pixels.
         """
         self._check(images)
         predict = make_prediction(self.network, self.form)
@@ -149,7 +163,7 @@ class Recipe:
 
         Args:
           params: those to differentiate with respect to.
-          inputs: `training_input`.
+          inputs: what `training_input` returns for the images.
           labels: the classes' numbers.
           key: of the step.
         """

@@ -93,7 +93,7 @@ def train_input(
 ) -> Float[Array, "n s s 3"]:
     """Cropped images minus the mean, plus each one's lighting offset, times its gain.
 
-    Whole images in place of crops are cropped and resized to their boxes here.
+    With random resized crops the images are whole, and are resized from their boxes here.
     """
     x, size = batch["image"].astype(jnp.float32), batch["image"].shape[1]
     if form.mean == "image":

@@ -48,14 +48,20 @@ class RandomInput:
         images: UInt8[Array, "n side side 3"],
         step: Int[Array, ""] | int,
     ) -> Float[Array, "n s s 3"]:
-        """The input of a training step; arguments as of `drawn`."""
+        """The input of a training step: crops minus the mean, with their lighting.
+
+        Args:
+          key: the step's.
+          images: the batch, rescaled, in gray levels.
+          step: steps done, by which the lighting may have ended.
+        """
         batch = self.drawn(key, images, step)
         return train_input(batch, jnp.asarray(self.mean), self.form)
 
     def evaluation(
         self, images: UInt8[Array, "n side side 3"]
     ) -> Float[Array, "n s s 3"]:
-        """That of the center crops."""
+        """The network's input for the center crops of rescaled images, in gray levels."""
         return center_input(images, jnp.asarray(self.mean), self.form)
 
     def drawn(
@@ -71,8 +77,8 @@ class RandomInput:
         Args:
           key: the step's.
           images: the batch, rescaled, in gray levels.
-          step: steps done, each with a batch of this size: it tells whether the lighting has
-            ended.
+          step: steps done, each with a batch of this size: they decide whether the lighting
+            has ended.
         """
         count, side = images.shape[:2]
         given = self.augmentation

@@ -50,7 +50,8 @@ class Record:
         """Truncates the record to the `size` bytes that it had at the checkpoint.
 
         Args:
-          size, checksum: the attributes of `checkpoint_files.Position`.
+          size: the bytes of metrics.jsonl that the checkpoint counts.
+          checksum: CRC-32C of these bytes; None if the checkpoint does not have it.
 
         Raises:
           UserError: if these bytes are not those that were written. Nothing is cut then.

@@ -31,12 +31,13 @@ from alexnet_jax.training.trained_on import TrainedOn
 def read_weights(given: str | Path, *, last: bool = False) -> tuple[Params, Path]:
     """The parameters in a checkpoint, in host memory, and the checkpoint's folder.
 
-    The errors are those of `read_network`.
-
     Args:
       given: an exported file, a checkpoint, or a trial's folder: then its best checkpoint
         by validation error, or its last one if it was never evaluated.
       last: take a trial's last checkpoint in any case.
+
+    Raises:
+      UserError: if there is none, or it is damaged.
     """
     params, _, description = read_network(given, "last" if last else "best")
     return params, description.folder

@@ -41,7 +41,18 @@ class LearningRates(NamedTuple):
 class ScheduleSpec:
     """The numbers of a learning-rate schedule: fields of the section `optimizer`.
 
-    See `learning_rates_at` and `Plateau.after` for what they do.
+    Attributes:
+      learning_rate: the initial learning rate.
+      schedule: "steps", "plateau", "constant" or "cosine" (`learning_rates_at`).
+      drop_factor: what a drop multiplies the learning rate by.
+      drop_epochs: under "steps", the epochs of the drops.
+      bias_lr_multiplier: what multiplies the learning rates of biases.
+      bias_drops: whether the learning rates of biases drop too.
+      conv1_drop_epochs: under "steps", the epochs of further drops of conv1's kernel.
+      conv1_stop_epoch: under "steps", the epoch from which conv1 is frozen; 0: never.
+      plateau_epochs: epochs without a lower validation error after which "plateau" drops.
+      plateau_drops: the largest number of drops of "plateau".
+      warmup_epochs: the epochs in which the learning rate grows to its initial value.
     """
 
     learning_rate: float

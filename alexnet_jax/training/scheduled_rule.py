@@ -35,7 +35,7 @@ class ScheduledState(NamedTuple):
 def scheduled(
     spec: OptimizerSpec, schedule: Schedule, *, momentum: float, weight_decay: float
 ) -> optax.GradientTransformation:
-    """The update rule of all steps of a schedule; after the last its rates stay.
+    """The update rule of all steps of a schedule; after the last the learning rates stay.
 
     Args:
       spec: the form of the rule.

@@ -15,9 +15,9 @@ class SeenImages(NamedTuple):
     """Some training images before and after they become the network's input.
 
     Attributes:
-      form: how they become it.
-      batch: as they are cropped and reflected, with their lighting offsets.
-      whole: the same images before.
+      form: how images become the network's input.
+      batch: the images cropped and reflected, with their lighting offsets.
+      whole: the same images, rescaled but not cropped.
       seen: what the network sees, in gray levels: RGB, with the mean added back.
     """
 

@@ -1,7 +1,7 @@
 """Turns a step of one trial into a step of a group of trials, and stacks what they need.
 
 A group's state, hyperparameters and counts have a leading axis of trials. Its training
-batches have an axis of slots behind that of the examples, because trials with the same
+batches have an axis of slots after that of the examples, because trials with the same
 seed see the same images (`SeedSlots`). This is the only module that treats a single trial
 on a device in its own way: `jax.vmap` over an axis of length 1 would compile the network
 differently, so the axis is removed and the gradients are computed as they are.

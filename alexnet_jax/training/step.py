@@ -60,7 +60,7 @@ class TrainState:
         return self.params if self.raw is None else self.raw
 
     def starting_from(self, params: Params) -> "TrainState":
-        """The same, before the first step, with other parameters."""
+        """Returns the state before the first step that has these parameters."""
         raw = None if self.raw is None else jax.tree.map(np.array, params)
         return dataclasses.replace(self, params=params, raw=raw)
 
@@ -275,7 +275,7 @@ def _averaged(average: Params, params: Params, decay: float, step: jax.Array) ->
 
 
 def _in_layers(layers: Collection[str], params: Params) -> Params:
-    """Those of the parameters that belong to these layers."""
+    """The parameters that belong to these layers."""
     return {name: leaves for name, leaves in params.items() if layer_of(name) in layers}
 
 
@@ -309,7 +309,7 @@ def _accumulated(
 def make_eval_step(network: Network, form: InputForm, ensemble: int = 1) -> EvalStep:
     """Returns eval_step(params, batch, mean) -> counts, without dropout.
 
-    The counts are those of `make_prediction`'s probabilities.
+    Counted are losses and errors of the probabilities, averaged over crops and ensemble.
     """
     prediction = make_prediction(network, form, ensemble)
 

@@ -66,7 +66,7 @@ class StepSpec:
 
     @staticmethod
     def of(settings: ConfigDict, data: Data) -> "StepSpec":
-        """What a trial's settings ask for, on its data."""
+        """The specification of the steps of a trial with these settings, on its data."""
         return StepSpec(
             FrozenConfigDict(settings.model),
             InputForm.of(settings.data),
@@ -78,11 +78,11 @@ class StepSpec:
         )
 
     def with_microbatches(self, microbatches: int) -> "StepSpec":
-        """The same in so many microbatches."""
+        """Returns this specification with another number of microbatches."""
         return dataclasses.replace(self, microbatches=microbatches)
 
     def with_crops(self, eval_crops: str) -> "StepSpec":
-        """The same, evaluated by other crops of the images."""
+        """Returns this specification with other `data.eval_crops`, "center" or "ten"."""
         form = dataclasses.replace(self.form, eval_crops=eval_crops)
         return dataclasses.replace(self, form=form)
 
@@ -135,7 +135,7 @@ class Trainer:
         """The shapes of `train_step`'s arguments, placed: nothing is read or computed.
 
         Args:
-          devices: as for `Trainer.of`.
+          devices: the devices that take the steps, in their mesh.
           slots: where the trials find their images in a batch.
           batch_size: images a step, over all devices.
           image_size: the side of the images before they are cropped, in pixels.
@@ -154,7 +154,7 @@ class Trainer:
         )
 
     def place_mean(self, data: Data, devices: Devices) -> jax.Array:
-        """`mean`, copied to every device."""
+        """What the steps subtract from each image, copied to every device."""
         return devices.place_copies(self.mean(data))
 
 
@@ -245,7 +245,10 @@ class Evaluator:
 
         Args:
           spec: that of any of the group's trials.
-          seed_index: as for `Trainer.of`; its length is the number of a device's networks.
+          data: the networks are measured on its validation split.
+          devices: the devices among which a batch is shared out, in their mesh.
+          seed_index: for each network of a device its slot in a training batch, by which
+            steps that are compiled already are found.
           further_crops: further `data.eval_crops` by which to measure the networks.
         """
         trainer = Trainer.of(spec, devices, seed_index)

@@ -110,7 +110,14 @@ def open_trial(
 
     Of several processes the primary one writes the record; all save the checkpoints.
 
-    `spec`, `seed`, `label`, `stops_at` and `gives_up_at` are those of a `RunningTrial`.
+    Args:
+      spec: the trial's values.
+      seed: the seed of its initial weights and of everything drawn in training.
+      devices: all their processes save the checkpoints together.
+      folder: the trial's folder.
+      label: its name in messages.
+      stops_at: the training error at which it ends early; None: at none.
+      gives_up_at: the epoch at which it is given up; None: at none.
     """
     own = folder if devices.is_primary else None
     with (
@@ -259,7 +266,7 @@ class RunningTrial:
         self.write(self._with_learning_rate(row) | facts)
 
     def write_diagnosis(self, measured: dict[str, Any]) -> None:
-        """Records how the network responds to its first batch: see `diagnosis.py`."""
+        """Records how the network responds to its first batch; warns if logits hardly differ."""
         self.write(diagnosis.row(measured, self.spec.diagnosis))
 
     def write_evaluation(self, row: dict[str, Any], *, scheduled: bool) -> str | None:

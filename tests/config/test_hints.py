@@ -1,4 +1,4 @@
-"""What is said about a field or a flag that does not exist."""
+"""What is reported about a field or a flag that does not exist."""
 
 import pytest
 

@@ -311,7 +311,7 @@ def test_ignored_files_and_folders_are_reported(tmp_path, capsys):
 )
 @pytest.mark.parametrize("split", ["", "train/"])
 def test_what_a_command_leaves_in_the_folder_is_no_class(tmp_path, capsys, made, split):
-    """After `cd images` and `folder=.`, the pictures of a run would be a class."""
+    """After `cd images` and `folder=.`, the figures of a run would be a class."""
     layout = [f"{split}{c}/{i}.png" for c in "ab" for i in range(20)]
     write_images(tmp_path, layout)
     before = folder.open_folder(tmp_path)
@@ -442,7 +442,7 @@ def test_a_misspelled_validation_folder_beside_a_test_folder_is_asked_about(tmp_
 
 @pytest.mark.parametrize("names", ["tr te", "fold1 fold2 fold3", "red blue"])
 def test_folders_that_hold_the_same_folders_are_not_taken_for_classes(tmp_path, names):
-    """Names tell nothing, but each of them holds cat/ and dog/."""
+    """Names have no meaning, but each of them holds cat/ and dog/."""
     write_images(
         tmp_path, [f"{s}/{c}/1.png" for s in names.split() for c in ("cat", "dog")]
     )

@@ -16,7 +16,7 @@ from alexnet_jax.data.resampling import enlarged
 @pytest.mark.parametrize("side", [1, 5, 8, 28])
 @pytest.mark.parametrize("size", [28, 31, 64, 72, 227, 256])
 def test_enlarged_pixels_equal_those_of_tensorflow(side, size):
-    """To the last bit, also where a pixel lies halfway between two gray levels."""
+    """Bit-identical, also where a pixel lies halfway between two gray levels."""
     rng = np.random.default_rng(side * 1000 + size)
     image = rng.integers(0, 256, (side, side), np.uint8)
     three = tf.constant(np.repeat(image[..., None], 3, axis=-1))

@@ -1,4 +1,4 @@
-"""The picture of what the network sees: what is on it, and when it is made."""
+"""The contact sheet of what the network sees: what is on it, and when it is made."""
 
 import dataclasses
 

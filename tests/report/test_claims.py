@@ -1,4 +1,4 @@
-"""Which claims can be answered, and what is said of those that cannot."""
+"""Which claims can be answered, and what is reported of those that cannot."""
 
 import pytest
 from report_records import CLAIM

@@ -1,4 +1,4 @@
-"""The stage that chooses tuned values: its choice, what it gives up, and what is said of it."""
+"""The stage that chooses tuned values: its choice, what it gives up, and what is reported of it."""
 
 import dataclasses
 from pathlib import Path

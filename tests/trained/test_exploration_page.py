@@ -251,7 +251,7 @@ def test_a_page_without_data_has_what_takes_none(content):
     text = page(bare)
     assert "Gone. Errors, mistakes" in text
     assert re.findall(r'<section id="(\w+)"', text) == ["network", "kernels", "images"]
-    assert "No images to look at" in text
+    assert "No images to show" in text
 
 
 def test_a_network_without_mistakes_or_dead_units(content):

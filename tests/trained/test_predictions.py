@@ -1,4 +1,4 @@
-"""The command `predict`: tables, JSON Lines and pictures of what is in images."""
+"""The command `predict`: tables, JSON Lines and figures of what is in images."""
 
 import io
 import json

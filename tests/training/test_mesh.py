@@ -92,7 +92,7 @@ def test_trials_are_spread_in_microbatches_too(data, tmp_path, alone):
 
 @pytest.mark.slow
 def test_a_run_stopped_on_two_devices_resumes_on_one(data, tmp_path, alone):
-    """The state is that of the checkpoint to the last bit; later steps agree to rounding.
+    """The state is bit-identical to that of the checkpoint; later steps agree to rounding.
 
     On one device the two trials go on as a population of their own.
     """

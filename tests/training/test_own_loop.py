@@ -1,4 +1,4 @@
-"""A loop made of a recipe's pieces takes the steps of a run, to the last bit."""
+"""A loop made of a recipe's pieces takes steps bit-identical to those of a run."""
 
 import jax
 import jax.numpy as jnp

@@ -24,7 +24,11 @@ def prepare(
     """Prepares what a folder lacks, and returns a sentence about the result.
 
     Args:
-      source, folder, rescale, size, encoding: What is to be prepared: see `writer.Job`.
+      source: The dataset.
+      folder: The folder of the prepared set.
+      rescale: How images are rescaled, "shorter_side" or "warp".
+      size: The side of the rescaled images, in pixels.
+      encoding: "jpeg" or "raw".
       skip_bad: Whether the set is complete without the images that cannot be read.
 
     Raises:

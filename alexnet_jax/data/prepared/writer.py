@@ -41,7 +41,7 @@ class Job:
     Attributes:
       source: The dataset.
       folder: The folder of the prepared set.
-      rescale: How images are rescaled, see `images.rescale`.
+      rescale: How images are rescaled, "shorter_side" or "warp".
       size: The side of the rescaled images, in pixels.
       encoding: "jpeg" or "raw".
     """

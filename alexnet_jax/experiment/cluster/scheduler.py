@@ -202,7 +202,7 @@ class Scheduler:
         return outcome
 
     def _try_update(self, task: TrialTask) -> None:
-        """The same for a trial that is running: a half-written line is read next time."""
+        """Reads the records of a running trial; a half-written line is read next time."""
         with contextlib.suppress(OSError, UserError):
             self._update(task)
 

@@ -60,7 +60,7 @@ class TrialTask:
     def update(self, outcome: Outcome) -> list[str]:
         """Takes the trial's progress from its records; returns warnings not seen before.
 
-        All trials are handed to Ray at once, and Ray does not tell which ones it has
+        All trials are handed to Ray at once, and Ray does not report which ones it has
         started: a trial is running once its records differ from the earlier ones. They
         grow, or lose first what was written after the checkpoint that it continues from.
         """

@@ -1,7 +1,7 @@
 """Random numbers for initial weights: those of `jax.random`, at little cost to compile.
 
 `jax.random.normal` compiles a program for each shape. Here one program draws `CHUNK` numbers
-of any array, and the values are equal to the last bit.
+of any array, and the values are bit-identical.
 """
 
 import math

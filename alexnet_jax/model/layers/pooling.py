@@ -28,7 +28,8 @@ def max_pool(
       x: NHWC images.
       window: height and width of a window in pixels, z in section 3.4.
       stride: pixels from one window to the next, s in section 3.4.
-      rounding: of the number of windows, "up" or "down": see `pooled_size`.
+      rounding: of the number of windows: "up", so that the last may extend beyond the
+        edge, or "down".
       ties: which of several equal maxima receives the gradient: the "first" in row-major
         order, as in current libraries, or "all", as in cuda-convnet.
 

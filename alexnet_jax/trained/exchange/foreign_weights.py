@@ -92,8 +92,10 @@ def from_torchvision(tensors: Mapping[str, np.ndarray], origin: str) -> WeightsB
     missing = [name for name in wanted if name not in held]
     further = [name for name in held if name not in wanted]
     if missing or further:
-        said = f"it lacks {missing[0]}" if missing else f"it has {further[0]} besides"
-        raise UserError(f"{origin} is not torchvision's AlexNet: {said}.")
+        problem = (
+            f"it lacks {missing[0]}" if missing else f"it has {further[0]} besides"
+        )
+        raise UserError(f"{origin} is not torchvision's AlexNet: {problem}.")
     parts = {
         layer: [held[f"{there}.{part}"] for part in PARTS]
         for layer, there in TORCHVISION.items()
@@ -239,7 +241,7 @@ def _by_channel_last(kernel: np.ndarray, channels: int, origin: str) -> np.ndarr
 def to_torchvision(
     params: Mapping[str, Mapping[str, np.ndarray]],
 ) -> dict[str, np.ndarray]:
-    """The state dict of torchvision's AlexNet with these weights: `from_torchvision` undone.
+    """The state dict of torchvision's AlexNet with these weights: arrays by name.
 
     Raises:
       UserError: if the network has other layers, or layers of two towers, which

@@ -29,7 +29,7 @@ NEEDED = (
 
 
 def graph_of(network: TrainedNetwork, mean: np.ndarray) -> bytes:
-    """The graph of a network's program, as `exporting` describes it.
+    """The ONNX graph of a network: center crops in uint8 to log-probabilities.
 
     Args:
       mean: what is subtracted from a center crop.

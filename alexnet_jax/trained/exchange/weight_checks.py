@@ -1,4 +1,4 @@
-"""Checks that weights which came from elsewhere are those of the network they are said to be."""
+"""Checks that weights which came from elsewhere are those of the network they claim to be."""
 
 from collections.abc import Mapping
 from typing import Any

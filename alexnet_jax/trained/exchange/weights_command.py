@@ -17,10 +17,12 @@ def imported(source: Path, output: Path, mean: str, classes: str) -> str:
     Args:
       source: the file.
       output: the .safetensors file to write.
-      mean, classes: as of `import_network`.
+      mean: for Caffe, the file of the mean image, .binaryproto or .npy; "": none.
+      classes: a file with the names of the classes, one a line; "": ImageNet's.
 
     Raises:
-      UserError: as `import_network` and `export`; or if `output` is `source`.
+      UserError: if a file cannot be read, is another network's or does not fit; if what
+        was written differs when read again; or if `output` is `source`.
     """
     if output.suffix.lower() != ".safetensors":
         raise UserError(f"--output={output}: give a name that ends in .safetensors.")
@@ -40,7 +42,19 @@ def imported(source: Path, output: Path, mean: str, classes: str) -> str:
 
 
 def exported(origin: str, output: Path, form: str, arm: str) -> str:
-    """Exports a network, and returns what to print; the errors are those of `export`."""
+    """Exports a network, and returns what to print.
+
+    Args:
+      origin: a run, a trial, a checkpoint or an exported file.
+      output: the file to write; its suffix is the format.
+      form: "torchvision" for the state dict of torchvision's AlexNet; otherwise "".
+      arm: which arm of a run with several.
+
+    Raises:
+      UserError: if there is no such network, the format is unknown or cannot express it, or
+        what was read again differs.
+      OSError: if the file cannot be written.
+    """
     written = export(load(origin, arm=arm), output, form=form)
     return f"{output}: {written.what}\nRead again: {written.compared}."
 

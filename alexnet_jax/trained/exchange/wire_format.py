@@ -93,7 +93,7 @@ class WireReader:
 
 
 def varint(message: memoryview, place: int) -> tuple[int, int]:
-    """The integer at `place`, and the place behind it.
+    """The integer at `place`, and the place after it.
 
     Raises:
       Malformed: if there is none.

@@ -1,1 +1,1 @@
-"""A page to look into a trained network: what it shows, and how it is written."""
+"""A page to inspect a trained network: what it shows, and how it is written."""

@@ -45,9 +45,9 @@ class MistakeCollector:
         """Adds a batch, with the classes of its images; batches come in order."""
         best = probabilities.argmax(axis=1)
         for row in np.flatnonzero(best != own).tolist():
-            said, true = int(best[row]), int(own[row])
-            sure, of_true = (float(probabilities[row, k]) for k in (said, true))
-            self._kept.append((-sure, self._seen + row, said, true, of_true))
+            guess, true = int(best[row]), int(own[row])
+            sure, of_true = (float(probabilities[row, k]) for k in (guess, true))
+            self._kept.append((-sure, self._seen + row, guess, true, of_true))
         self._kept = sorted(self._kept)[: self.most]  # of equals the first
         self._own.append(own)
         self._seen += len(own)
@@ -61,9 +61,13 @@ class MistakeCollector:
         """The most confident mistakes so far, the most confident first."""
         return [
             Mistake(
-                example, self.class_names[true], self.class_names[said], -minus, of_true
+                example,
+                self.class_names[true],
+                self.class_names[guess],
+                -minus,
+                of_true,
             )
-            for minus, example, said, true, of_true in self._kept
+            for minus, example, guess, true, of_true in self._kept
         ]
 
 
@@ -73,12 +77,16 @@ def survey(
     *,
     advance: Callable[[int], None] = lambda images: None,
 ) -> tuple[MeasuredErrors, Int64[np.ndarray, " n"]]:
-    """Measures the errors for center crops as `evaluate` does, and collects the mistakes.
+    """Measures the errors of center crops, and collects the most confident mistakes.
 
     Returns the errors, and the network's class of each image.
 
+    Args:
+      data: its validation split is measured.
+      advance: receives the number of images of each batch that is done.
+
     Raises:
-      UserError: as `measure`.
+      UserError: if a class is unknown, or an image cannot be read.
     """
     collector = MistakeCollector(network.class_names, MOST_MISTAKES)
     errors = measure([network], data.source, advance=advance, observe=collector.add)

@@ -34,7 +34,7 @@ def explored(
     without_data: str = "",
     shows_progress: bool = False,
 ) -> Explored:
-    """Looks into a network.
+    """Inspects a network.
 
     Args:
       source: the dataset; None if there is none: then all that it takes no data for.

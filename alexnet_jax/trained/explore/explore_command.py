@@ -26,7 +26,14 @@ def explore(
 ) -> int:
     """Writes the page and prints its name; returns how many given images are unreadable.
 
-    The arguments are the command's, in `commands/explore.py`.
+    Args:
+      origin: a run, a trial, a checkpoint or an exported file.
+      arm: which arm of a run with several.
+      dataset: digits, a name of TensorFlow Datasets, folder=PATH or npz=FILE; "": that of
+        the training, or none where it is gone.
+      tfds_dir: the data folder of TensorFlow Datasets; "": that of the training.
+      images: files and folders with images to show; none: images of the dataset.
+      output: the .html file.
 
     Raises:
       UserError: if there is no such network, dataset or image, or the page cannot be

@@ -30,7 +30,7 @@ def chosen_section(content: Explored) -> str:
     if not chosen:
         return section(
             "images",
-            "No images to look at",
+            "No images to show",
             "<p>The dataset is not there, and no image was given. Name images with "
             "<code>--images=PATH</code>.</p>",
         )
@@ -143,8 +143,8 @@ def _strip(layer: LayerActivations) -> str:
     ]
     kind = "Highest" if layer.labels else "Strongest"
     named = ", ".join(strongest[:NAMED_UNITS])
-    said = f"{kind}: {named}" if named else "All are zero."
-    return f'<div class="strip">{bars}</div><p class="note">{said}</p>'
+    note = f"{kind}: {named}" if named else "All are zero."
+    return f'<div class="strip">{bars}</div><p class="note">{note}</p>'
 
 
 def similar_section(chosen: Sequence[ChosenImage], compared: Compared) -> str:

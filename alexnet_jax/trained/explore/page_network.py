@@ -78,7 +78,7 @@ def kernel_section(content: Explored) -> str:
     dead = sum(int(tower.dead.sum()) for tower in towers)
     height, width = towers[0].kernels.shape[1:3]
     where = f" in {len(towers)} towers" if len(towers) > 1 else ""
-    said = f"{dead} of them dead" if dead else "none of them dead"
+    of_dead = f"{dead} of them dead" if dead else "none of them dead"
     intro = (
         f"<p>Each of the {count} kernels of {text(content.layers[0].name)} is a pattern of "
         f"{height} × {width} pixels: the layer responds where the image resembles it. Each "
@@ -94,7 +94,7 @@ def kernel_section(content: Explored) -> str:
     blocks = [_tower(*each, len(towers)) for each in enumerate(towers)]
     return section(
         "kernels",
-        f"What its first layer looks for: {plural(count, 'kernel')}{where}, {said}",
+        f"What its first layer looks for: {plural(count, 'kernel')}{where}, {of_dead}",
         intro + "</p>",
         '<div class="towers">\n' + "\n".join(blocks) + "\n</div>",
     )
@@ -105,8 +105,8 @@ def _tower(number: int, tower: TowerView, towers: int) -> str:
     first = number * len(tower.kernels)  # Towers are halves of the channels.
     cells = []
     for place, kernel in enumerate(tower.kernels):
-        css, said = (" dead", ", dead") if tower.dead[place] else ("", "")
-        shown = image(kernel_uri(kernel), f"kernel {first + place}{said}", "pixels")
+        css, suffix = (" dead", ", dead") if tower.dead[place] else ("", "")
+        shown = image(kernel_uri(kernel), f"kernel {first + place}{suffix}", "pixels")
         cells.append(f'<div class="kernel{css}">{shown}</div>')
     return (
         f"<div><h3>{name}: {plural(len(tower.kernels), 'kernel')} "

@@ -1,4 +1,4 @@
-"""Small pictures as data URIs, for a page that loads nothing."""
+"""Small images as data URIs, for a page that loads nothing."""
 
 import base64
 import io

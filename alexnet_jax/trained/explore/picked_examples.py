@@ -47,7 +47,7 @@ class PickedExamples:
 
         Args:
           examples: indices in the split.
-          advance: told the images of each batch that has been used.
+          advance: receives the number of images of each batch that has been used.
 
         Raises:
           UserError: if an image cannot be read; the message names it.

@@ -25,7 +25,7 @@ def dataset_features(
 ) -> FeatureCache:
     """The complete features of a dataset's training images, of which missing are computed.
 
-    They are those of `TrainedNetwork.features`, one row an image.
+    A row has what the layer passes on for the center crop of an image, flattened.
 
     Args:
       layer: one of the network's.

@@ -34,7 +34,7 @@ from alexnet_jax.trained.similar.neighbor_list import (
 )
 from alexnet_jax.trained.trained_network import TrainedNetwork
 
-MOST_DRAWN = 20  # queries in a picture
+MOST_DRAWN = 20  # queries in a figure
 # Rounding may part the features of equal images by about a millionth of their length. Those
 # nearer than this are compared by their pixels.
 PERHAPS_SAME = 1e-3

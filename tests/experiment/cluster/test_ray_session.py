@@ -1,4 +1,4 @@
-"""How Ray is started: its limits, a second attempt, and what is said if it does not start."""
+"""How Ray is started: its limits, a second attempt, and what is reported if it does not start."""
 
 import os
 import signal
