@@ -2,9 +2,9 @@
 
 python -m alexnet_jax kernels RUN [--arm=ARM] [--output=kernels.png]
 
-Above each tower stands which share of its kernels' energy is color, the mean over its
-kernels: in the paper one tower learned color, the other orientation and frequency. Kernels
-with hardly any weight are crossed out.
+Above each tower stand the means over its kernels of the share of color in their energy and
+of their spatial frequency: in the paper one tower learned color, the other orientation and
+frequency. Kernels with hardly any weight are crossed out.
 """
 
 from pathlib import Path

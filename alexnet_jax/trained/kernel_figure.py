@@ -25,16 +25,27 @@ class TowerKernels:
         both towers. Weight decay makes a kernel so whose unit no longer learns.
       color_shares: for each kernel the share of color in its energy, 0 to 1: what is left
         of the sum of squares when the mean over red, green and blue is taken out.
+      frequencies: for each kernel the mean spatial frequency of its energy, in cycles per
+        pixel: 0 for one color all over, 0.5 for stripes of one pixel.
     """
 
     kernels: Float[np.ndarray, "n h w 3"]
     dead: Bool[np.ndarray, " n"]
     color_shares: Float[np.ndarray, " n"]
+    frequencies: Float[np.ndarray, " n"]
 
     @property
     def color_share(self) -> float:
         """The mean share of color over the kernels that are not dead; 0 if all are."""
-        alive = self.color_shares[~self.dead]
+        return self._mean(self.color_shares)
+
+    @property
+    def frequency(self) -> float:
+        """The mean frequency over the kernels that are not dead; 0 if all are."""
+        return self._mean(self.frequencies)
+
+    def _mean(self, values: Float[np.ndarray, " n"]) -> float:
+        alive = values[~self.dead]
         return float(alive.mean()) if len(alive) else 0.0
 
 
@@ -43,13 +54,11 @@ def towers_of(network: TrainedNetwork) -> list[TowerKernels]:
     kernels = kernels_of(network).astype(np.float64)
     norms = np.sqrt((kernels**2).sum(axis=(1, 2, 3)))
     dead = norms < DEAD_BELOW * np.median(norms)
-    shares = color_shares(kernels)
+    of_each = (kernels, dead, color_shares(kernels), frequencies(kernels))
     parts = network.settings.model.towers
     return [
         TowerKernels(*of_tower)
-        for of_tower in zip(
-            *(np.split(each, parts) for each in (kernels, dead, shares)), strict=True
-        )
+        for of_tower in zip(*(np.split(each, parts) for each in of_each), strict=True)
     ]
 
 
@@ -68,6 +77,19 @@ def color_shares(kernels: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, " n
         (each**2).sum(axis=(1, 2, 3)) for each in (kernels - gray, kernels)
     )
     return color / np.maximum(all_of_it, 1e-30)
+
+
+def frequencies(kernels: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, " n"]:
+    """The mean spatial frequency of each kernel's energy, in cycles per pixel.
+
+    The mean is over the bins of the two-dimensional Fourier transforms of red, green and
+    blue, each weighted by its energy; 0 for a kernel without weights.
+    """
+    down, across = map(np.fft.fftfreq, kernels.shape[1:3])
+    cycles = np.hypot(down[:, None], across[None])
+    energy = (np.abs(np.fft.fft2(kernels, axes=(1, 2))) ** 2).sum(axis=3)
+    total = np.maximum(energy.sum(axis=(1, 2)), 1e-30)
+    return (energy * cycles).sum(axis=(1, 2)) / total
 
 
 def scaled(kernels: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n h w 3"]:
@@ -90,7 +112,7 @@ def grid(kernels: Float[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "height wid
 
 
 def draw(network: TrainedNetwork) -> Drawing:
-    """A block of kernels for each tower, with its share of color; dead ones crossed out."""
+    """A block of kernels for each tower, with its numbers above; dead ones crossed out."""
     towers = towers_of(network)
     pictures = [grid(tower.kernels) for tower in towers]
     heights = [len(picture) for picture in pictures]
@@ -119,13 +141,13 @@ def draw(network: TrainedNetwork) -> Drawing:
 
 
 def title(tower: TowerKernels, number: int, towers: int) -> str:
-    """What stands above a tower's kernels: how many, their color, and the dead ones."""
+    """What stands above a tower's kernels: how many, color, frequency, and the dead ones."""
     name = f"Tower {number}" if towers > 1 else "conv1"
     dead = int(tower.dead.sum())
     crossed = f"; {dead} dead, crossed out" if dead else ""
     return (
         f"{name}: {len(tower.kernels)} kernels, {tower.color_share:.0%} of their energy is "
-        f"color{crossed}"
+        f"color, mean frequency {tower.frequency:.2f} cycles per pixel{crossed}"
     )
 
 

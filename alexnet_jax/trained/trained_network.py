@@ -19,7 +19,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import PartitionSpec
 from jaxtyping import Float, Float32, UInt8
 from ml_collections import FrozenConfigDict
 
@@ -28,12 +27,12 @@ from alexnet_jax.data.photographs import GivenImage, read_ahead, square
 from alexnet_jax.data.types import ALL_IMAGES, Source
 from alexnet_jax.errors import UserError, nearest
 from alexnet_jax.model.network import Network, build
+from alexnet_jax.trained.forward import Forward
 from alexnet_jax.trained.guesses import Guess
 from alexnet_jax.trained.measuring import BATCH, Errors, measure
-from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.preprocess import InputForm, center_input
 from alexnet_jax.training.saved_network import ExportedNetwork, write_exported
-from alexnet_jax.training.step import AXIS, Params, make_prediction
+from alexnet_jax.training.step import Params, make_prediction
 from alexnet_jax.training.trained_on import Statistics, TrainedOn, of_no_run
 
 CROPS = {1: "center", 10: "ten"}
@@ -197,7 +196,7 @@ class TrainedNetwork:
         """What a layer passes on for rescaled images, in batches such as `batches` yields."""
         self.check_layer(layer)
         function = functools.partial(_features, self.network, self.form, layer)
-        outputs = self._forward(function)
+        outputs = self._forward.of(layer, lambda: function)
         for batch in batches:
             yield outputs(batch).astype(np.float32, copy=False)
 
@@ -213,7 +212,7 @@ class TrainedNetwork:
         self, batches: Iterable[UInt8[np.ndarray, "n side side 3"]], *, crops: int
     ) -> Iterator[Float32[np.ndarray, "n classes"]]:
         """The probabilities of batches of rescaled images, such as `batches` yields."""
-        predict = self._forward(self.prediction(crops))
+        predict = self._forward.of(crops, lambda: self.prediction(crops))
         for batch in batches:
             yield np.exp(predict(batch))
 
@@ -343,29 +342,9 @@ class TrainedNetwork:
         read = functools.partial(self.square, apply_orientation=apply_orientation)
         return read_ahead(images, read, most=2 * BATCH)
 
-    def _forward(
-        self, function: Callable[..., jax.Array]
-    ) -> Callable[[np.ndarray], np.ndarray]:
-        """`function` of this network's weights on all devices, from batch to batch."""
-        devices = Devices("shard_map")
-        spread = jax.jit(
-            jax.shard_map(
-                function,
-                mesh=devices.mesh,
-                in_specs=(PartitionSpec(), PartitionSpec(AXIS), PartitionSpec()),
-                out_specs=PartitionSpec(AXIS),
-            )
-        )
-        params, mean = devices.place_copies((self.params, self.mean))
-
-        def forward(batch: np.ndarray) -> np.ndarray:
-            padded = np.zeros(
-                (_padded_size(len(batch), devices), *batch.shape[1:]), "u1"
-            )
-            padded[: len(batch)] = batch
-            return np.asarray(spread(params, padded, mean))[: len(batch)]
-
-        return forward
+    @functools.cached_property
+    def _forward(self) -> Forward:
+        return Forward(self.params, self.mean)
 
     def _nothing(self, width: int) -> np.ndarray:
         return np.zeros((0, width), np.float32)
@@ -380,17 +359,6 @@ def _features(
     mean: Float[jax.Array, "h w 3"],
 ) -> jax.Array:
     return network.outputs(params, center_input(images, mean, form), None)[layer]
-
-
-def _padded_size(count: int, devices: Devices) -> int:
-    """The batch's size with its padding: few sizes, each of which is compiled once.
-
-    XLA on CPU cannot compile ten crops of a single image on a device.
-    """
-    size = 2 * devices.batch_parts
-    while size < count:
-        size *= 2
-    return size
 
 
 def _readable(decoded: np.ndarray | UserError) -> np.ndarray:

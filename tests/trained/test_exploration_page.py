@@ -89,7 +89,10 @@ def content():
         parameters=60_965_224,
         num_classes=3,
         layers=[LayerShape("conv1", (55, 55, 96), 34_944), LayerShape("fc8", (3,), 9)],
-        towers=[TowerView(kernels, dead, 0.1), TowerView(kernels, dead & False, 0.8)],
+        towers=[
+            TowerView(kernels, dead, 0.1, 0.3),
+            TowerView(kernels, dead & False, 0.8, 0.05),
+        ],
         chosen=[chosen(HOSTILE, 0), chosen(HOSTILE, 1), chosen(None, 2)],
         choice="These images were given.",
         unread=[(f"{HOSTILE}.png", f"/secret/{HOSTILE}.png is damaged")],

@@ -41,6 +41,23 @@ def test_towers_differ_in_their_share_of_color(network):
     np.testing.assert_allclose(kernel_figure.color_shares(kernels), expected)
 
 
+def test_the_frequency_is_that_of_the_stripes():
+    y, x = np.mgrid[:11, :11]
+    stripes = np.cos(2 * np.pi * 3 * x / 11)  # three cycles in eleven pixels
+    diagonal = np.sin(2 * np.pi * (2 * x + 4 * y) / 11)
+    patterns = (stripes, 2 + 0 * x, diagonal, 0 * x, np.eye(11)[5] * np.eye(11)[:, 5:6])
+    kernels = np.stack([p[..., None] * [0.3, 0, -2] for p in patterns])
+    found = kernel_figure.frequencies(kernels)
+    np.testing.assert_allclose(found[:2], [3 / 11, 0], atol=1e-12)
+    assert found[2] == pytest.approx(np.hypot(2, 4) / 11)
+    assert found[3] == 0
+    # A single pixel has the same energy at every frequency.
+    bins = np.minimum(np.arange(11), 11 - np.arange(11)) / 11
+    assert found[4] == pytest.approx(
+        np.mean([np.hypot(a, b) for a in bins for b in bins])
+    )
+
+
 def test_every_kernel_is_in_its_place(network):
     tower = kernel_figure.towers_of(network)[1]
     picture = kernel_figure.grid(tower.kernels)
@@ -60,9 +77,10 @@ def test_dead_kernels_are_crossed_out_and_the_titles_say_so(network, tmp_path):
     (line,) = figure.axes[0].lines
     assert line.get_xdata().tolist() == [3 * 12 + 0.5, 3 * 12 + 11.5]
     titles = [axis.get_title(loc="left") for axis in figure.axes]
-    assert titles[0] == (
-        "Tower 1: 20 kernels, 0% of their energy is color; 1 dead, crossed out"
+    assert titles[0].startswith(
+        "Tower 1: 20 kernels, 0% of their energy is color, mean"
     )
+    assert titles[0].endswith(" cycles per pixel; 1 dead, crossed out")
     assert "100% of their energy is color" in titles[1]
     for name in ("a.png", "a.svg"):
         kernel_figure.write_figure(network, tmp_path / name)

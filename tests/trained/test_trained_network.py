@@ -14,6 +14,7 @@ from random_network import random_network
 
 from alexnet_jax.data.digits import open_digits
 from alexnet_jax.errors import UserError
+from alexnet_jax.trained import trained_network
 from alexnet_jax.trained.locate import load
 from alexnet_jax.trained.trained_network import TrainedNetwork
 from alexnet_jax.training.preprocess import InputForm
@@ -91,6 +92,24 @@ def test_classes_are_named_best_first(network, pictures, tmp_path):
         str(k) for k in np.argsort(-expected, kind="stable")[:3]
     ]
     assert found[0][0].probability == pytest.approx(expected.max())
+
+
+def test_each_function_is_compiled_once(network, pictures, monkeypatch):
+    made, make = [], trained_network.make_prediction
+    monkeypatch.setattr(
+        trained_network,
+        "make_prediction",
+        lambda network, form: made.append(form.eval_crops) or make(network, form),
+    )
+    fresh = dataclasses.replace(network)
+    found = [fresh.probabilities(pictures, crops=crops) for crops in (1, 10, 1, 10)]
+    assert made == ["center", "ten"]
+    np.testing.assert_array_equal(found[0], found[2])
+    np.testing.assert_array_equal(found[1], found[3])
+    assert (found[0] != found[1]).any()
+    layers = [fresh.features(pictures, layer).shape for layer in ("fc4", "conv1")]
+    assert layers[0] == (COUNT, 10)
+    assert len(layers[1]) == 4
 
 
 def test_features_are_the_outputs_of_a_layer(network, pictures):

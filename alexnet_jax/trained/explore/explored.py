@@ -34,11 +34,13 @@ class TowerView:
       kernels: each scaled from 0 to 1.
       dead: which of them have hardly any weight.
       color_share: the mean share of color in their energy, 0 to 1.
+      frequency: the mean spatial frequency of their energy, in cycles per pixel.
     """
 
     kernels: Float[np.ndarray, "n h w 3"]
     dead: Bool[np.ndarray, " n"]
     color_share: float
+    frequency: float
 
 
 @dataclasses.dataclass(frozen=True)

@@ -136,6 +136,6 @@ def layer_shapes(network: TrainedNetwork) -> list[LayerShape]:
 def tower_views(network: TrainedNetwork) -> list[TowerView]:
     """The kernels of the first layer by tower, to be seen."""
     return [
-        TowerView(scaled(tower.kernels), tower.dead, tower.color_share)
+        TowerView(scaled(tower.kernels), tower.dead, tower.color_share, tower.frequency)
         for tower in towers_of(network)
     ]

@@ -83,8 +83,9 @@ def kernel_section(content: Explored) -> str:
         f"<p>Each of the {count} kernels of {text(content.layers[0].name)} is a pattern of "
         f"{height} × {width} pixels: the layer responds where the image resembles it. Each "
         "is scaled by itself, so that it shows shape and color, not strength. "
-        "“Color” is the share of a kernel's energy that is not gray; in the paper one "
-        "tower learned color and the other orientation and frequency."
+        "“Color” is the share of a kernel's energy that is not gray, and the cycles per "
+        "pixel are its mean frequency, 0 for an even patch and 0.5 for stripes of one "
+        "pixel; in the paper one tower learned color and the other orientation and frequency."
     )
     if dead:
         intro += (
@@ -110,7 +111,8 @@ def _tower(number: int, tower: TowerView, towers: int) -> str:
         cells.append(f'<div class="kernel{css}">{shown}</div>')
     return (
         f"<div><h3>{name}: {plural(len(tower.kernels), 'kernel')} "
-        f'<small class="soft">{tower.color_share:.0%} color</small></h3>\n'
+        f'<small class="soft">{tower.color_share:.0%} color, '
+        f"{tower.frequency:.2f} cycles per pixel</small></h3>\n"
         f'<div class="kernels">{"".join(cells)}</div></div>'
     )
 
