@@ -260,6 +260,8 @@ def _with_field(message: str) -> str:
     if not found:
         return message
     flag = found[1].replace("-", "_")
+    if "config" not in flags.FLAGS:
+        return message
     names = [name for name in FIELDS if flag in (name, name.split(".")[-1])]
     if names:
         return f"{found[0]}. Did you mean --config.{names[0]}?"

@@ -15,7 +15,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Opens a file to write: it appears at `path` complete and on the disk, or not at all.
 
     Until then it is a draft beside it, `path`.part, which an exception removes. An OSError
-    names `path`, which that of a full disk does not by itself.
+    names `path`: that of a full disk names nothing, and others name the draft.
     """
     draft = path.with_name(path.name + ".part")
     try:
@@ -26,8 +26,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         os.replace(draft, path)
     except BaseException as error:
         draft.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)
+        if isinstance(error, OSError) and error.filename in (None, str(draft)):
+            error.filename, error.filename2 = str(path), None
         raise
     with contextlib.suppress(OSError), _folder(path.parent) as folder:
         os.fsync(folder)  # Otherwise a power failure can lose the new name.

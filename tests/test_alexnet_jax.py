@@ -86,3 +86,13 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_the_version_is_stated_once_or_alike():
     project = tomllib.loads(PYPROJECT.read_text())["project"]
     assert project.get("version", alexnet_jax.__version__) == alexnet_jax.__version__
+
+
+def test_a_misspelled_flag_of_a_command_is_answered_with_one_of_its_own():
+    process = subprocess.run(
+        [sys.executable, "-m", "alexnet_jax", "evaluate", "RUN", "--datset=digits"],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 2
+    assert "Did you mean: dataset" in process.stderr

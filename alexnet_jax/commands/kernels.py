@@ -25,6 +25,8 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"--output={path}: give a name that ends in .png or .svg.")
     if not path.absolute().parent.is_dir():
         raise UserError(f"--output={path}: there is no such folder.")
+    if path.is_dir():
+        raise UserError(f"--output={path} is a folder: give the name of a file.")
     # JAX and Matplotlib take seconds to import; a misspelled flag is refused before.
     from alexnet_jax.trained import kernel_figure
     from alexnet_jax.trained.locate import load

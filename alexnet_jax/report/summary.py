@@ -249,8 +249,8 @@ def trial_folder(run_folder: Path, arm: str) -> Path:
     if not arm:
         if len(run.arms) > 1:
             raise UserError(
-                f"{run_folder} holds the networks of several arms: choose one by --arm, "
-                f"of {', '.join(run.arms)}."
+                f"{run_folder} holds the networks of several arms: choose one by --arm "
+                f"(in Python arm=...), of {', '.join(run.arms)}."
             )
         (arm,) = run.arms
     if arm not in run.arms:

@@ -15,6 +15,9 @@ from alexnet_jax.trained.trained_network import TrainedNetwork
 from alexnet_jax.training.saved_network import read_network
 from alexnet_jax.training.trained_on import of_earlier_version
 
+# Files that `weights export` writes and other programs run.
+EXPORTED_PROGRAMS = (".stablehlo", ".onnx")
+
 
 def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
     """Opens a trained network.
@@ -47,11 +50,19 @@ def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
             "checkpoint, or an exported file."
         )
     if path.is_file() and path.suffix != ".safetensors":
-        raise UserError(
-            f"{path} is not an exported network, which is a .safetensors file. Weights of "
-            f"torchvision and Caffe are imported first: python -m alexnet_jax weights "
-            f"import {path} --output=NET.safetensors."
+        advice = (
+            " The run or file that it was exported from does."
+            if (path.suffix in EXPORTED_PROGRAMS)
+            else (
+                " Weights of torchvision and Caffe are imported first: python -m alexnet_jax "
+                f"weights import {path} --output=NET.safetensors."
+            )
         )
+        raise UserError(
+            f"{path} does not open as a network, which is a .safetensors file.{advice}"
+        )
+    if path.is_dir() and not _has_checkpoint(path) and not _may_be_checkpoint(path):
+        raise _no_run(path)
     params, trained_on, description = read_network(path, which)
     try:
         settings = settings_of(description.fields)
@@ -77,6 +88,22 @@ def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
 def _has_checkpoint(trial: Path) -> bool:
     inner = trial / "checkpoints"
     return inner.is_dir() and any(one.name.isdigit() for one in inner.iterdir())
+
+
+def _may_be_checkpoint(folder: Path) -> bool:
+    """Whether it has a part of a checkpoint, or holds those of a trial."""
+    parts = ("params", "position", "_CHECKPOINT_METADATA")
+    return folder.name == "checkpoints" or any(
+        (folder / part).exists() for part in parts
+    )
+
+
+def _no_run(folder: Path) -> UserError:
+    runs = sorted(path.parent.name for path in folder.glob("*/experiment.json"))
+    inside = f" It holds {', '.join(runs[:5])}: name one." if runs else ""
+    return UserError(
+        f"{folder} is not the folder of a run, a trial or a checkpoint.{inside}"
+    )
 
 
 def _none_yet(trial: Path) -> UserError:

@@ -172,6 +172,8 @@ def check_picture(path: Path) -> None:
         raise UserError(f"--picture={path}: give a name that ends in .png or .svg.")
     if not path.absolute().parent.is_dir():
         raise UserError(f"--picture={path}: there is no such folder.")
+    if path.is_dir():
+        raise UserError(f"--picture={path} is a folder: give the name of a file.")
 
 
 def content(name: str) -> str | bytes:

@@ -90,6 +90,13 @@ class TrainedNetwork:
 
     # --- What it is -------------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        """Short, as its weights are not: where it is from, and its classes and training."""
+        return (
+            f"<TrainedNetwork {self.origin}: recipe {self.settings.recipe}, "
+            f"{len(self.class_names)} classes of {self.trained_on.dataset}, step {self.step}>"
+        )
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the logits."""
@@ -339,6 +346,8 @@ class TrainedNetwork:
         self, images: Iterable[GivenImage], *, apply_orientation: bool = False
     ) -> Generator[UInt8[np.ndarray, "side side 3"] | UserError, None, None]:
         """Each image rescaled, or why it cannot be read; threads decode some ahead."""
+        if isinstance(images, str | bytes | os.PathLike):
+            raise UserError("A single image: give a list of images, [image].")
         read = functools.partial(self.square, apply_orientation=apply_orientation)
         return read_ahead(images, read, most=2 * BATCH)
 

@@ -81,11 +81,18 @@ def test_a_run_of_an_earlier_version_opens_where_its_data_is(tmp_path, capsys):
 
 
 def test_what_is_no_network_is_refused_with_the_way_out(run_folder, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("net.onnx", "net.pth"):
+        (tmp_path / name).write_bytes(b"")
     for origin, arm, said in (
-        (run_folder, "", "choose one by --arm, of ReLU, tanh"),
+        (run_folder, "", "choose one by --arm .*, of ReLU, tanh"),
         (run_folder, "relu", "Did you mean 'ReLU'"),
         (tmp_path / "nothing", "", "No such network"),
-        (tmp_path, "", "No checkpoint can be read"),
+        (tmp_path, "", "is not the folder of a run, a trial or a checkpoint.$"),
+        (run_folder.parent, "", f"It holds .*{run_folder.name}.*: name one"),
+        (tmp_path / "checkpoints", "", "No checkpoint can be read"),
+        (tmp_path / "net.onnx", "", "file that it was exported from"),
+        (tmp_path / "net.pth", "", "weights import .*net.pth"),
         (run_folder / "ReLU/seed0", "ReLU", "not a run folder"),
         (f"{run_folder}/ReLU/seed0@7", "", "there is none of step 7, but of"),
     ):

@@ -126,6 +126,16 @@ def test_features_are_the_outputs_of_a_layer(network, pictures):
         network.features(pictures, "conv9")
 
 
+def test_it_is_shown_in_one_line(network):
+    assert len(repr(network)) < 300
+    assert "10 classes of digits" in repr(network)
+
+
+def test_a_single_image_is_asked_for_as_a_list(network):
+    with pytest.raises(UserError, match="give a list"):
+        network.classify("a.jpg")
+
+
 def test_nothing_and_too_many_crops(network, pictures):
     assert network.classify([]) == []
     assert network.probabilities([]).shape == (0, 10)

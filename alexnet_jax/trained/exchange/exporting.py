@@ -90,8 +90,10 @@ def export(
         )
     if form and (form, suffix) != ("torchvision", ".safetensors"):
         raise UserError(f"--form={form}: only 'torchvision', as .safetensors.")
-    if not path.absolute().parent.is_dir() or path.is_dir():
-        raise UserError(f"{path}: there is no such folder, or it is one.")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: there is no such folder.")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the name of a file.")
     draft = path.with_name(f".{path.stem}.unchecked{path.suffix}")
     try:
         writers = {".stablehlo": _stablehlo, ".onnx": _onnx}

@@ -24,7 +24,8 @@ from alexnet_jax.trained.trained_network import TrainedNetwork
 
 OPSET = 17
 NEEDED = (
-    "Exporting to ONNX takes the extra of that name: pip install 'alexnet_jax[onnx]'."
+    "Exporting to ONNX takes the extra of that name: in a checkout, "
+    "pip install -c constraints.txt -e '.[onnx]'."
 )
 
 

@@ -84,9 +84,10 @@ def _training(network: TrainedNetwork) -> str:
     if not step:
         return "not known"
     passes = step * batch / network.trained_on.num_examples
+    epochs = network.settings.training.num_epochs
     return (
-        f"{step:,} steps of {batch} images, which is {passes:.3g} passes over the training "
-        "images"
+        f"{step:,} steps of {batch} images, which is {passes:.3g} of {epochs:g} passes over "
+        "the training images"
     )
 
 
