@@ -257,11 +257,9 @@ def _flag_kind(name: str) -> type | None:
 def _with_field(message: str) -> str:
     """Names the field in absl's message if the unknown flag was meant as one."""
     found = re.match(r"Unknown command line flag '([\w.-]+)'", message)
-    if not found:
+    if not found or "config" not in flags.FLAGS:
         return message
     flag = found[1].replace("-", "_")
-    if "config" not in flags.FLAGS:
-        return message
     names = [name for name in FIELDS if flag in (name, name.split(".")[-1])]
     if names:
         return f"{found[0]}. Did you mean --config.{names[0]}?"

@@ -44,25 +44,7 @@ def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
         raise UserError(f"{path} is not a run folder, and has no arm '{arm}'.")
     elif (path / "metrics.jsonl").exists() and not _has_checkpoint(path):
         raise _none_yet(path)
-    if not path.exists():
-        raise UserError(
-            f"No such network: {path}. Name the folder of a run, of a trial or of a "
-            "checkpoint, or an exported file."
-        )
-    if path.is_file() and path.suffix != ".safetensors":
-        advice = (
-            " The run or file that it was exported from does."
-            if (path.suffix in EXPORTED_PROGRAMS)
-            else (
-                " Weights of torchvision and Caffe are imported first: python -m alexnet_jax "
-                f"weights import {path} --output=NET.safetensors."
-            )
-        )
-        raise UserError(
-            f"{path} does not open as a network, which is a .safetensors file.{advice}"
-        )
-    if path.is_dir() and not _has_checkpoint(path) and not _may_be_checkpoint(path):
-        raise _no_run(path)
+    _check_path(path)
     params, trained_on, description = read_network(path, which)
     try:
         settings = settings_of(description.fields)
@@ -88,6 +70,27 @@ def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
 def _has_checkpoint(trial: Path) -> bool:
     inner = trial / "checkpoints"
     return inner.is_dir() and any(one.name.isdigit() for one in inner.iterdir())
+
+
+def _check_path(path: Path) -> None:
+    """Raises UserError if there is nothing at `path` that may be a network."""
+    if not path.exists():
+        raise UserError(
+            f"No such network: {path}. Name the folder of a run, of a trial or of a "
+            "checkpoint, or an exported file."
+        )
+    if path.is_file() and path.suffix != ".safetensors":
+        advice = (
+            " Weights of torchvision and Caffe are imported first: python -m alexnet_jax "
+            f"weights import {path} --output=NET.safetensors."
+        )
+        if path.suffix in EXPORTED_PROGRAMS:
+            advice = " The run or file that it was exported from does."
+        raise UserError(
+            f"{path} does not open as a network, which is a .safetensors file.{advice}"
+        )
+    if path.is_dir() and not _has_checkpoint(path) and not _may_be_checkpoint(path):
+        raise _no_run(path)
 
 
 def _may_be_checkpoint(folder: Path) -> bool:
