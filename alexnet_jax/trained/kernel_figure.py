@@ -26,7 +26,7 @@ class TowerKernels:
       color_shares: for each kernel the share of color in its energy, 0 to 1: what is left
         of the sum of squares when the mean over red, green and blue is taken out.
       frequencies: for each kernel the mean spatial frequency of its energy, in cycles per
-        pixel: 0 for one color all over, 0.5 for stripes of one pixel.
+        pixel: 0 for one color all over, up to 0.5 for stripes of one pixel.
     """
 
     kernels: Float[np.ndarray, "n h w 3"]

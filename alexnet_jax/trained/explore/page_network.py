@@ -84,7 +84,7 @@ def kernel_section(content: Explored) -> str:
         f"{height} × {width} pixels: the layer responds where the image resembles it. Each "
         "is scaled by itself, so that it shows shape and color, not strength. "
         "“Color” is the share of a kernel's energy that is not gray, and the cycles per "
-        "pixel are its mean frequency, 0 for an even patch and 0.5 for stripes of one "
+        "pixel are its mean frequency, 0 for an even patch and up to 0.5 for stripes of one "
         "pixel; in the paper one tower learned color and the other orientation and frequency."
     )
     if dead:
