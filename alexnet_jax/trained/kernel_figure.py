@@ -135,7 +135,7 @@ def draw(network: TrainedNetwork) -> Drawing:
             top = row * (height + GAP) + GAP - 0.5
             left = column * (wide + GAP) + GAP - 0.5
             axis.plot(
-                [left, left + wide], [top, top + height], color=DEAD_COLOR, linewidth=1
+                [left, left + wide], [top, top + height], color=DEAD_COLOR, linewidth=2
             )
     return figure
 

@@ -42,6 +42,9 @@ CROPS = {1: "center", 10: "ten"}
 class TrainedNetwork:
     """A network and everything that comes with its weights.
 
+    Its first answer places a copy of the weights on every device, which stays there as long
+    as the network; copying or pickling it leaves these out.
+
     Attributes:
       origin: where it was read from, as messages and records name it.
       settings: the configuration of its training, in sections.
@@ -87,6 +90,10 @@ class TrainedNetwork:
         trained_on = of_no_run("images of one's own", names, statistics)
         weights = jax.tree.map(np.asarray, params)
         return TrainedNetwork("the trained network", settings, weights, trained_on)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its attributes: what was compiled, and copies on devices, are made anew."""
+        return {of.name: getattr(self, of.name) for of in dataclasses.fields(self)}
 
     # --- What it is -------------------------------------------------------------------
 

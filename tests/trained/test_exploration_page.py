@@ -215,6 +215,11 @@ def test_dead_kernels_are_marked(text):
         f"kernel {k}, dead" for k in dead
     ]
     assert "96 kernels in 2 towers, 3 of them dead" in section
+    of_towers = re.findall(r"<small[^>]*>([^<]*)</small></h3>", section)
+    assert of_towers == [
+        "10% color, 0.30 cycles per pixel",
+        "80% color, 0.05 cycles per pixel",
+    ]
 
 
 def test_a_wrong_first_guess_is_red_where_the_class_is_known(text):

@@ -1,9 +1,12 @@
 """Figure 3: every kernel in its place, the dead ones crossed out, color as a number."""
 
 import dataclasses
+from xml.etree import ElementTree
 
 import numpy as np
+import PIL.Image
 import pytest
+from matplotlib.colors import to_rgb
 
 from alexnet_jax.trained import kernel_figure
 from alexnet_jax.trained.locate import load
@@ -11,12 +14,20 @@ from alexnet_jax.trained.locate import load
 
 @pytest.fixture(scope="module")
 def network(run_folder):
-    """With 40 kernels of 11 x 11 in two towers: gray ones, then colored ones."""
+    """With 40 kernels of 11 x 11 in two towers, of stripes: gray ones, then colored ones.
+
+    Two cycles in eleven pixels across, and four down, each of a phase and strength of its own.
+    """
     found = load(run_folder / "ReLU/seed0")
     draws = np.random.default_rng(0)
-    kernel = draws.normal(size=(11, 11, 3, 40)).astype(np.float32)
-    kernel[..., :20] = kernel[:, :, :1, :20]
-    kernel[..., 20:] -= kernel[..., 20:].mean(axis=2, keepdims=True)
+    y, x = np.mgrid[:11, :11][..., None]
+    phase, strength = draws.uniform(0, 6, (2, 20)), draws.uniform(1, 2, 40)
+    gray = np.cos(2 * np.pi * 2 * x / 11 + phase[0])[:, :, None]
+    colored = np.cos(2 * np.pi * 4 * y / 11 + phase[1])[:, :, None]
+    kernel = np.concatenate(
+        [gray * np.ones((3, 1)), colored * [[0.7], [0.3], [-1]]], axis=3
+    )
+    kernel = (kernel * strength).astype(np.float32)
     kernel[..., 3] *= 1e-4
     kernel[..., 39] *= 1e-4
     settings = found.settings.as_configdict().unlock()
@@ -76,14 +87,28 @@ def test_dead_kernels_are_crossed_out_and_the_titles_say_so(network, tmp_path):
     (line,) = figure.axes[0].lines
     assert line.get_xdata().tolist() == [3 * 12 + 0.5, 3 * 12 + 11.5]
     titles = [axis.get_title(loc="left") for axis in figure.axes]
-    assert titles[0].startswith(
-        "Tower 1: 20 kernels, 0% of their energy is color, mean"
-    )
-    assert titles[0].endswith(" cycles per pixel; 1 dead, crossed out")
-    assert "100% of their energy is color" in titles[1]
+    assert titles == [
+        f"Tower {number}: 20 kernels, {color} of their energy is color, mean frequency "
+        f"{frequency} cycles per pixel; 1 dead, crossed out"
+        for number, color, frequency in ((1, "0%", "0.18"), (2, "100%", "0.36"))
+    ]
+
+
+def test_the_files_show_the_kernels_and_their_crosses(network, tmp_path):
     for name in ("a.png", "a.svg"):
         kernel_figure.write_figure(network, tmp_path / name)
-        assert (tmp_path / name).stat().st_size > 1000
+    with PIL.Image.open(tmp_path / "a.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    assert pixels.shape[1] == 8 * 150
+    crosses = np.abs(pixels - np.multiply(255, to_rgb(kernel_figure.DEAD_COLOR))) < 32
+    rows = np.flatnonzero(crosses.all(axis=2).any(axis=1))  # in one of 256 colors
+    assert len(rows) > 60  # two lines across eleven pixels, each drawn as about six
+    assert rows[0] < len(pixels) / 2 < rows[-1]  # one in each tower
+    blue = np.flatnonzero((pixels[..., 2] > pixels[..., 0] + 60).any(axis=1))
+    assert len(blue) > 60  # stripes of the lower tower's kernels
+    assert blue[0] > len(pixels) / 2
+    svg = ElementTree.parse(tmp_path / "a.svg").getroot()
+    assert len(svg.findall(".//{http://www.w3.org/2000/svg}image")) == 2
 
 
 def test_kernels_of_a_bgr_network_are_shown_as_rgb(network):

@@ -1,6 +1,8 @@
 """A network names images, and shows what its layers pass on, as a slow loop would."""
 
+import copy
 import dataclasses
+import pickle
 import subprocess
 import sys
 
@@ -17,9 +19,14 @@ from alexnet_jax.errors import UserError
 from alexnet_jax.trained import trained_network
 from alexnet_jax.trained.locate import load
 from alexnet_jax.trained.trained_network import TrainedNetwork
+from alexnet_jax.training import step
 from alexnet_jax.training.preprocess import InputForm
 
 COUNT = 21  # images, which no batch divides
+
+
+def through_pickle(network):
+    return pickle.loads(pickle.dumps(network))
 
 
 @pytest.fixture(scope="module")
@@ -95,21 +102,49 @@ def test_classes_are_named_best_first(network, pictures, tmp_path):
 
 
 def test_each_function_is_compiled_once(network, pictures, monkeypatch):
-    made, make = [], trained_network.make_prediction
-    monkeypatch.setattr(
-        trained_network,
-        "make_prediction",
-        lambda network, form: made.append(form.eval_crops) or make(network, form),
+    """Whichever was asked in between; what is counted is that JAX traces."""
+    traced, plain = (
+        [],
+        {"crops": step.crop_input, "center": trained_network.center_input},
     )
+
+    def counted(name):
+        return lambda *given: traced.append(name) or plain[name](*given)
+
+    monkeypatch.setattr(step, "crop_input", counted("crops"))
+    monkeypatch.setattr(trained_network, "center_input", counted("center"))
     fresh = dataclasses.replace(network)
-    found = [fresh.probabilities(pictures, crops=crops) for crops in (1, 10, 1, 10)]
-    assert made == ["center", "ten"]
-    np.testing.assert_array_equal(found[0], found[2])
-    np.testing.assert_array_equal(found[1], found[3])
-    assert (found[0] != found[1]).any()
-    layers = [fresh.features(pictures, layer).shape for layer in ("fc4", "conv1")]
-    assert layers[0] == (COUNT, 10)
-    assert len(layers[1]) == 4
+    asked = [(1, "fc4"), (10, "conv1")]
+    found = []
+    for time in range(3):
+        for crops, layer in asked:
+            found.append(
+                [
+                    fresh.probabilities(pictures, crops=crops),
+                    fresh.features(pictures, layer),
+                ]
+            )
+        if time == 0:
+            once = traced.copy()
+    assert sorted(set(once)) == ["center", "crops"]
+    assert once.count("center") == 2  # a layer each
+    assert traced == once
+    for later in (found[2:4], found[4:]):
+        for one, other in zip(found[:2], later, strict=True):
+            jax.tree.map(np.testing.assert_array_equal, one, other)
+    assert (found[0][0] != found[1][0]).any()
+    assert found[0][1].shape == (COUNT, 10)
+    assert found[1][1].ndim == 4
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, through_pickle])
+def test_a_used_network_is_copied(network, pictures, copied):
+    used = dataclasses.replace(network)
+    expected = used.probabilities(pictures)
+    found = copied(used)
+    assert "_forward" not in vars(found)
+    np.testing.assert_array_equal(found.probabilities(pictures), expected)
+    np.testing.assert_array_equal(used.probabilities(pictures), expected)
 
 
 def test_features_are_the_outputs_of_a_layer(network, pictures):
