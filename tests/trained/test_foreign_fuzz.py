@@ -1,7 +1,12 @@
-"""Damaged files of foreign formats give one message each, whatever is wrong with them."""
+"""Damaged files of foreign formats give one message each, whatever is wrong with them.
+
+`FUZZ_FILES=3000000 FUZZ_SEED=7 pytest -n 0 -k "damaged and npy"` tries as many files of a
+format, others for each seed. The one that fails stays in the test's temporary folder.
+"""
 
 import io
 import json
+import os
 import random
 
 import numpy as np
@@ -25,7 +30,8 @@ from alexnet_jax.trained.locate import load
 from alexnet_jax.training import saved_network
 from alexnet_jax.training.saved_network import read_safetensors
 
-MUTATIONS = 300  # of each format
+FUZZ_FILES = int(os.environ.get("FUZZ_FILES", "300"))  # of each format
+FUZZ_SEED = int(os.environ.get("FUZZ_SEED", "0"))
 CHANNELS = (2, 4, 2, 2, 2, 2, 2)
 
 
@@ -161,14 +167,14 @@ def test_damaged_files_give_a_message(name, tmp_path):
     path = tmp_path / f"file{suffix}"
     path.write_bytes(content)
     read(path)  # it is a good one before
-    heads, draws = heads_of(content), random.Random(0)
+    heads, draws = heads_of(content), random.Random(FUZZ_SEED)
     refused = 0
-    for _ in range(MUTATIONS):
+    for _ in range(FUZZ_FILES):
         path.write_bytes(mutated(content, draws, heads))
         message = message_of(read, path)
         assert len(message.splitlines()) <= 1, message
         refused += bool(message)
-    assert refused > MUTATIONS / 10
+    assert refused > FUZZ_FILES / 10
 
 
 # What stands where something else is expected, each of them a find of longer fuzzing.
@@ -219,8 +225,8 @@ def message_with(tensors, metadata, path):
 
 
 def test_exported_files_with_odd_facts_give_a_message(exported, tmp_path):
-    draws, refused = random.Random(0), 0
-    for _ in range(MUTATIONS // 3):
+    draws, refused = random.Random(FUZZ_SEED), 0
+    for _ in range(FUZZ_FILES // 3):
         tensors, metadata = dict(exported[0]), dict(exported[1])
         part = draws.choice(PARTS)
         metadata[part] = json.dumps(changed(json.loads(metadata[part]), draws))
@@ -228,7 +234,7 @@ def test_exported_files_with_odd_facts_give_a_message(exported, tmp_path):
         assert len(message) < 600
         assert len(message.splitlines()) <= 1, message
         refused += bool(message)
-    assert refused > MUTATIONS / 9
+    assert refused > FUZZ_FILES / 9
 
 
 @pytest.mark.parametrize(
