@@ -1,7 +1,9 @@
 """Networks with random weights, as if they had been trained."""
 
+import dataclasses
+
 import numpy as np
-from ml_collections import FrozenConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from alexnet_jax.config.fields import FIELDS, default_of
 from alexnet_jax.config.layered import nest
@@ -52,6 +54,19 @@ def random_network(recipe="source2012", *, classes=11, **changes):
     }
     network.params.update(params)
     return network
+
+
+def changed(network, **changes):
+    """The same weights under other settings: fields, named as for `random_network`.
+
+    `as_configdict` would not do: a copy of the settings that it was called of has what was
+    written into its answer.
+    """
+    settings = ConfigDict(network.settings.to_dict())
+    for name, value in changes.items():
+        section, _, field = name.partition("__")
+        settings[section][field] = value
+    return dataclasses.replace(network, settings=FrozenConfigDict(settings))
 
 
 def _drawn(draws, kind, shape):

@@ -218,7 +218,9 @@ def _lars(pieces: Pieces) -> tuple[optax.GradientTransformation, ...]:
     """You et al., "Large Batch Training of Convolutional Networks" (2017).
 
     A kernel's gradient with its decay is brought to `trust_coefficient` times the norm of
-    the kernel; biases move as under SGD. The velocity holds the learning rate.
+    the kernel; biases move as under SGD. The velocity holds the learning rate. As in
+    `optax.lars`, the norm is that of the sum of gradient and decay; in the paper it is the
+    sum of their norms, which is larger and makes steps shorter.
     """
     ratio = optax.scale_by_trust_ratio(trust_coefficient=pieces.spec.trust_coefficient)
     of_kernels = optax.masked(ratio, _kernels)

@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from random_network import random_network
+from random_network import changed, random_network
 
 import alexnet_jax
 from alexnet_jax.data.digits import open_digits
@@ -244,9 +244,7 @@ def test_onnx_without_its_library_says_what_to_install(tmp_path, monkeypatch):
 def test_an_exported_file_of_another_network_is_refused(tmp_path):
     """Settings and weights that do not belong together: both shapes are named."""
     network = random_network("caffe", **SMALL)
-    settings = network.settings.as_configdict().unlock()
-    settings.model.channels = (24, 32, 24, 24, 16, 0, 20, 20)
-    wrong = dataclasses.replace(network, settings=type(network.settings)(settings))
+    wrong = changed(network, model__channels=(24, 32, 24, 24, 16, 0, 20, 20))
     wrong.save(tmp_path / "net.safetensors")
     with pytest.raises(UserError, match=r"layer conv1 has .*11, 3, 16.*11, 3, 24"):
         alexnet_jax.load(tmp_path / "net.safetensors")

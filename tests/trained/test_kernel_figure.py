@@ -7,6 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from matplotlib.colors import to_rgb
+from random_network import changed
 
 from alexnet_jax.trained import kernel_figure
 from alexnet_jax.trained.locate import load
@@ -30,12 +31,8 @@ def network(run_folder):
     kernel = (kernel * strength).astype(np.float32)
     kernel[..., 3] *= 1e-4
     kernel[..., 39] *= 1e-4
-    settings = found.settings.as_configdict().unlock()
-    settings.model.towers = 2
     params = found.params | {"conv1": {"kernel": kernel, "bias": np.zeros(40, "f4")}}
-    return dataclasses.replace(
-        found, params=params, settings=type(found.settings)(settings)
-    )
+    return dataclasses.replace(changed(found, model__towers=2), params=params)
 
 
 def test_towers_differ_in_their_share_of_color(network):
@@ -112,8 +109,6 @@ def test_the_files_show_the_kernels_and_their_crosses(network, tmp_path):
 
 
 def test_kernels_of_a_bgr_network_are_shown_as_rgb(network):
-    settings = network.settings.as_configdict().unlock()
-    settings.data.channel_order = "bgr"
-    turned = dataclasses.replace(network, settings=type(network.settings)(settings))
+    turned = changed(network, data__channel_order="bgr")
     of_rgb, of_bgr = map(kernel_figure.kernels_of, (network, turned))
     np.testing.assert_array_equal(of_rgb[..., ::-1], of_bgr)

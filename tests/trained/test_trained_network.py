@@ -12,10 +12,11 @@ import numpy as np
 import PIL.Image
 import pytest
 import scipy.special
-from random_network import random_network
+from random_network import changed, random_network
 
 from alexnet_jax.data.digits import open_digits
 from alexnet_jax.errors import UserError
+from alexnet_jax.model.network import root_key
 from alexnet_jax.trained import trained_network
 from alexnet_jax.trained.locate import load
 from alexnet_jax.trained.trained_network import TrainedNetwork
@@ -33,17 +34,31 @@ def through_pickle(network):
 def network(run_folder):
     """With room for crops: trained on 16 x 16 pixels, it is used on images of 20."""
     found = load(run_folder, arm="ReLU")
-    settings = found.settings.as_configdict().unlock()
-    settings.data.rescale_size = 20
     statistics = dataclasses.replace(
         found.trained_on.statistics,
         mean_image=np.random.default_rng(0).uniform(0, 255, (20, 20, 3)),
     )
     return dataclasses.replace(
-        found,
-        settings=type(found.settings)(settings),
+        changed(found, data__rescale_size=20),
         trained_on=dataclasses.replace(found.trained_on, statistics=statistics),
     )
+
+
+@pytest.fixture(scope="module")
+def normalized(network):
+    """The same with batch normalization, whose running statistics are far from a batch's."""
+    found = changed(network, model__normalization="batch")
+    draws = np.random.default_rng(2)
+    of_norms = {
+        layer: {
+            kind: draws.uniform(0.5, 2, leaf.shape).astype(np.float32)
+            for kind, leaf in leaves.items()
+        }
+        for layer, leaves in found.network.initialize(root_key(0)).items()
+        if layer.endswith("_norm")
+    }
+    assert set(of_norms["conv1_norm"]) == {"mean", "scale", "bias", "var"}
+    return dataclasses.replace(found, params=network.params | of_norms)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +91,10 @@ def slow_probabilities(network, apply, picture, crops):
 
 
 @pytest.mark.parametrize("crops", [1, 10])
-def test_probabilities_are_those_of_a_slow_loop(network, pictures, crops):
+@pytest.mark.parametrize("which", ["network", "normalized"])
+def test_probabilities_are_those_of_a_slow_loop(which, pictures, crops, request):
+    """One image and crop at a time, which no statistics of a batch would survive."""
+    network = request.getfixturevalue(which)
     found = network.probabilities(pictures, crops=crops)
     assert found.shape == (COUNT, 10)
     apply = jax.jit(network.network.apply)

@@ -1,12 +1,14 @@
 """What came after the paper, all at once: resumed, on other devices, in a population."""
 
 import dataclasses
+import functools
 import os
 import signal
 import time
 
 import jax
 import numpy as np
+import optax
 import pytest
 from small_trial import STEP, learned, opened, rows_of, tiny, train_one, trainer_of
 
@@ -88,8 +90,12 @@ def test_it_learns_and_keeps_statistics(whole):
     assert evaluated[-1]["loss"] != evaluated[-1]["beside"]["raw"]["loss"]
 
 
-def test_stopped_it_resumes_bit_identically(whole, data, tmp_path, monkeypatch):
-    config, calls = tiny(**ALL), []
+@pytest.mark.parametrize("parts", [1, 2])
+def test_stopped_it_resumes_bit_identically(whole, parts, data, tmp_path, monkeypatch):
+    """Also where each step's gradient is that of two microbatches."""
+    config, calls = tiny(**ALL, training__gradient_accumulation=parts), []
+    folder = tmp_path / "uninterrupted"
+    expected = whole if parts == 1 else trained(config, data, ONE, folder)
     trainer = trainer_of(config, data, ONE)
 
     def signalled(*arguments):
@@ -105,8 +111,8 @@ def test_stopped_it_resumes_bit_identically(whole, data, tmp_path, monkeypatch):
         with pytest.raises(Stopped):
             train_one(config, data, ONE, tmp_path)
     params, rows = trained(config, data, ONE, tmp_path)
-    assert rows == whole[1]
-    jax.tree.map(np.testing.assert_array_equal, params, whole[0])
+    assert rows == expected[1]
+    jax.tree.map(np.testing.assert_array_equal, params, expected[0])
 
 
 @pytest.mark.parametrize(
@@ -122,17 +128,23 @@ def test_devices_normalize_by_the_whole_batch(whole, data, tmp_path, count, how)
     assert_close(trained(tiny(**ALL), data, devices, tmp_path), whole)
 
 
-def test_in_a_population_it_is_as_alone(whole, data, tmp_path):
-    """Beside trials of another rate and another seed."""
-    configs = [tiny(**ALL) for _ in range(3)]
+def test_in_a_population_each_is_as_alone(whole, data, tmp_path):
+    """Trials of two rates and two seeds."""
+    configs, seeds = [tiny(**ALL) for _ in range(3)], (0, 0, 1)
     configs[1].optimizer.learning_rate = 0.01
     folders = [tmp_path / str(number) for number in range(3)]
-    with opened(configs, data, ONE, folders, seeds=(0, 0, 1)) as (trials, context):
+    with opened(configs, data, ONE, folders, seeds=seeds) as (trials, context):
         loop.train(trials, context)
-    first, *others = map(left_in, folders)
-    assert_close(first, whole)
-    for other in others:
-        assert other[1][-1]["loss"] != first[1][-1]["loss"]
+    alone = [whole]
+    for number in (1, 2):
+        folder = tmp_path / f"alone{number}"
+        train_one(configs[number], data, ONE, folder, seed=seeds[number])
+        alone.append(left_in(folder))
+    for found, expected in zip(map(left_in, folders), alone, strict=True):
+        assert_close(found, expected)
+    losses = {rows[-1]["loss"] for _, rows in alone}
+    assert len(losses) == 3
+    assert max(losses) > 1.01 * min(losses)  # ten times what assert_close allows
 
 
 def test_microbatches_are_normalized_one_by_one(data, tmp_path):
@@ -179,7 +191,7 @@ def single(leaf):
     return jax.numpy.asarray(leaf, jax.numpy.float32)
 
 
-def test_the_average_is_that_of_a_slow_loop():
+def test_the_average_is_that_of_a_slow_loop_and_of_optax():
     """Of running statistics too; what is averaged is what it would be without."""
     plain = OptimizerSpec(lr_inside_momentum=True, bias_decay=False)
     averaging = dataclasses.replace(plain, ema_decay=0.6)
@@ -189,7 +201,7 @@ def test_the_average_is_that_of_a_slow_loop():
     state = TrainState(jax.numpy.int32(0), params, opt_state, raw=params)
     rates = LearningRates(0.1, 0.1, 0.1, 0.1)
     numbers = Hyperparameters.of(rates, momentum=0.9, weight_decay=0.01, seed=0)
-    expected = jax.tree.map(np.float64, params)
+    expected, of_optax = jax.tree.map(np.float64, params), params
     for step in range(12):
         changes = Changes(*split(jax.tree.map(single, some_params(1 + step))))
         without = make_update(plain)(without, changes, numbers)
@@ -201,11 +213,10 @@ def test_the_average_is_that_of_a_slow_loop():
             expected,
             state.raw,
         )
-    jax.tree.map(
-        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6),
-        state.params,
-        expected,
-    )
+        of_optax = optax.incremental_update(state.raw, of_optax, 1 - kept)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, state.params, expected)
+    jax.tree.map(close, state.params, of_optax)
 
 
 def test_an_average_starts_at_a_trained_network(data, tmp_path):

@@ -241,6 +241,48 @@ def test_layers_move_by_their_norms_as_in_the_paper(spec, by_hand, start):
     jax.tree.map(close, params, theirs)
 
 
+def optax_lamb(rate):
+    return optax.lamb(rate, b1=0.8, b2=0.95, eps=1e-3, weight_decay=0.25)
+
+
+def optax_lars(rate):
+    kernels = {layer: {"kernel": True, "bias": False} for layer in layers(0)}
+    return optax.lars(
+        rate,
+        weight_decay=0.25,
+        weight_decay_mask=kernels,
+        trust_coefficient=0.02,
+        trust_ratio_mask=kernels,
+        momentum=0.9,
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "rule"),
+    [
+        pytest.param(LAMB, optax_lamb, id="LAMB"),
+        pytest.param(LARS, optax_lars, id="LARS"),
+    ],
+)
+def test_twenty_steps_are_those_of_optax(spec, rule):
+    """Whose rules for large batches take the rate from a schedule."""
+    rates = [0.05] * 12 + [0.005] * 8
+    params = theirs = layers(0)
+    other = rule(lambda count: jnp.asarray(rates)[count])
+    state, their_state = None, other.init(theirs)
+    for step, rate in enumerate(rates):
+        gradients = layers(10 + step)
+        numbers = Hyperparameters(everywhere(rate), 0.9, 0.25, np.uint32(0))
+        optimizer = make_optimizer(spec, numbers)
+        state = optimizer.init(params) if state is None else state
+        updates, state = optimizer.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+        updates, their_state = other.update(gradients, their_state, theirs)
+        theirs = optax.apply_updates(theirs, updates)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7)
+    jax.tree.map(close, params, theirs)
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_a_decoupled_decay_enters_no_velocity(inside):
     spec = OptimizerSpec(inside, False, decoupled_decay=True)
