@@ -26,7 +26,8 @@ DATA_FIELDS: dict[str, Field] = {
     "data.random_resized_crop": Field(
         0.0,
         "least share of an image's area that a crop of any size and of an aspect of 3/4 to "
-        "4/3 has, which is resized to crop_size, in place of random_crop; 0: off",
+        "4/3 has, which is resized to crop_size, in place of random_crop (Szegedy et al., "
+        "2015); 0: off",
         minimum=0,
         maximum=1,
         later=True,
@@ -69,25 +70,32 @@ DATA_FIELDS: dict[str, Field] = {
     ),
     "data.randaugment": Field(
         0,
-        "operations of RandAugment on each training image, such as rotations; 0: off",
+        "operations of RandAugment on each training image, such as rotations (Cubuk et al., "
+        "2020); 0: off",
         minimum=0,
         maximum=10,
         later=True,
         also=("rand_augment", "autoaugment"),
     ),
     "data.randaugment_magnitude": Field(
-        9.0, "strength of these operations, of 30", minimum=0, maximum=30, later=True
+        9.0,
+        "strength of these operations, of 30 (Cubuk et al., 2020)",
+        minimum=0,
+        maximum=30,
+        later=True,
     ),
     "data.mixup": Field(
         0.0,
-        "parameter alpha of mixup: the mean of each image with another, labels too; 0: off",
+        "parameter alpha of mixup: the mean of each image with another, labels too (Zhang et "
+        "al., 2018); 0: off",
         minimum=0,
         maximum=100,
         later=True,
     ),
     "data.cutmix": Field(
         0.0,
-        "parameter alpha of CutMix: a box of each image is another's, labels by area; 0: off",
+        "parameter alpha of CutMix: a box of each image is another's, labels by area (Yun et "
+        "al., 2019); 0: off",
         minimum=0,
         maximum=100,
         later=True,

@@ -20,6 +20,8 @@ class Field:
     """One field: its default, its meaning, and the values that it accepts.
 
     Attributes:
+      meaning: what it sets, its unit, and where it is from: a section ("s. 5") of the paper,
+        or the paper that a later one is from.
       later: whether it came after the paper: it has no effect by default, and no recipe
         sets it.
       also: what else it is called, by people who look for it.

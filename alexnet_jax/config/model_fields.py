@@ -40,7 +40,8 @@ MODEL_FIELDS: dict[str, Field] = {
     "model.normalization": Field(
         BY_RECIPE,
         "normalization across channels in layers 1 and 2, s. 3.3, or of the features of "
-        "all layers but the last before their activation",
+        "all layers but the last before their activation: batch (Ioffe and Szegedy, 2015), "
+        "layer (Ba et al., 2016) or group (Wu and He, 2018)",
         ("local_response", "none", *FEATURE_NORMS),
         also=("batch_norm", "batchnorm", "layer_norm", "group_norm"),
     ),
@@ -102,7 +103,8 @@ MODEL_FIELDS: dict[str, Field] = {
     "model.initialization": Field(
         BY_RECIPE,
         "distribution of the initial weights: normal as in s. 5, or one that their number "
-        "and that of the inputs sets",
+        "and that of the inputs sets: he (He et al., 2015), xavier (Glorot and Bengio, "
+        "2010) or orthogonal (Saxe et al., 2014)",
         ("normal", "fan_in", "he", "xavier", "orthogonal"),
     ),
     "model.weight_stds": Field(

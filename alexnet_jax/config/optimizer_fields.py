@@ -13,7 +13,8 @@ _PLATEAU_FIELDS = ("optimizer.plateau_epochs", "optimizer.plateau_drops")
 OPTIMIZER_FIELDS: dict[str, Field] = {
     "optimizer.name": Field(
         "sgd",
-        "update rule: that of s. 5, AdamW, or for large batches LAMB or LARS",
+        "update rule: that of s. 5, AdamW (Loshchilov and Hutter, 2019), or for large batches "
+        "LAMB (You et al., 2020) or LARS (You et al., 2017)",
         ("sgd", "adamw", "lamb", "lars"),
         later=True,
         also=("optimizer",),
@@ -26,12 +27,14 @@ OPTIMIZER_FIELDS: dict[str, Field] = {
     ),
     "optimizer.schedule": Field(
         BY_RECIPE,
-        "when the rate falls, s. 5: at drop_epochs, at plateaus, never, along a cosine",
+        "when the rate falls, s. 5: at drop_epochs, at plateaus, never, along a cosine "
+        "(Loshchilov and Hutter, 2017)",
         SCHEDULES,
     ),
     "optimizer.warmup_epochs": Field(
         0.0,
-        "epochs in which the rate rises in proportion to the step, up to the schedule's",
+        "epochs in which the rate rises in proportion to the step, up to the schedule's "
+        "(Goyal et al., 2017)",
         minimum=0,
         later=True,
         also=("warmup", "warm_up"),
@@ -77,12 +80,14 @@ OPTIMIZER_FIELDS: dict[str, Field] = {
     ),
     "optimizer.decoupled_decay": Field(
         False,
-        "whether SGD decays weights beside the velocity, not through it",
+        "whether SGD decays weights beside the velocity, not through it (Loshchilov and "
+        "Hutter, 2019)",
         later=True,
     ),
     "optimizer.clip_norm": Field(
         0.0,
-        "largest norm of the gradient, which is scaled down to it; 0: none",
+        "largest norm of the gradient, which is scaled down to it (Pascanu et al., 2013); "
+        "0: none",
         minimum=0,
         later=True,
         also=("clip", "clipping", "clipnorm"),
@@ -90,7 +95,7 @@ OPTIMIZER_FIELDS: dict[str, Field] = {
     "optimizer.ema_decay": Field(
         0.0,
         "what an average of the parameters keeps of itself in a step; it is what is "
-        "evaluated and saved; 0: none",
+        "evaluated and saved (Polyak and Juditsky, 1992); 0: none",
         minimum=0,
         maximum=0.999999,
         later=True,
@@ -98,28 +103,29 @@ OPTIMIZER_FIELDS: dict[str, Field] = {
     ),
     "optimizer.beta1": Field(
         0.9,
-        "decay of the mean gradient in AdamW and LAMB",
+        "decay of the mean gradient in AdamW and LAMB (Kingma and Ba, 2015)",
         minimum=0,
         maximum=0.9999,
         later=True,
     ),
     "optimizer.beta2": Field(
         0.999,
-        "decay of the mean of its square in AdamW and LAMB",
+        "decay of the mean of its square in AdamW and LAMB (Kingma and Ba, 2015)",
         minimum=0,
         maximum=0.999999,
         later=True,
     ),
     "optimizer.epsilon": Field(
         1e-8,
-        "what AdamW and LAMB add to the root of the mean square",
+        "what AdamW and LAMB add to the root of the mean square (Kingma and Ba, 2015)",
         above=0,
         later=True,
         also=("eps",),
     ),
     "optimizer.trust_coefficient": Field(
         0.001,
-        "share of the norm of a layer's weights that a step of LARS at rate 1 moves them by",
+        "share of the norm of a layer's weights that a step of LARS at rate 1 moves them by "
+        "(You et al., 2017)",
         above=0,
         later=True,
     ),

@@ -14,7 +14,8 @@ TRAINING_FIELDS: dict[str, Field] = {
     ),
     "training.label_smoothing": Field(
         0.0,
-        "share of the label that is spread evenly over all classes, in training only",
+        "share of the label that is spread evenly over all classes, in training only "
+        "(Szegedy et al., 2016)",
         minimum=0,
         maximum=0.9,
         later=True,

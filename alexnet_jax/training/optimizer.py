@@ -132,7 +132,7 @@ def make_optimizer(
     descend = optax.stateless(lambda updates, _: _each(_descend, updates, rate_of))
     freeze = optax.stateless(lambda updates, _: _each(_freeze, updates, rate_of))
     rule = RULES[spec.name](Pieces(spec, hyperparameters, decay, descend))
-    if spec.clip_norm:  # Pascanu et al. (2012)
+    if spec.clip_norm:  # Pascanu et al. (2013)
         rule = optax.clip_by_global_norm(spec.clip_norm), *rule
     return optax.chain(*rule, freeze)
 

@@ -1,6 +1,7 @@
 """Every field once: its own rules accept its default, its old name, and its use."""
 
 import ast
+import re
 from pathlib import Path
 
 from alexnet_jax.config import validate
@@ -57,6 +58,15 @@ def names_used():
             elif isinstance(node, ast.Constant):
                 used.add(node.value)
     return used
+
+
+def test_a_field_from_after_the_paper_names_its_own_paper():
+    unnamed = [
+        name
+        for name, field in FIELDS.items()
+        if field.later and not re.search(r"\b(19|20)\d\d\)", field.meaning)
+    ]
+    assert not unnamed
 
 
 def test_every_field_is_read_somewhere():
