@@ -163,13 +163,25 @@ def one_core() -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
+# Instructions that decide how fast a CPU multiplies, which a name such as "AMD EPYC" hides.
+VECTOR_INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_tile")
+
+
 def cpu_model() -> str:
-    """Returns the CPU's name as Linux reports it; elsewhere, what Python knows of it."""
+    """Returns the CPU's name and vector instructions as Linux reports them.
+
+    Elsewhere, what Python knows of it.
+    """
+    facts: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+            name, _, value = line.partition(":")
+            facts.setdefault(name.strip(), value.strip())
+    if "model name" not in facts:
+        return platform.processor() or platform.machine()
+    flags = facts.get("flags", "").split()
+    found = [each for each in VECTOR_INSTRUCTIONS if each in flags]
+    return ", ".join([facts["model name"], *found])
 
 
 def peak_memory_gb() -> float:

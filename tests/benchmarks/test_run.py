@@ -124,3 +124,13 @@ def test_a_process_that_fails_is_an_error(monkeypatch):
     monkeypatch.setattr(benchmark_run.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(UserError, match="status 3"):
         benchmark_run.run_process(["layers", "1", "1", "float32", "all"])
+
+
+def test_a_cpu_is_named_with_its_vector_instructions(monkeypatch):
+    facts = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 avx512f\n\n"
+    monkeypatch.setattr(Path, "read_text", lambda _: 2 * facts)
+    assert benchmark_run.cpu_model() == "Some CPU, avx2, avx512f"
+    monkeypatch.setattr(Path, "read_text", lambda _: facts.replace("avx", "x"))
+    assert benchmark_run.cpu_model() == "Some CPU"
+    monkeypatch.setattr(Path, "read_text", lambda _: "")
+    assert benchmark_run.cpu_model()
