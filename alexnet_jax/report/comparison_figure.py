@@ -42,6 +42,7 @@ def draw_beside_paper(summary: dict[str, Any]) -> Drawing:
     answers = claims.answers(summary)
     heights = [answer_height(answer) + 0.5 for answer in answers]
     figure = Drawing(figsize=(8, sum(heights) + 0.4), layout="constrained")
+    figure.colors = 64  # enough for black, red and gray
     axes = figure.subplots(len(answers), height_ratios=heights, squeeze=False)[:, 0]
     for axis, answer in zip(axes, answers, strict=True):
         draw_answer(axis, answer)

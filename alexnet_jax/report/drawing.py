@@ -30,10 +30,16 @@ SMALL_ERROR = 0.05
 
 
 class Drawing(Figure):
-    """A figure that a notebook shows at the end of a cell, with any backend."""
+    """A figure that a notebook shows at the end of a cell, with any backend.
+
+    Attributes:
+      colors: how many its PNG has there; fewer make a smaller notebook.
+    """
+
+    colors = 256
 
     def _repr_png_(self) -> bytes:
-        return as_png(self, dpi=80, colors=256)
+        return as_png(self, dpi=80, colors=self.colors)
 
 
 def arm_styles(arms: Iterable[str]) -> dict[str, dict[str, Any]]:
