@@ -210,11 +210,13 @@ def _checked_tuned(tuned: Any) -> dict[str, tuple]:
 
 def _ablated(values: Values, arms: Mapping[str, Values], name: str) -> str:
     """Returns the message that refuses to override a field in which the arms differ."""
-    own = ", ".join(f"{arm}: {arms[arm].get(name, values[name])}" for arm in arms)
+    own = ", ".join(
+        f"{arm}: {changes[name]}" for arm, changes in arms.items() if name in changes
+    )
     return (
-        f"--config.{name} cannot be overridden: it is what the arms of "
-        f"'{values['experiment']}' differ in ({own}), and they would become equal. Remove "
-        "it; to train a single network, use configs/alexnet.py."
+        f"--config.{name} cannot be overridden: the arms of '{values['experiment']}' differ "
+        f"in it, and some have a value of their own ({own}). Remove it, or change it in the "
+        "config file; to train a single network, use configs/alexnet.py."
     )
 
 

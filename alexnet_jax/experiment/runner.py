@@ -30,6 +30,7 @@ from alexnet_jax.training import loop
 from alexnet_jax.training.context import Session, open_session
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.initial_weights import check_origins
+from alexnet_jax.training.objective import Objective
 from alexnet_jax.training.records import tensorboard_writer
 from alexnet_jax.training.trial import TrialSpec, open_trial
 
@@ -144,6 +145,7 @@ def check_batch_size(group: list[Trial], devices: Devices) -> None:
         len(group),
         batch_size=training.batch_size,
         microbatches=training.gradient_accumulation,
+        images_together=Objective.of(settings).images_together,
         spread_trials=spreads_trials(settings),
     )
     arranged.check_batch_size(training.batch_size, training.gradient_accumulation)

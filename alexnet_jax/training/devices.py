@@ -85,6 +85,7 @@ class Devices:
         *,
         batch_size: int,
         microbatches: int = 1,
+        images_together: int = 1,
         num_parameters: int = 0,
         spread_trials: bool = True,
     ) -> "Devices":
@@ -98,6 +99,7 @@ class Devices:
           num_trials: the number of trials in the group.
           batch_size: images in a batch of one trial.
           microbatches: the parts in which a device takes its share.
+          images_together: what divides each of these parts, if it can: the images of a pair.
           num_parameters: of the network of one trial.
           spread_trials: whether trials are spread; where not, their batch alone is.
         """
@@ -105,6 +107,7 @@ class Devices:
         most = self.num_for_trials if spread_trials else 1
         trial_parts = math.gcd(num_trials, most)
         batch_parts = count // trial_parts
+        whole = microbatches * images_together
         if self.may_leave_out:
             large = num_parameters >= LARGE_NETWORK
             least = LEAST_IMAGES_OF_LARGE if large else LEAST_IMAGES_ON_CPU
@@ -112,7 +115,7 @@ class Devices:
             batch_parts = next(
                 parts
                 for parts in range(min(batch_parts, most), 0, -1)
-                if batch_size % (parts * microbatches) == 0 or parts == 1
+                if batch_size % (parts * whole) == 0 or parts == 1
             )
         shape = trial_parts, batch_parts
         if shape not in self._arranged:

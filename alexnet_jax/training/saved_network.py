@@ -63,6 +63,10 @@ def read_network(
     folder = Path(given).expanduser().absolute()
     if folder.is_file():
         return _from_file(folder)
+    if not folder.exists():
+        raise UserError(
+            f"There is no {folder}: give a trial's folder or an exported file."
+        )
     inner = folder if folder.name == "checkpoints" else folder / "checkpoints"
     try:
         if inner.is_dir():

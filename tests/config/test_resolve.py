@@ -184,6 +184,14 @@ def test_an_override_of_a_field_in_which_arms_differ_is_refused():
     assert "configs/alexnet.py" in message
 
 
+def test_a_refused_override_names_the_arms_that_set_the_field():
+    config = question()
+    config.arms = {"plain": {}, "mixed": {"data.mixup": 0.2}}
+    config.claim["compare"] = ("mixed", "plain")
+    with pytest.raises(UserError, match=r"value of their own \(mixed: 0\.2\)"):
+        resolved(config, data__mixup=0.3)
+
+
 def test_the_configuration_stays_as_it_was():
     config = question()
     before = config.to_dict()

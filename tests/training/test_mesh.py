@@ -6,7 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from small_trial import STEP, learned, opened, rows_of, tiny, train_one
+from small_trial import BATCH, STEP, learned, opened, rows_of, tiny, train_one
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.training import loop
@@ -110,9 +110,14 @@ def test_a_run_stopped_on_two_devices_resumes_on_one(data, tmp_path, alone):
             assert group.step == 5
             states.append(jax.device_get(group.state_of(0)))
     jax.tree.map(np.testing.assert_array_equal, *states)
+    shutil.copytree(tmp_path / "0", tmp_path / "of batches" / "0")
     again = trained(data, some(1), tmp_path, [0, 1], **every)
     for ours, others in zip(again, alone, strict=False):
         assert_near(ours, others)
+    # By itself one of the trials has its batch shared out among both devices.
+    assert some(2).arranged(1, batch_size=BATCH).batch_parts == 2
+    (shared_out,) = trained(data, some(2), tmp_path / "of batches", [0], **every)
+    assert_near(shared_out, alone[0])
 
 
 # --- The rule ---------------------------------------------------------------------------
@@ -145,6 +150,13 @@ def test_a_large_network_is_shared_out_among_fewer_devices(batch_size, parts):
     arranged = some(8).arranged(
         1, batch_size=batch_size, num_parameters=61_000_000, spread_trials=False
     )
+    assert arranged.batch_parts == parts
+
+
+@pytest.mark.parametrize(("batch_size", "parts"), [(34, 1), (36, 3), (128, 8), (33, 1)])
+def test_pairs_of_images_stay_on_one_device(batch_size, parts):
+    """Those that mixup mixes; a batch of no whole pairs is refused elsewhere."""
+    arranged = some(8).arranged(1, batch_size=batch_size, images_together=2)
     assert arranged.batch_parts == parts
 
 

@@ -285,19 +285,54 @@ def test_twenty_steps_are_those_of_optax(spec, rule):
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_a_decoupled_decay_enters_no_velocity(inside):
+    """Twenty steps across a drop of the rates: those of optax's parts, and by hand.
+
+    In optax the gradient alone goes through the momentum; what decays is taken off beside.
+    """
     spec = OptimizerSpec(inside, False, decoupled_decay=True)
-    params, before, gradients = layers(0), layers(1), layers(2)
-    rates = LearningRates(kernel=0.1, bias=0.3, conv1_kernel=0.02, conv1_bias=0.7)
-    rule = make_optimizer(spec, Hyperparameters(rates, 0.9, 0.25, np.uint32(0)))
-    structure = jax.tree.structure(rule.init(params))
-    state = jax.tree.unflatten(structure, jax.tree.leaves(before))
-    updates, _ = rule.update(gradients, state, params)
-    for path, rate in {("conv1", "kernel"): 0.02, ("fc2", "bias"): 0.3}.items():
-        w, v, g = (tree[path[0]][path[1]] for tree in (params, before, gradients))
-        move = 0.9 * v - rate * g if inside else -rate * (0.9 * v + g)
-        expected = move - (rate * 0.25 * w if path[1] == "kernel" else 0)
-        found = updates[path[0]][path[1]]
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    first = LearningRates(kernel=0.1, bias=0.3, conv1_kernel=0.02, conv1_bias=0.7)
+    rates = [first] * 12 + [LearningRates(*(rate / 10 for rate in first))] * 8
+    params = layers(0)
+    by_hand = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    velocities = jax.tree.map(np.zeros_like, by_hand)
+    other = optax.trace(decay=0.9)
+    theirs, their_state = params, other.init(params)
+    state = make_optimizer(spec, Hyperparameters.zero()).init(params)
+    for step, of_step in enumerate(rates):
+        gradients = layers(10 + step)
+        numbers = Hyperparameters(of_step, 0.9, 0.25, np.uint32(0))
+        updates, state = make_optimizer(spec, numbers).update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+
+        def rate_of(path, of_step=of_step):
+            of_layer = {"kernel": of_step.kernel, "bias": of_step.bias}
+            if path[0].key == "conv1":
+                of_layer = {"kernel": of_step.conv1_kernel, "bias": of_step.conv1_bias}
+            return of_layer[path[1].key]
+
+        def scaled(tree, rate_of=rate_of):
+            return jax.tree_util.tree_map_with_path(
+                lambda path, leaf: -rate_of(path) * leaf, tree
+            )
+
+        given = scaled(gradients) if inside else gradients
+        moves, their_state = other.update(given, their_state)
+        decayed = {
+            layer: {"kernel": 0.25 * of["kernel"], "bias": 0 * of["bias"]}
+            for layer, of in theirs.items()
+        }
+        for moved_by in (moves if inside else scaled(moves), scaled(decayed)):
+            theirs = optax.apply_updates(theirs, moved_by)
+        for layer, kind in itertools.product(by_hand, ("kernel", "bias")):
+            w, v, g = (t[layer][kind] for t in (by_hand, velocities, gradients))
+            rate = rate_of(tuple(map(jax.tree_util.DictKey, (layer, kind))))
+            v = 0.9 * v + (rate if inside else 1) * np.asarray(g, np.float64)
+            decay = rate * 0.25 * w if kind == "kernel" else 0
+            by_hand[layer][kind] = w - (v if inside else rate * v) - decay
+            velocities[layer][kind] = v
+    close = functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-6)
+    jax.tree.map(close, params, theirs)
+    jax.tree.map(close, params, by_hand)
 
 
 @pytest.mark.parametrize("name", RULES)

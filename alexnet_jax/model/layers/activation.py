@@ -16,7 +16,7 @@ from alexnet_jax.errors import UserError, nearest
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
-    "sigmoid": jax.nn.sigmoid,
+    "sigmoid": jax.nn.sigmoid,  # (1 + e^-x)^-1, the other standard one in s. 3.1
     "softplus": jax.nn.softplus,  # Glorot et al. (2011)
     "leaky_relu": jax.nn.leaky_relu,  # slope 0.01 below 0; Maas et al. (2013)
     "gelu": functools.partial(
