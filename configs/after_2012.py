@@ -11,7 +11,7 @@ same rate as kernels, and with the cosine they follow it too.
                             divided by ImageNet's standard deviations, as in torchvision
     AdamW                   Loshchilov and Hutter (2019), with PyTorch's rate and decay
     cosine and warm-up      Loshchilov and Hutter, "SGDR" (2017); Goyal et al. (2017), 5
-                            of 90 epochs, or the same share of fewer
+                            of 90 epochs, or that share of the preset's
     label smoothing         Szegedy et al., "Rethinking the Inception Architecture" (2016)
     random resized crops    Szegedy et al., "Going Deeper with Convolutions" (2015)
     mixup                   Zhang et al. (2018)

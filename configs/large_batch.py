@@ -9,7 +9,7 @@ Networks", 2017), with the same warm-up; biases then move as by the linear rule.
 
 The rule: the learning rate is in proportion to the batch, and that of the recipe or preset
 for its own (0.01 for 128 images, on digits for 32), reached after the first 5 of 90 epochs,
-or the same share of fewer. On digits, which have 1,438 training images, the batches
+or that share of the preset's epochs. On digits, which have 1,438 training images, the batches
 are 16, 128 and 1,024, so that the last makes 29 steps in all, of which one or two are its
 warm-up; on fashion_mnist and cifar10 they are 32, 256 and 2,048. On these three it trains
 the small-data preset, a narrower AlexNet on 64x64 pixels;
