@@ -6,7 +6,8 @@ python -m alexnet_jax neighbors RUN QUERY [QUERY ...] [--among=DATASET] [--layer
 
 QUERY is a file, a folder with images at any depth, or - for one image on the standard
 input. DATASET is digits, a name of TensorFlow Datasets, folder=PATH or npz=FILE; its
-training images are searched. Distances are Euclidean, of the features that a layer passes on
+training images are searched: of a folder without splits those that are not held out, nine of
+ten. Distances are Euclidean, of the features that a layer passes on
 for the center crop, and exact; of equally near images the one that comes first in the dataset
 comes first.
 A training image whose pixels are those of the query is shown as well, and marked.
@@ -24,7 +25,11 @@ AMONG = flags.DEFINE_string(
     "among", "", "Dataset to search. Default: the one it was trained on."
 )
 TFDS_DIR = flags.DEFINE_string("tfds_dir", "", "Data folder of TensorFlow Datasets.")
-LAYER = flags.DEFINE_string("layer", "fc7", "Layer whose features are compared.")
+LAYER = flags.DEFINE_string(
+    "layer",
+    "",
+    "Layer whose features are compared. Default: fc7, or the last hidden one.",
+)
 COUNT = flags.DEFINE_integer("count", 6, "Neighbors an image.", lower_bound=1)
 CACHE = flags.DEFINE_string("cache", "", "Folder that keeps the features.")
 PICTURE = flags.DEFINE_string(

@@ -6,6 +6,8 @@ or an exported file without JAX, which the commands import only after their flag
 
 import functools
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,16 +45,75 @@ FOREIGN = (".pth", ".pt", ".caffemodel")  # PyTorch's and Caffe's, which can be 
 LARGEST_HEADER = 2**26  # bytes, of an exported file
 
 
+def path_and_checkpoint(given: str) -> tuple[Path, str]:
+    """The path of a network, and which checkpoint of a trial: "NAME", "NAME@best", "NAME@90".
+
+    Without one it is the best.
+    """
+    found = re.fullmatch(r"(.+)@(best|last|\d+)", given, re.DOTALL)
+    if found and not os.path.exists(given):
+        return Path(found[1]).expanduser(), found[2]
+    return Path(given).expanduser(), "best"
+
+
+def origin_of(given: str) -> tuple[Path, str]:
+    """The trained network that `training.init_from` names: its path, and which checkpoint.
+
+    Args:
+      given: a trial's folder, a checkpoint, an exported file, or the folder of a run with a
+        single arm, of which it is the trial of seed 0 at the selected values. After a folder
+        may stand which checkpoint, as in `path_and_checkpoint`.
+
+    Raises:
+      UserError: if it is the folder of a run of which no trial can be chosen so.
+    """
+    path, which = path_and_checkpoint(given)
+    if not (path / "experiment.json").is_file():
+        return path, which
+    selected = _selected_trials(path)
+    if len(selected) == 1:
+        return selected[0], which
+    shown = ", ".join(map(str, selected))
+    raise UserError(
+        f"config.training.init_from={given}: it is the folder of a whole run: "
+        + (
+            f"give one of its trials: {shown}."
+            if shown
+            else "it has no trained network."
+        )
+    )
+
+
+def _selected_trials(run: Path) -> list[Path]:
+    """Of each arm the trial of seed 0, at the values that the run's summary has selected."""
+    trials = sorted(one.parent for one in run.glob("**/checkpoints"))
+    trials = [one for one in trials if one.name == "seed0"] or trials
+    try:
+        arms = json.loads((run / "summary.json").read_text())["arms"]
+        tuned = {arm: set(facts["tuned"].values()) for arm, facts in arms.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return trials  # no summary yet
+
+    def selected(trial: Path) -> bool:
+        arm, *values = trial.relative_to(run).parts[:-1]
+        named = {
+            part.rpartition("=")[2] for value in values for part in value.split(",")
+        }
+        return not values or named == set(map(repr, tuned.get(arm, set())))
+
+    return [trial for trial in trials if selected(trial)]
+
+
 def saved_form(given: str) -> dict[str, Any]:
     """The fields `FORM_FIELDS` of a trained network.
 
     Args:
-      given: a trial's folder, a checkpoint, or an exported file.
+      given: what `origin_of` takes.
 
     Raises:
       UserError: if none can be read there.
     """
-    path = Path(given).expanduser()
+    path, _ = origin_of(given)
     try:
         held = _of_file(path) if path.is_file() else _of_folder(path)
         values = with_defaults(held)
@@ -124,11 +185,4 @@ def _instead(path: Path) -> str:
             f"Import it first: python -m alexnet_jax weights import {path} "
             "--output=NET.safetensors; then give that file."
         )
-    trials = (
-        sorted(one.parent for one in path.glob("**/checkpoints"))
-        if path.is_dir()
-        else []
-    )
-    if (path / "experiment.json").is_file() and trials:
-        return f"It is the folder of a whole run: give one of its trials, such as {trials[0]}."
     return "Give a trial's folder, a checkpoint or an exported file."

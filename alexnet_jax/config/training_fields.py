@@ -38,7 +38,7 @@ TRAINING_FIELDS: dict[str, Field] = {
     ),
     "training.init_from": Field(
         "",
-        "trial, checkpoint or exported file: initial weights of all but the last layer",
+        "run, trial, checkpoint or exported file: initial weights of all but the last layer",
     ),
     "training.ensemble": Field(
         1, "networks, of consecutive seeds, whose probabilities are averaged", minimum=1

@@ -259,8 +259,10 @@ def _download(builder, name: str, data_dir: str | None) -> None:
 
 def _way_on(folder: Path) -> str:
     return (
-        f"and name the folder: --config.data.tfds_dir={folder}. The default dataset, "
-        "digits, comes with scikit-learn and needs no download."
+        f"and name the folder: --config.data.tfds_dir={folder} where a network is trained, "
+        f"--tfds_dir={folder} where one is used. Images in a folder are the dataset "
+        "folder=PATH. The default dataset, digits, comes with scikit-learn and needs no "
+        "download."
     )
 
 

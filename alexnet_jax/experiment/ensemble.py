@@ -48,7 +48,7 @@ def evaluate(
             spec = StepSpec.of(ensemble.settings, data)
             evaluator = Evaluator.of(spec, data, devices)
             networks = stack(
-                [read_weights(folder / t.folder, last=True)[0] for t in trials]
+                [read_weights(folder / t.folder, "last")[0] for t in trials]
             )
             # A group of one ensemble, each network of which has its own weights.
             params: PyTree = devices.place_trials(stack([networks]))

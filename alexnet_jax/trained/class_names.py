@@ -1,9 +1,12 @@
 """Matches the classes of a dataset with those of a network: by name, never by position."""
 
 import dataclasses
+import functools
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
@@ -77,6 +80,24 @@ def find(name: str, known: Sequence[str]) -> str | None:
     """The one of the `known` classes that `name` names, whatever its spelling; or None."""
     key = _key(name)
     return next((each for each in known if _key(each) == key), None)
+
+
+def of_folder(folder: Path, known: Sequence[str]) -> str | None:
+    """The one of the `known` classes that a folder of images is named after; or None.
+
+    A number is a class of ImageNet, as in `match`, if the folder is one of ImageNetV2's: in a
+    folder with all of 0 to 999. Elsewhere a folder called "2" need not mean a class.
+    """
+    if folder.name.isdigit() and (ordered := imagenet_order(known)):
+        number = int(folder.name)
+        all_there = number < IMAGENET_CLASSES and _holds_numbers(folder.parent)
+        return ordered[number] if all_there else None
+    return find(folder.name, known)
+
+
+@functools.lru_cache(maxsize=64)
+def _holds_numbers(folder: Path) -> bool:
+    return set(map(str, range(IMAGENET_CLASSES))) <= set(os.listdir(folder))
 
 
 def imagenet_order(known: Sequence[str]) -> list[str]:

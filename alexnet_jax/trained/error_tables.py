@@ -52,8 +52,11 @@ def evaluate(
       UserError: if a network, the dataset or a file cannot be read or written, two
         networks are the same, or a class is unknown.
     """
-    if per_class and not Path(per_class).expanduser().absolute().parent.is_dir():
+    table = Path(per_class).expanduser().absolute()
+    if per_class and not table.parent.is_dir():
         raise UserError(f"--per_class={per_class}: there is no such folder.")
+    if per_class and table.is_dir():
+        raise UserError(f"--per_class={per_class} is a folder: name a file in it.")
     networks = load_different(origins, arm=arm)
     first, *others = networks
     source = first.open_to_measure(dataset, tfds_dir, beside=others)
@@ -71,11 +74,17 @@ def evaluate(
             advance=lambda images: progress.advance(images * len(networks)),
         )
     errors = dataclasses.replace(errors, notes=(*errors.notes, *notes))
-    if per_class:
-        write_by_class(errors, Path(per_class).expanduser())
+    found = text(errors)
     if as_json:
-        return json.dumps({**facts(errors), "confusion": confusion(errors)}, indent=2)
-    return text(errors)
+        everything = {**facts(errors), "confusion": confusion(errors)}
+        found = json.dumps(everything, indent=2)
+    if per_class:
+        try:
+            write_by_class(errors, table)
+        except OSError:
+            print(found, flush=True)  # the measurement may have taken hours
+            raise
+    return found
 
 
 def text(errors: Errors) -> str:

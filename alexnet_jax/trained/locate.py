@@ -1,17 +1,18 @@
 """Finds a trained network by what a user names it: a run, a trial, a checkpoint or a file."""
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from alexnet_jax.config.network_form import path_and_checkpoint
 from alexnet_jax.config.old_names import settings_of
 from alexnet_jax.errors import UserError, printable
 from alexnet_jax.trained.exchange.weight_checks import check_weights
 from alexnet_jax.trained.trained_network import TrainedNetwork
+from alexnet_jax.training.checkpoint_files import Description
 from alexnet_jax.training.saved_network import read_network
 from alexnet_jax.training.trained_on import of_earlier_version
 
@@ -32,7 +33,7 @@ def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
     Raises:
       UserError: if there is no network, or it is damaged.
     """
-    path, which = _parsed(os.fspath(origin))
+    path, which = path_and_checkpoint(os.fspath(origin))
     if (path / "experiment.json").is_file():
         # SciPy takes a second to import; a trial's folder or a checkpoint does without.
         from alexnet_jax.report.summary import trial_folder
@@ -55,7 +56,7 @@ def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
     if trained_on is None:
         trained_on = of_earlier_version(settings.data, description.folder)
     network = TrainedNetwork(
-        origin=str(origin),
+        origin=_name_of(path, description),
         settings=settings,
         params=params,
         trained_on=trained_on,
@@ -65,6 +66,17 @@ def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
     if path.is_file():  # Anyone may have written it; checkpoints are one's own.
         check_weights(network, str(path))
     return network
+
+
+def _name_of(path: Path, description: Description) -> str:
+    """How messages and records name a network, and `load` finds it: a trial with its step."""
+    in_trial = description.folder.parent.name == "checkpoints"
+    step = description.position.step
+    return (
+        f"{path}@{step}"
+        if in_trial and description.folder != path.absolute()
+        else str(path)
+    )
 
 
 def _has_checkpoint(trial: Path) -> bool:
@@ -164,7 +176,7 @@ def beside(origin: str | os.PathLike[str], name: str = "features") -> Path:
 
     With a file it is in the file's folder, and with a checkpoint in that of its trial.
     """
-    path, _ = _parsed(os.fspath(origin))
+    path, _ = path_and_checkpoint(os.fspath(origin))
     path = path.absolute()
     if not path.is_dir():
         return path.parent / name
@@ -172,11 +184,3 @@ def beside(origin: str | os.PathLike[str], name: str = "features") -> Path:
         each.parent for each in (path, *path.parents) if each.name == "checkpoints"
     ]
     return (trials[0] if trials else path) / name
-
-
-def _parsed(origin: str) -> tuple[Path, str]:
-    """The path, and which of its checkpoints."""
-    found = re.fullmatch(r"(.+)@(best|last|\d+)", origin, re.DOTALL)
-    if found and not os.path.exists(origin):
-        return Path(found[1]).expanduser(), found[2]
-    return Path(origin).expanduser(), "best"

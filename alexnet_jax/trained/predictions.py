@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from alexnet_jax.data.photographs import SUFFIXES
 from alexnet_jax.errors import UserError
-from alexnet_jax.trained.class_names import find
+from alexnet_jax.trained.class_names import of_folder
 from alexnet_jax.trained.guesses import Predicted
 from alexnet_jax.trained.locate import load
 from alexnet_jax.trained.trained_network import BATCH, TrainedNetwork
@@ -139,8 +139,11 @@ def predictions(
         names, pixels = of_batches.pop(0)
         guesses = network.guesses(probabilities, top)
         for name, square, of_image in zip(names, pixels, guesses, strict=True):
-            folder = "" if name == STANDARD_INPUT else Path(name).absolute().parent.name
-            true_class = find(folder, network.class_names)
+            true_class = None
+            if name != STANDARD_INPUT:
+                true_class = of_folder(
+                    Path(name).absolute().parent, network.class_names
+                )
             yield Predicted(name, square, of_image, true_class)
 
 

@@ -144,6 +144,14 @@ class TrainedNetwork:
         )
         return names
 
+    @property
+    def compared_layer(self) -> str:
+        """The one whose features say how alike images are: fc7 as in the paper.
+
+        In a network without it, it is the last hidden layer.
+        """
+        return "fc7" if "fc7" in self.layers else self.layers[-2]
+
     # --- What it does -----------------------------------------------------------------
 
     def classify(

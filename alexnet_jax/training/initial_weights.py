@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from alexnet_jax.config.network_form import differences
+from alexnet_jax.config.network_form import differences, origin_of
 from alexnet_jax.errors import UserError
 from alexnet_jax.training.saved_network import read_network, read_weights
 from alexnet_jax.training.step import Params, TrainState, initial_state
@@ -33,7 +33,7 @@ def fine_tuned_params(initial: Params, init_from: str) -> Params:
     Raises:
       UserError: if the network cannot be read or has other layers.
     """
-    held, origin = read_weights(init_from)
+    held, origin = read_weights(*origin_of(init_from))
     *kept, last = initial
     differing = _differing(held, initial)
     if differing:
@@ -64,7 +64,7 @@ def check_origins(trials: Iterable[tuple[str, FrozenConfigDict]]) -> list[str]:
 
 def _described(init_from: str, settings: ConfigDict) -> str:
     """The network that `init_from` names, in a sentence; more where its form differs."""
-    params, trained_on, description = read_network(init_from)
+    params, trained_on, description = read_network(*origin_of(init_from))
     form = differences(description.fields, settings)
     differing = _differing(params, params_shapes(settings))
     if differing:

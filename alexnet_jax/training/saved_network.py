@@ -28,18 +28,16 @@ from alexnet_jax.training.step import Params
 from alexnet_jax.training.trained_on import TrainedOn
 
 
-def read_weights(given: str | Path, *, last: bool = False) -> tuple[Params, Path]:
+def read_weights(given: str | Path, which: str = "best") -> tuple[Params, Path]:
     """The parameters in a checkpoint, in host memory, and the checkpoint's folder.
 
     Args:
-      given: an exported file, a checkpoint, or a trial's folder: then its best checkpoint
-        by validation error, or its last one if it was never evaluated.
-      last: take a trial's last checkpoint in any case.
+      given, which: as `read_network` takes them.
 
     Raises:
       UserError: if there is none, or it is damaged.
     """
-    params, _, description = read_network(given, "last" if last else "best")
+    params, _, description = read_network(given, which)
     return params, description.folder
 
 
@@ -52,14 +50,26 @@ def read_network(
     were trained.
 
     Args:
-      given: a checkpoint, a trial's folder, or an exported file, which holds one network
-        whatever `which` is.
+      given: a checkpoint, a trial's folder, or an exported file.
       which: which checkpoint of a trial: "best" by validation error, which is the last one
-        if it was never evaluated; "last"; or the number of a step.
+        if it was never evaluated; "last"; or the number of a step, which the network of
+        a checkpoint or a file must have.
 
     Raises:
       UserError: if there is none, or it is damaged.
     """
+    found = _read(given, which)
+    step = found[2].position.step
+    if which.isdigit() and int(which) != step:
+        raise UserError(
+            f"{given} is the network of step {step} alone: leave out @{which}."
+        )
+    return found
+
+
+def _read(
+    given: str | Path, which: str
+) -> tuple[Params, TrainedOn | None, Description]:
     folder = Path(given).expanduser().absolute()
     if folder.is_file():
         return _from_file(folder)

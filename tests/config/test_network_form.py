@@ -1,7 +1,9 @@
 """Arms that start from a trained network have its form, unless the command line sets it."""
 
+import itertools
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from small_question import resolved
 
 from alexnet_jax.config import base
 from alexnet_jax.config.checkpoint_fields import fields_of
-from alexnet_jax.config.network_form import differences, saved_form
+from alexnet_jax.config.network_form import differences, origin_of, saved_form
 from alexnet_jax.config.presets import SMALL_ANY
 from alexnet_jax.config.trials import ExperimentPlan
 from alexnet_jax.errors import UserError
@@ -132,8 +134,31 @@ def test_what_is_no_network_is_refused_with_what_to_give(tmp_path):
             saved_form(str(tmp_path / name))
     with pytest.raises(UserError, match="It does not exist"):
         saved_form(str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match=r"whole run.*run/arm/seed0\.$"):
+    shutil.rmtree(run / "arm")
+    with pytest.raises(UserError, match=r"whole run: it has no trained network"):
         saved_form(str(run))
+
+
+def test_of_a_run_with_one_arm_it_is_the_selected_trial(tmp_path):
+    """Of several arms their selected trials are named; a checkpoint may be chosen too."""
+    rates = ("0.002", "0.004")
+    for rate, seed in itertools.product(rates, ("seed0", "seed1", "seed1000")):
+        trained(tmp_path / f"one/learning_rate={rate}/{seed}")
+    (tmp_path / "experiment.json").touch()
+    tuned = {"tuned": {"optimizer.learning_rate": 0.004}}
+    summary = tmp_path / "summary.json"
+    summary.write_text(json.dumps({"arms": {"one": tuned}}))
+    selected = tmp_path / "one/learning_rate=0.004/seed0"
+    assert origin_of(str(tmp_path)) == (selected, "best")
+    assert origin_of(f"{tmp_path}@7") == (selected, "7")
+    assert origin_of(f"{selected}@last") == (selected, "last")
+    saved_form(f"{tmp_path}@7")
+    trained(tmp_path / "two/seed0")
+    summary.write_text(json.dumps({"arms": {"one": tuned, "two": {"tuned": {}}}}))
+    with pytest.raises(UserError, match=r"give one of its trials: .*") as raised:
+        origin_of(str(tmp_path))
+    shown = str(raised.value).split("trials: ")[1]
+    assert shown == f"{selected}, {tmp_path}/two/seed0."
 
 
 def test_only_what_a_networks_weights_depend_on_counts_as_a_difference():

@@ -59,7 +59,7 @@ def test_an_ensemble_averages_its_networks_probabilities(run):
     mean = trainer.place_mean(data, Devices())
     apply = jax.jit(lambda params, x: trainer.network.apply(params, x, None))
     for group, seeds in enumerate(((0, 1), (2, 3))):
-        held = [read_weights(folder / f"one/seed{s}", last=True)[0] for s in seeds]
+        held = [read_weights(folder / f"one/seed{s}", "last")[0] for s in seeds]
         loss = wrong = count = 0
         for batch in evaluation_batches(data.validation, batch_size=64):
             (place,) = crop_places(batch["image"].shape[1], trainer.form)

@@ -90,8 +90,8 @@ def test_a_network_is_fine_tuned_and_compared_with_one_from_scratch(
     assert f"fine-tuned starts from {network}/checkpoints/" in capsys.readouterr().err
     held, _ = read_weights(network)
     for seed in range(2):
-        tuned, _ = read_weights(tmp_path / f"run/fine-tuned/seed{seed}", last=True)
-        scratch, _ = read_weights(tmp_path / f"run/from scratch/seed{seed}", last=True)
+        tuned, _ = read_weights(tmp_path / f"run/fine-tuned/seed{seed}", "last")
+        scratch, _ = read_weights(tmp_path / f"run/from scratch/seed{seed}", "last")
         for kind in ("kernel", "bias"):
             assert tuned["conv1"][kind].tobytes() == held["conv1"][kind].tobytes()
         assert tuned["fc4"]["kernel"].shape == (held["fc4"]["kernel"].shape[0], 3)

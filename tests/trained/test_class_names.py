@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax.errors import UserError
-from alexnet_jax.trained.class_names import find, match
+from alexnet_jax.trained.class_names import find, match, of_folder
 
 IMAGENET = tuple(f"n{number:08d} class {number}" for number in range(3000, 4000))
 
@@ -47,3 +47,20 @@ def test_what_cannot_be_matched_is_refused(names, known, said):
 def test_one_name_is_found():
     assert find("GUINEA-PIG", ["cat", "guinea pig"]) == "guinea pig"
     assert find("holiday", ["cat"]) is None
+
+
+def test_a_folder_with_a_number_is_a_class_where_all_of_them_are(tmp_path):
+    """As in ImageNetV2; one folder called "2" of one's own names nothing."""
+    shuffled = tuple(np.random.default_rng(0).permutation(IMAGENET))
+    for number in range(999):
+        (tmp_path / "v2" / str(number)).mkdir(parents=True)
+    (tmp_path / "almost").symlink_to(tmp_path / "v2")
+    assert of_folder(tmp_path / "almost/2", shuffled) is None
+    (tmp_path / "v2/999").mkdir()
+    assert of_folder(tmp_path / "v2/2", shuffled) == IMAGENET[2]
+    assert of_folder(tmp_path / "v2/999", shuffled) == IMAGENET[999]
+    assert of_folder(tmp_path / "v2/1000", shuffled) is None
+    (tmp_path / "mine/2").mkdir(parents=True)
+    assert of_folder(tmp_path / "mine/2", shuffled) is None
+    assert of_folder(tmp_path / "mine/2", ["1", "2"]) == "2"
+    assert of_folder(tmp_path / IMAGENET[7][:9], shuffled) == IMAGENET[7]

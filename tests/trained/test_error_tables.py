@@ -234,7 +234,7 @@ def test_a_network_is_not_averaged_with_itself(run_folder, trial, network, tmp_p
     copy = str(tmp_path / "copy.safetensors")
     for origins, said in (
         ([trial, trial], "is given twice"),
-        ([trial, str(run_folder / "tanh/seed0"), f"{trial}@best"], "the same weights"),
+        ([trial, str(run_folder / "tanh/seed0"), f"{trial}@best"], "is given twice"),
         ([copy, trial], "the same weights"),
     ):
         with pytest.raises(UserError, match=said):

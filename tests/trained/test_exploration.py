@@ -223,7 +223,7 @@ def test_facts_name_recipe_data_steps_and_protocol(content, network):
     assert f"top-1 error {network.measured['top1_error']:.1%}" in in_training
     assert "center crop" in in_training
     assert content.parameters == sum(layer.parameters for layer in content.layers)
-    assert content.title == "run/ReLU/seed0"
+    assert content.title == f"run/ReLU/seed0@{network.step}"
 
 
 def test_a_network_is_named_without_the_folders_above_its_run(run_folder, tmp_path):

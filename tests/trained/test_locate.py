@@ -39,6 +39,25 @@ def test_a_run_a_trial_and_a_checkpoint_name_the_same_network(run_folder):
     assert load(last).step == int(last.name)
     assert load(f"{trial}@last").step == int(last.name)
     assert load(f"{run_folder}@{last.name}", arm="tanh").step == int(last.name)
+    assert load(f"{last}@{last.name}").step == int(last.name)
+
+
+def test_a_network_of_another_step_than_asked_for_is_refused(run_folder, tmp_path):
+    first, *_, last = checkpoints_of(run_folder)
+    file = tmp_path / "net.safetensors"
+    load(last).save(file)
+    for given in (last, file):
+        with pytest.raises(UserError, match=f"step {last.name} alone: leave out @"):
+            load(f"{given}@{first.name}")
+    assert load(f"{file}@{last.name}").step == int(last.name)
+
+
+def test_its_name_says_which_trial_and_step(run_folder):
+    network = load(run_folder, arm="ReLU")
+    assert network.origin == f"{run_folder / 'ReLU/seed0'}@{network.step}"
+    assert load(network.origin).step == network.step
+    checkpoint = checkpoints_of(run_folder)[0]
+    assert load(checkpoint).origin == str(checkpoint)
 
 
 def test_it_knows_its_data_and_its_errors(run_folder):

@@ -168,6 +168,23 @@ def test_the_command_prints_and_writes_the_errors(
     assert shares == sorted(shares, reverse=True)
     held = json.loads(evaluate([str(run_folder)], arm="ReLU", as_json=True))
     assert held["top1_errors"] == of_relu.top1_errors
+    (name,) = held["networks"]  # which trial and step was measured
+    assert name in shown
+    assert name.startswith(f"{run_folder / 'ReLU/seed0'}@")
+    assert json.loads(evaluate([name], as_json=True)) == held
+
+
+def test_what_was_measured_is_printed_where_the_csv_cannot_be_written(
+    run_folder, of_relu, tmp_path, capsys, monkeypatch
+):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(error_tables, "write_by_class", full)
+    path = str(tmp_path / "classes.csv")
+    with pytest.raises(OSError, match="No space"):
+        evaluate([str(run_folder)], arm="ReLU", per_class=path)
+    assert f"({of_relu.top1_errors})" in capsys.readouterr().out
 
 
 def test_bad_input_is_refused_before_anything_is_written(run_folder, tmp_path):
@@ -178,6 +195,7 @@ def test_bad_input_is_refused_before_anything_is_written(run_folder, tmp_path):
     broken.write_text("[[1000]]")
     for changes, said in (
         ({"per_class": str(tmp_path / "no/such/file.csv")}, "no such folder"),
+        ({"per_class": str(tmp_path)}, "is a folder"),
         ({"reassessed": str(tmp_path / "missing.json")}, "cannot be read"),
         ({"reassessed": str(broken)}, "numbers from 0 to 9"),
         ({"reassessed": str(sets)}, "ImageNet's validation images"),

@@ -55,7 +55,8 @@ def queries(tmp_path):
 
 
 def settings(tmp_path, **changes):
-    return NeighborSettings(layer="fc4", cache=str(tmp_path / "cache"), **changes)
+    given = {"layer": "fc4", "cache": str(tmp_path / "cache")}
+    return NeighborSettings(**given | changes)
 
 
 def found(trial, queries, capsys, tmp_path, **changes):
@@ -245,3 +246,11 @@ def test_the_command_ends_with_a_status(trial, queries, tmp_path):
         assert len(done.stdout.splitlines()) == 3
         assert "broken.png" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_the_default_layer_is_the_last_hidden_one_where_there_is_no_fc7(
+    trial, queries, capsys, tmp_path
+):
+    by_default = found(trial, queries, capsys, tmp_path, layer="")
+    assert by_default == found(trial, queries, capsys, tmp_path, layer="conv3")
+    assert by_default != found(trial, queries, capsys, tmp_path)

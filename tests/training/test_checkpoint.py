@@ -458,7 +458,7 @@ def test_a_format_1_checkpoint_resumes_bit_identically(
             run(config_of(), data, devices, tmp_path)
     in_format_1(tmp_path, like(config_of(), data, devices))
     # On a busy machine the signal arrives a step late.
-    assert read_weights(tmp_path, last=True)[1].name in (str(call), str(call + 1))
+    assert read_weights(tmp_path, "last")[1].name in (str(call), str(call + 1))
     assert run(config_of(), data, devices, tmp_path)[0] == "finished"
     state, _ = last(config_of(), data, devices, tmp_path)
     assert (checksum(state), rows(tmp_path)) == undisturbed
@@ -553,7 +553,7 @@ def test_a_trial_with_init_from_trains_and_resumes(
     assert run(config, data, devices, tmp_path / "cut")[0] == "finished"
     assert rows(tmp_path / "cut") == rows(whole)
     assert rows(whole) != rows(finished)
-    held, origin = read_weights(finished), read_weights(whole, last=True)
+    held, origin = read_weights(finished), read_weights(whole, "last")
     same = {
         n: np.array_equal(held[0][n]["kernel"], origin[0][n]["kernel"]) for n in held[0]
     }

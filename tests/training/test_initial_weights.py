@@ -81,7 +81,7 @@ def test_a_network_with_a_layer_more_is_refused(network, monkeypatch):
     params, *rest = initial_weights.read_network(network)
     more = params | {"conv4": params["conv3"]}
     more = dict(sorted(more.items()))
-    monkeypatch.setattr(initial_weights, "read_network", lambda _: (more, *rest))
+    monkeypatch.setattr(initial_weights, "read_network", lambda *_: (more, *rest))
     with pytest.raises(UserError) as caught:
         checked(network)
     line = "  conv4: bias (16,), kernel (5, 5, 8, 16) there, none here"

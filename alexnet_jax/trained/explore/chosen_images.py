@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from alexnet_jax.trained.class_names import find
+from alexnet_jax.trained.class_names import of_folder
 from alexnet_jax.trained.explore.activations import activations
 from alexnet_jax.trained.explore.explored import ChosenImage
 from alexnet_jax.trained.explore.picked_examples import (
@@ -66,7 +66,7 @@ def given_images(network: TrainedNetwork, files: Sequence[str]) -> PickedImages:
             "spaced."
         )
     names = network.class_names
-    classes = [find(path.absolute().parent.name, names) for path in read]
+    classes = [of_folder(path.absolute().parent, names) for path in read]
     return PickedImages(
         [path.name for path in read], np.stack(pixels), classes, choice, unread
     )

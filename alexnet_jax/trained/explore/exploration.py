@@ -77,7 +77,7 @@ def _of_data(
 ) -> dict[str, Any]:
     """The fields of `Explored` that take the dataset, and the chosen images."""
     available = data.train.split.num_examples
-    layer = similar_images.compared_layer(network)
+    layer = network.compared_layer
     shapes = {each.name: each.shape for each in network_facts.layer_shapes(network)}
     compared = similar_images.compared_examples(available, shapes[layer])
     test_images = data.validation.split.num_examples

@@ -20,12 +20,6 @@ MOST_COMPARED = 10_000  # training images
 MOST_BYTES = 2**28  # of features held in memory
 
 
-def compared_layer(network: TrainedNetwork) -> str:
-    """fc7 as in the paper; the last hidden layer of a network without it."""
-    names = network.layers
-    return "fc7" if "fc7" in names else names[-2]
-
-
 def compared_examples(available: int, shape: tuple[int, ...]) -> list[int]:
     """The training images that are compared, evenly spaced where they are too many.
 
@@ -48,7 +42,7 @@ def similar_images(
 ) -> list[list[SimilarImage]]:
     """For each query the `count` nearest of the `examples`, nearest first: exact.
 
-    The distance is Euclidean, between the outputs of `compared_layer` for center crops. Of
+    The distance is Euclidean, between the outputs of its `compared_layer` for center crops. Of
     equal distances the first example comes first.
 
     Raises:
@@ -65,7 +59,7 @@ def similar_images(
             parts.append(of_batch)
             yield from batch
 
-    layer = compared_layer(network)
+    layer = network.compared_layer
     features = network.features(itertools.chain(queries, images()), layer)
     features = features.reshape(len(features), -1).astype(np.float32, copy=False)
     own, others = features[: len(queries)], features[len(queries) :]

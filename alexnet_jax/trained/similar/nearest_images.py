@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, Int64, UInt8
 
 from alexnet_jax.data.types import Source
 from alexnet_jax.errors import UserError
-from alexnet_jax.trained.class_names import find
+from alexnet_jax.trained.class_names import of_folder
 from alexnet_jax.trained.locate import beside, load
 from alexnet_jax.trained.predictions import (
     STANDARD_INPUT,
@@ -47,7 +47,7 @@ class NeighborSettings:
     Attributes:
       among: the dataset whose training images are searched; "": that of the training.
       tfds_dir: the data folder of TensorFlow Datasets; "": that of the training.
-      layer: whose features are compared.
+      layer: whose features are compared; "": fc7, or the last hidden layer.
       count: neighbors an image.
       cache: the folder that keeps the features; "": `features` beside the network.
       picture: PNG or SVG file to write; "": none.
@@ -57,7 +57,7 @@ class NeighborSettings:
 
     among: str = ""
     tfds_dir: str = ""
-    layer: str = "fc7"
+    layer: str = ""
     count: int = 6
     cache: str = ""
     picture: str = ""
@@ -81,14 +81,15 @@ def neighbors(origin: str, queries: Sequence[str], settings: NeighborSettings) -
         check_picture(picture)
     files = list(dict.fromkeys(image_files(queries)))
     network = load(origin, arm=settings.arm)
-    network.check_layer(settings.layer)
+    layer = settings.layer or network.compared_layer
+    network.check_layer(layer)
     source = network.open_dataset(settings.among, settings.tfds_dir)
     if not source.train.num_examples:
         raise UserError(f"{source.name} has no training images.")
     images = {name: content(name) for name in files}  # standard input is read once
-    names, features = readable(network, images, settings.layer)
+    names, features = readable(network, images, layer)
     caches = Path(settings.cache).expanduser() if settings.cache else beside(origin)
-    cache = dataset_features(network, source, settings.layer, caches)
+    cache = dataset_features(network, source, layer, caches)
     nearest = nearest_rows(cache.blocks(), features, settings.count)
     drawn: list[WithNeighbors] = []
     for name, row, index, distance in zip(names, features, *nearest, strict=True):
@@ -147,8 +148,9 @@ def described(
 ) -> WithNeighbors:
     """A query with its neighbors, their classes and their places."""
     split, pixels = source.train, network.square(query.image)
-    known = query.name != STANDARD_INPUT
-    folder = Path(query.name).absolute().parent.name if known else ""
+    true_class = None
+    if query.name != STANDARD_INPUT:
+        true_class = of_folder(Path(query.name).absolute().parent, source.class_names)
     found = []
     for number, away in zip(index.tolist(), distance.tolist(), strict=True):
         same = away <= PERHAPS_SAME * query.length
@@ -157,7 +159,7 @@ def described(
             same = bool((np.abs(differences) <= 1).all())
         name = source.class_names[split.read(number)[1]]
         found.append(Neighbor(number, away, name, split.where(number), same))
-    return WithNeighbors(query.name, pixels, find(folder, source.class_names), found)
+    return WithNeighbors(query.name, pixels, true_class, found)
 
 
 def example(
