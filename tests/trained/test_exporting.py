@@ -1,6 +1,7 @@
 """What is exported computes what the network computes, in other programs as well."""
 
 import dataclasses
+import errno
 import json
 
 import jax
@@ -248,3 +249,19 @@ def test_an_exported_file_of_another_network_is_refused(tmp_path):
     wrong.save(tmp_path / "net.safetensors")
     with pytest.raises(UserError, match=r"layer conv1 has .*11, 3, 16.*11, 3, 24"):
         alexnet_jax.load(tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize("name", ["net.safetensors", "net.stablehlo"])
+def test_a_full_disk_is_reported_with_the_name_that_was_given(
+    name, tmp_path, monkeypatch
+):
+    """Not with that of a draft, and none is left behind."""
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        export(random_network("caffe", **SMALL), tmp_path / name)
+    assert raised.value.filename == str(tmp_path / name)
+    assert not list(tmp_path.iterdir())

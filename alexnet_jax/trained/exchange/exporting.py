@@ -100,6 +100,10 @@ def export(
         write = _torchvision if form else writers.get(suffix, _complete)
         what, compared = write(network, draft)
         os.replace(draft, path)
+    except OSError as error:
+        if error.filename in (None, str(draft)):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         draft.unlink(missing_ok=True)
     return Exported(path, what, compared)
