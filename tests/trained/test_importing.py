@@ -133,6 +133,8 @@ def test_caffe_needs_its_mean_and_torchvision_none(pth, caffemodel, tmp_path):
     for array, said in (
         (np.zeros((3, 200, 200)), "200 x 200 pixels"),
         (np.zeros((3, 256, 300)), "256 x 300 pixels"),
+        (np.zeros((3, 230, 0)), "230 x 0 pixels"),
+        (np.zeros((3, 0, 0)), "0 x 0 pixels"),
         (np.zeros((256, 256, 3)), "has \\(3, height, width\\)"),
         (np.full((3, 256, 256), 300.0), "from 0 to 255"),
         (np.full((3, 256, 256), np.nan), "from 0 to 255"),

@@ -1,5 +1,6 @@
 """Imports trained AlexNets of torchvision and Caffe, with the preprocessing they expect."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,12 @@ def _mean_of_caffe(given: str) -> tuple[np.ndarray | None, dict[str, Any]]:
     path = Path(given).expanduser()
     read = _read_npy if path.suffix.lower() == ".npy" else read_binaryproto
     array = read(path)
+    height, width = array.shape[1:] or (CROP_SIZE, CROP_SIZE)
+    if height != width or height < CROP_SIZE:
+        raise UserError(
+            f"--mean={given}: the mean image has {height} x {width} pixels; it is a square "
+            f"of at least {CROP_SIZE}, in Caffe of 256."
+        )
     if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 255):
         raise UserError(
             f"--mean={given}: a mean has values from 0 to 255, and this one from "
@@ -120,19 +127,15 @@ def _mean_of_caffe(given: str) -> tuple[np.ndarray | None, dict[str, Any]]:
     array = array[::-1].astype(np.float64)  # blue, green, red
     if array.shape == (3,):
         return None, {"data.mean": "channel", "data.channel_mean": array.tolist()}
-    _, height, width = array.shape
-    if height != width or height < CROP_SIZE:
-        raise UserError(
-            f"--mean={given}: the mean image has {height} x {width} pixels; it is a square "
-            f"of at least {CROP_SIZE}, in Caffe of 256."
-        )
     return np.ascontiguousarray(array.transpose(1, 2, 0)), {"data.rescale_size": width}
 
 
 def _read_npy(path: Path) -> np.ndarray:
     try:
-        # Mapped: a header that claims terabytes is refused, and nothing is unpickled.
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        # Mapped: a header that claims terabytes is refused, and nothing is unpickled. NumPy
+        # parses the header as Python, which may warn of what a damaged one holds.
+        with warnings.catch_warnings(action="ignore"):
+            found = np.load(path, mmap_mode="r", allow_pickle=False)
         if found.shape != (3,) and (found.ndim != 3 or len(found) != 3):
             raise UserError(
                 f"{path} holds an array of shape {found.shape}; a mean image has "
