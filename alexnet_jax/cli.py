@@ -239,11 +239,9 @@ def _parse_flags(argv: list[str], with_config: bool) -> list[str]:
         return flags.FLAGS(argv)
     except flags.Error as error:
         found = re.match(r"flag (--([\w.]+)=.*?): ", str(error), re.DOTALL)
-        if found and "is not a positive integer" in str(error):
-            raise UserError(f"{found[1]}: give a whole number, at least 1.") from error
-        kind = _flag_kind(found[2]) if found else None
-        if found and kind:
-            raise UserError(f"{found[1]}: give {TYPE_NAMES[kind]}.") from error
+        least = ", at least 1" if "not a positive integer" in str(error) else ""
+        if found and (kind := _flag_kind(found[2])):
+            raise UserError(f"{found[1]}: give {TYPE_NAMES[kind]}{least}.") from error
         raise UserError(_with_field(str(error))) from error
     finally:
         sys.path.remove(folder)
