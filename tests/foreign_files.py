@@ -1,12 +1,14 @@
 """Files as PyTorch and Caffe write them, made without either."""
 
 import io
+import pickle
 import struct
 import zipfile
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+OLD_NUMBER = 0x1950A86A20F9469CFC6C  # with which PyTorch before 1.6 begins a file
 TORCH_TYPES = {"f4": "FloatStorage", "f8": "DoubleStorage", "f2": "HalfStorage"}
 
 
@@ -45,6 +47,21 @@ def pth_bytes(tensors, pickled=None, compression=zipfile.ZIP_STORED):
             archive.writestr(f"archive/data/{number}", array.tobytes())
         archive.writestr("archive/version", "3\n")
     return buffer.getvalue()
+
+
+def old_pth_bytes(tensors, pickled=None, facts=None, keys=None):
+    """A .pth file of PyTorch before 1.6; with other pickles in place of its own."""
+    if pickled is None:  # its storages are described by one more value, None
+        pickled = state_dict_pickle(tensors).replace(b"tQ", b"NtQ")
+    facts = (
+        {"protocol_version": 1001, "little_endian": True} if facts is None else facts
+    )
+    keys = [str(n) for n in range(len(tensors))] if keys is None else keys
+    parts = [pickle.dumps(n, protocol=2) for n in (OLD_NUMBER, 1001, facts)]
+    parts += [pickled, pickle.dumps(keys, protocol=2)]
+    for array in tensors.values():
+        parts += [struct.pack("<q", array.size), array.tobytes()]
+    return b"".join(parts)
 
 
 # --- Caffe ------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from foreign_files import (
     blob_message,
     caffe_layers,
     caffemodel_bytes,
+    old_pth_bytes,
     pth_bytes,
     random_caffe,
     state_dict_pickle,
@@ -94,6 +95,7 @@ def mean_bytes():
 # By name: the suffix, the content, and what reads it.
 FORMATS = {
     "pth": (".pth", lambda: pth_bytes(small_state_dict()), read_as_pth),
+    "old_pth": (".pth", lambda: old_pth_bytes(small_state_dict()), read_as_pth),
     "pickle": (".pkl", lambda: state_dict_pickle(small_state_dict()), read_as_pickle),
     "safetensors": (
         ".safetensors",

@@ -6,7 +6,13 @@ import zipfile
 
 import numpy as np
 import pytest
-from foreign_files import integers, pth_bytes, state_dict_pickle, text
+from foreign_files import (
+    integers,
+    old_pth_bytes,
+    pth_bytes,
+    state_dict_pickle,
+    text,
+)
 
 from alexnet_jax.errors import UserError
 from alexnet_jax.trained.exchange.pickled_tensors import read_pth
@@ -30,8 +36,13 @@ def written(tmp_path, content):
     return path
 
 
-def test_tensors_are_read_in_their_order(tmp_path):
-    found = read_pth(written(tmp_path, pth_bytes(TENSORS)))
+# Of PyTorch 1.6 and later, and of earlier ones.
+WRITERS = pytest.mark.parametrize("written_by", [pth_bytes, old_pth_bytes])
+
+
+@WRITERS
+def test_tensors_are_read_in_their_order(written_by, tmp_path):
+    found = read_pth(written(tmp_path, written_by(TENSORS)))
     assert list(found) == list(TENSORS)
     for name, array in TENSORS.items():
         assert found[name].dtype == array.dtype
@@ -47,12 +58,18 @@ def test_a_transposed_tensor_is_read_as_torch_reads_it(tmp_path):
     np.testing.assert_array_equal(read_pth(written(tmp_path, content))["a"], array)
 
 
-def test_torch_writes_what_is_read(tmp_path):
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torch_writes_what_is_read(zipped, tmp_path):
     """Also parameters, views of one storage, and a checkpoint of a training."""
     torch = pytest.importorskip("torch")
     whole = torch.arange(12.0).reshape(3, 4)
     state = {"w": torch.nn.Parameter(whole), "row": whole[1], "turned": whole.T}
-    torch.save({"state_dict": state, "epoch": 3, "best": 0.5}, tmp_path / "net.pth")
+    state |= {"half": whole.half(), "steps": torch.tensor(7)}
+    torch.save(
+        {"state_dict": state, "epoch": 3, "best": 0.5},
+        tmp_path / "net.pth",
+        _use_new_zipfile_serialization=zipped,
+    )
     found = read_pth(tmp_path / "net.pth")
     for name, tensor in state.items():
         np.testing.assert_array_equal(found[name], tensor.detach().numpy())
@@ -68,11 +85,12 @@ class Hostile:
         return open, (str(self.path), "w")
 
 
+@WRITERS
 @pytest.mark.parametrize("protocol", range(6))
-def test_code_is_refused_and_not_run(protocol, tmp_path):
+def test_code_is_refused_and_not_run(written_by, protocol, tmp_path):
     trap = tmp_path / "trap"
     pickled = pickle.dumps({"a": Hostile(trap)}, protocol=protocol)
-    path = written(tmp_path, pth_bytes(TENSORS, pickled))
+    path = written(tmp_path, written_by(TENSORS, pickled))
     with pytest.raises(UserError, match="refused"):
         read_pth(path)
     assert not trap.exists()
@@ -114,14 +132,38 @@ def one_tensor(offset, size, stride, times=1, held=6):
         (one_tensor(0, [2**31 - 1] * 4, [0] * 4), "larger than the file"),
         (one_tensor(0, [6, 1], [1]), "no sizes"),
         (b"\x80\x02N.", "no state dict"),
-        (b"\x80\x02}.", "holds no tensors"),
+        (b"\x80\x02}.", "holds no tensors|no tensor uses"),
         (b"", "damaged"),
     ],
 )
-def test_hostile_pickles_are_refused(pickled, said, tmp_path):
+@WRITERS
+def test_hostile_pickles_are_refused(written_by, pickled, said, tmp_path):
     six = {"a": np.arange(6, dtype=np.float32)}
+    if written_by is old_pth_bytes and len(pickled) > 2**17:
+        said = "damaged"  # not read to its end
     with pytest.raises(UserError, match=said):
-        read_pth(written(tmp_path, pth_bytes(six, pickled)))
+        read_pth(written(tmp_path, written_by(six, pickled)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"keys": Hostile("trap")}, r"refused: .*\.open"),
+        ({"facts": Hostile("trap")}, r"refused: .*\.open"),
+        ({"keys": ["0", "1", "3"]}, "damaged"),  # no such storage
+        ({"keys": ["0"]}, "damaged"),
+        ({"keys": ["1", "0", "2"]}, "has not the size"),
+        ({"facts": {"little_endian": False}}, "big-endian"),
+        ({"facts": []}, "damaged"),
+    ],
+)
+def test_old_files_with_other_parts_are_refused(changes, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said):
+        read_pth(written(tmp_path, old_pth_bytes(TENSORS, **changes)))
+    assert not (tmp_path / "trap").exists()
+    with pytest.raises(UserError, match="has not the size"):
+        read_pth(written(tmp_path, old_pth_bytes(TENSORS)[:-1]))
 
 
 def test_a_small_file_does_not_make_many_tensors_of_one_storage(tmp_path):
@@ -136,9 +178,9 @@ def test_what_is_no_such_archive_is_refused(tmp_path):
     whole = pth_bytes(TENSORS)
     compressed = pth_bytes(TENSORS, compression=zipfile.ZIP_DEFLATED)
     for content, said in (
-        (b"", "ZIP archive"),
-        (pickle.dumps({"a": 1}), "ZIP archive"),  # PyTorch before 1.6
-        (whole[: len(whole) // 2], "ZIP archive"),
+        (b"", "no checkpoint of PyTorch"),
+        (pickle.dumps({"a": 1}), "no checkpoint of PyTorch"),
+        (whole[: len(whole) // 2], "no checkpoint of PyTorch"),
         (compressed, "compressed"),
     ):
         with pytest.raises(UserError, match=said):

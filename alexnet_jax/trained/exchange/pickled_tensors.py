@@ -1,8 +1,9 @@
 """Reads the tensors of a PyTorch checkpoint without running any code that it holds.
 
 A .pth file is a ZIP archive: a pickle, which names storages and describes tensors over them,
-and a file of bytes for each storage. A pickle is a program that may call whatever it names.
-Here it can name nothing but a few objects of this module that stand for PyTorch's own, and
+and a file of bytes for each storage. Before PyTorch 1.6 it was several pickles in a row, the
+fourth of which does so, and then the storages. A pickle is a program that may call whatever it
+names. Here it can name nothing but a few objects of this module that stand for PyTorch's own, and
 use none but the instructions with which PyTorch describes weights: anything else is refused
 before any of it runs. No array takes memory that the file does not have bytes for.
 """
@@ -13,9 +14,9 @@ import math
 import pickle
 import pickletools
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -29,6 +30,8 @@ STORAGES = {
     "LongStorage": "<i8",
     "IntStorage": "<i4",
 }
+# The pickle of a number, with which a file of PyTorch before 1.6 begins.
+OLD_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 MOST_BYTES = 4 * 2**30  # of a file: AlexNet has a quarter of a gigabyte
 MOST_PICKLE_BYTES = (
     2**17
@@ -65,15 +68,17 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
         size = path.stat().st_size
         if size > MOST_BYTES:
             raise UserError(f"{path} is larger than any AlexNet: {MOST_BYTES:,} bytes.")
+        with path.open("rb") as file:
+            if file.read(len(OLD_MAGIC)) == OLD_MAGIC:
+                return _tensors(_old_unpickled(file, size), path)
         with zipfile.ZipFile(path) as archive:
             return _tensors(_unpickled(archive, size), path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}.") from error
     except zipfile.BadZipFile as error:
         raise UserError(
-            f"{path} is damaged, or is not a checkpoint of PyTorch 1.6 or later, which is a "
-            "ZIP archive. Load it with PyTorch and save its state dict again, best as "
-            ".safetensors."
+            f"{path} is damaged, or is no checkpoint of PyTorch. Load it with the program that "
+            "wrote it, and save its state dict with PyTorch, best as .safetensors."
         ) from error
     except RefusedPickle as error:
         raise UserError(f"{path} is refused: {error}.") from error
@@ -97,7 +102,63 @@ def _unpickled(archive: zipfile.ZipFile, size: int) -> Any:
     content = _stored(archive, names[0])
     _check_instructions(content)
     folder = names[0].rpartition("/")[0]
-    return _TensorUnpickler(content, archive, f"{folder}/data", size).load()
+
+    def storage(key: str, count: int, itemsize: int) -> bytes:
+        name = f"{folder}/data/{key}"
+        if archive.getinfo(name).file_size != count * itemsize:
+            raise ValueError(f"storage {key} has not the size that it should have")
+        return _stored(archive, name)
+
+    return _TensorUnpickler(content, storage, size).load()
+
+
+def _old_unpickled(file: BinaryIO, size: int) -> Any:
+    """What a file of PyTorch before 1.6 describes; it is behind its magic number.
+
+    The format's version and facts of the machine; then the description, and the keys of its
+    storages in their order; then each storage, behind the number of its elements.
+    """
+    wanted: dict[str, int] = {}
+
+    def noted(key: str, count: int, itemsize: int) -> bytes:
+        wanted[key] = count * itemsize
+        return b""
+
+    _, facts, content, keys = (_next_pickle(file) for _ in range(4))
+    if not _TensorUnpickler(facts, noted, size).load()["little_endian"]:
+        raise ValueError("a big-endian machine wrote it")
+
+    # Where a storage begins depends on the sizes of those before it, which only the
+    # description has: it is run twice, the first time over no storages.
+    _StorageSizes(content, noted, size).load()
+    places: dict[str, int] = {}
+    place = file.tell()
+    for key in _TensorUnpickler(keys, noted, size).load():
+        if key not in wanted:
+            raise ValueError("it has a storage that no tensor uses")
+        places[key] = place + 8
+        place += 8 + wanted[key]
+
+    def storage(key: str, count: int, itemsize: int) -> bytes:
+        file.seek(places[key] - 8)
+        held = int.from_bytes(file.read(8), "little")
+        if held != count or places[key] + count * itemsize > size:
+            raise ValueError(f"storage {key} has not the size that it should have")
+        return file.read(count * itemsize)
+
+    return _TensorUnpickler(content, storage, size).load()
+
+
+def _next_pickle(file: BinaryIO) -> bytes:
+    """The pickle that begins here, none of whose instructions is refused."""
+    begin = file.tell()
+    content = file.read(MOST_PICKLE_BYTES)
+    for instruction, _, at in pickletools.genops(content):
+        if instruction.name == "STOP" and at is not None:
+            content = content[: at + 1]
+    _check_instructions(content)
+    file.seek(begin + len(content))
+    return content
 
 
 def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -165,10 +226,10 @@ class _TensorUnpickler(pickle.Unpickler):
     """
 
     def __init__(
-        self, content: bytes, archive: zipfile.ZipFile, folder: str, size: int
+        self, content: bytes, storage: Callable[[str, int, int], bytes], size: int
     ) -> None:
         super().__init__(io.BytesIO(content))
-        self.archive, self.folder = archive, folder
+        self.storage = storage  # from its key, its elements and their bytes
         self.storages: dict[str, np.ndarray] = {}
         self.size, self.read_bytes, self.made_bytes = size, 0, 0
 
@@ -181,18 +242,19 @@ class _TensorUnpickler(pickle.Unpickler):
         return _StandIn(name, self)
 
     def persistent_load(self, pid: Any) -> np.ndarray:
-        kind, stand_in, key, _, count = pid
+        kind, stand_in, key, _, count, *view = pid
+        if any(view):
+            raise ValueError("a storage is a view of another one")
         name = getattr(stand_in, "_name", "")
         if kind != "storage" or name not in STORAGES or not isinstance(key, str):
             raise RefusedPickle("it refers to something that is no storage of numbers")
         if key in self.storages:
             return self.storages[key]
-        entry = self.archive.getinfo(f"{self.folder}/{key}")
-        self.read_bytes += entry.file_size
         dtype = np.dtype(STORAGES[name])
-        if entry.file_size != count * dtype.itemsize or self.read_bytes > self.size:
+        self.read_bytes += count * dtype.itemsize
+        if type(count) is not int or count < 0 or self.read_bytes > self.size:
             raise ValueError(f"storage {key} has not the size that it should have")
-        content = _stored(self.archive, entry.filename)
+        content = self.storage(key, count, dtype.itemsize)
         self.storages[key] = np.frombuffer(content, dtype)
         return self.storages[key]
 
@@ -225,6 +287,13 @@ class _TensorUnpickler(pickle.Unpickler):
             storage[offset:], size, steps, writeable=False
         )
         return view.copy()
+
+
+class _StorageSizes(_TensorUnpickler):
+    """Asks for each storage once and makes no tensors."""
+
+    def tensor(self, *_: Any) -> np.ndarray:
+        return np.zeros(0)
 
 
 def _tensors(held: Any, path: Path) -> dict[str, np.ndarray]:
