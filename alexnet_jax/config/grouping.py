@@ -26,6 +26,11 @@ def spreads_trials(settings: ConfigDict) -> bool:
     return pixels <= SMALL_BATCH_PIXELS
 
 
+def images_together(settings: ConfigDict) -> int:
+    """What divides the images that a device has at a time: the two that are mixed, or one."""
+    return 2 if settings.data.mixup or settings.data.cutmix else 1
+
+
 def group_trials(
     trials: Sequence[Trial], *, population: bool, largest: int, num_devices: int
 ) -> list[list[Trial]]:

@@ -14,6 +14,7 @@ from alexnet_jax.config.grouping import (
     LARGEST_GROUP,
     LARGEST_GROUP_ON_CPU,
     group_trials,
+    images_together,
     spreads_trials,
 )
 from alexnet_jax.config.trials import ExperimentPlan, Trial
@@ -30,7 +31,6 @@ from alexnet_jax.training import loop
 from alexnet_jax.training.context import Session, open_session
 from alexnet_jax.training.devices import Devices
 from alexnet_jax.training.initial_weights import check_origins
-from alexnet_jax.training.objective import Objective
 from alexnet_jax.training.records import tensorboard_writer
 from alexnet_jax.training.trial import TrialSpec, open_trial
 
@@ -145,7 +145,7 @@ def check_batch_size(group: list[Trial], devices: Devices) -> None:
         len(group),
         batch_size=training.batch_size,
         microbatches=training.gradient_accumulation,
-        images_together=Objective.of(settings).images_together,
+        images_together=images_together(settings),
         spread_trials=spreads_trials(settings),
     )
     arranged.check_batch_size(training.batch_size, training.gradient_accumulation)

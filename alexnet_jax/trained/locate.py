@@ -12,7 +12,6 @@ from alexnet_jax.config.old_names import settings_of
 from alexnet_jax.errors import UserError, printable
 from alexnet_jax.trained.exchange.weight_checks import check_weights
 from alexnet_jax.trained.trained_network import TrainedNetwork
-from alexnet_jax.training.checkpoint_files import Description
 from alexnet_jax.training.saved_network import read_network
 from alexnet_jax.training.trained_on import of_earlier_version
 
@@ -56,7 +55,7 @@ def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
     if trained_on is None:
         trained_on = of_earlier_version(settings.data, description.folder)
     network = TrainedNetwork(
-        origin=_name_of(path, description),
+        origin=_name_of(path, description.folder, description.position.step),
         settings=settings,
         params=params,
         trained_on=trained_on,
@@ -68,15 +67,12 @@ def load(origin: str | os.PathLike[str], *, arm: str = "") -> TrainedNetwork:
     return network
 
 
-def _name_of(path: Path, description: Description) -> str:
+def _name_of(path: Path, checkpoint: Path, step: int) -> str:
     """How messages and records name a network, and `load` finds it: a trial with its step."""
-    in_trial = description.folder.parent.name == "checkpoints"
-    step = description.position.step
-    return (
-        f"{path}@{step}"
-        if in_trial and description.folder != path.absolute()
-        else str(path)
-    )
+    in_trial = checkpoint.parent.name == "checkpoints"
+    if in_trial and checkpoint != path.absolute():
+        return f"{path}@{step}"
+    return str(path)
 
 
 def _has_checkpoint(trial: Path) -> bool:

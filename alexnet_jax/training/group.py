@@ -261,7 +261,7 @@ def devices_for(trials: Sequence[RunningTrial], context: RunContext) -> Devices:
         len(trials),
         batch_size=spec.schedule.batch_size,
         microbatches=spec.steps.microbatches,
-        images_together=spec.steps.objective.images_together,
+        images_together=spec.images_together,
         num_parameters=num_parameters(spec.steps),
         spread_trials=spec.spread_trials,
     )

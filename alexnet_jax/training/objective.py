@@ -50,11 +50,6 @@ class Objective:
     mixup: float = 0.0
     cutmix: float = 0.0
 
-    @property
-    def images_together(self) -> int:
-        """How many images a device needs at a time, or a multiple of: those that are mixed."""
-        return 2 if self.mixup or self.cutmix else 1
-
     @staticmethod
     def of(settings: ConfigDict) -> "Objective":
         """The loss that a trial's settings ask for."""
@@ -76,9 +71,9 @@ class Objective:
         Raises:
           UserError: if a device has an odd number of images at a time.
         """
-        if self.images_together == 1:
+        if not (self.mixup or self.cutmix):
             return images, Targets(labels)
-        if len(images) % self.images_together:
+        if len(images) % 2:
             raise UserError(
                 f"config.data.mixup and config.data.cutmix mix pairs of images, and a device "
                 f"has {len(images)} at a time. Use a config.training.batch_size that is a "

@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from alexnet_jax.config.checkpoint_fields import fields_of
-from alexnet_jax.config.grouping import spreads_trials
+from alexnet_jax.config.grouping import images_together, spreads_trials
 from alexnet_jax.data.augmentation import Augmentation
 from alexnet_jax.data.pipeline import Data
 from alexnet_jax.training import diagnosis
@@ -50,6 +50,7 @@ class TrialSpec:
       momentum, weight_decay: hyperparameters, the same at all steps.
       init_from: a trial folder or checkpoint with initial weights; or empty.
       profile: the first and the last step to be traced; or empty.
+      images_together: what divides the images that a device has at a time.
       spread_trials: whether devices share out whole trials, not each trial's batch.
       tensorboard: whether TensorBoard event files are written too.
       checkpoint_fields: what its checkpoints hold of its settings, as JSON values.
@@ -65,6 +66,7 @@ class TrialSpec:
     weight_decay: float
     init_from: str
     profile: tuple[int, ...]
+    images_together: int
     spread_trials: bool
     tensorboard: bool
     checkpoint_fields: Mapping[str, Any]
@@ -88,6 +90,7 @@ class TrialSpec:
             weight_decay=optimizer.weight_decay,
             init_from=training.init_from,
             profile=tuple(training.profile),
+            images_together=images_together(settings),
             spread_trials=spreads_trials(settings),
             tensorboard=training.tensorboard,
             checkpoint_fields=fields_of(settings),
