@@ -115,6 +115,7 @@ def one_tensor(offset, size, stride, times=1, held=6):
         (b"\x80\x02ccollections\nOrderedDict\n(N}\x85tR.", "copies a dictionary"),
         (b"\x80\x02ctorch\nFloatStorage\n}\x85b.", "damaged|changes"),
         (b"\x80\x02ctorch\nFloatStorage\n)R.", "calls a type"),
+        (b"\x80\x02ctorch\nBFloat16Storage\n.", "a BFloat16Storage, .* as float32"),
         # What would change a function of the reader.
         (
             b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}"

@@ -234,6 +234,10 @@ class _TensorUnpickler(pickle.Unpickler):
         self.size, self.read_bytes, self.made_bytes = size, 0, 0
 
     def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name not in STORAGES and name.endswith("Storage"):
+            raise RefusedPickle(
+                f"it holds a {printable(name)}, which is not read: save its weights as float32"
+            )
         if (module, name) not in KNOWN:
             raise RefusedPickle(
                 f"it would call {printable(f'{module}.{name}')}, and weights need no such "
