@@ -10,7 +10,9 @@ On digits, fashion_mnist and cifar10 it trains the small-data preset, a narrower
 Run:    python -m alexnet_jax.main --config=configs/overlapping_pooling.py              (digits)
         python -m alexnet_jax.main --config=configs/overlapping_pooling.py:imagenet2012 (ImageNet)
 Expect: top-1 and top-5 error, non-overlapping - overlapping: 0.4 and 0.3 points in the paper.
-        Not run here on ImageNet; for digits see experiments/overlapping_pooling/README.md
+        Not run here on ImageNet; on CIFAR-10 6 of the 60 epochs:
+        experiments/overlapping_pooling/cifar10/README.md; for digits see
+        experiments/overlapping_pooling/README.md
 """
 
 from alexnet_jax.config import base, small_data
